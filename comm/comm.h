@@ -1,0 +1,65 @@
+/*
+ * comm: the job's ranks. Owns MPI; nothing else includes <mpi.h>.
+ *
+ * comm_start is the first thing a distributed command does and comm_finish the last. Groups of the
+ * mesh are views of one Comm. What one rank can fail alone is followed by comm_agree, after which
+ * every rank holds the same answer; what cannot be recovered ends in comm_abort.
+ */
+#ifndef ZT_COMM_COMM_H
+#define ZT_COMM_COMM_H
+
+#include "core/base/status.h"
+#include "core/group.h"
+#include "core/parallel/mesh.h"
+
+#include <stdbool.h>
+
+typedef struct Comm Comm;
+
+/* Collective. Starts MPI (threads multiple) or, when not launched by mpirun or srun, a world of
+ * one without starting MPI at all. Refuses "srun launched N singletons" with the fix. Tells log
+ * the rank. */
+Status comm_start(Comm **out);
+/* Collective. */
+void comm_finish(Comm *comm);
+/* Not collective: ends the whole job with this status' exit code, after logging its message. */
+void comm_abort(Comm *comm, Status status) __attribute__((noreturn));
+
+int comm_rank(const Comm *comm);
+int comm_size(const Comm *comm);
+int comm_local_rank(const Comm *comm); /* among the ranks of this host */
+int comm_local_size(const Comm *comm);
+Group *comm_world(Comm *comm);
+
+/* Collective over the world: an error anywhere is an error here, with the code and the message of
+ * the lowest failing rank, prefixed "rank N: " when not every rank failed alike. */
+Status comm_agree(Comm *comm, Status status);
+/* Collective. */
+Status comm_barrier(Comm *comm);
+
+/* The groups of a mesh: this rank's row along each axis. */
+typedef struct MeshGroups {
+    Mesh mesh;
+    Group *tensor, *pipeline, *data; /* views; ranks ordered by tp, pp, dp */
+    Group *replica; /* all ranks with this dp: one model */
+} MeshGroups;
+
+/* Collective. The groups live as long as the comm. */
+Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);
+
+/*
+ * The reducer: a thread that sums gradient buckets over the data group while the backward goes on.
+ * Buckets are summed in the order they are submitted, the same on every rank of the group.
+ */
+typedef struct Reducer Reducer;
+
+/* Collective over `group`. The group must have a communicator of its own: pass MeshGroups.data and
+ * use it for nothing else while buckets are under way. */
+Status reducer_create(Group *group, Reducer **out);
+void reducer_destroy(Reducer *reducer);
+/* Returns at once; the tensor must stay untouched until reducer_wait. */
+Status reducer_submit(Reducer *reducer, Tensor bucket);
+/* Waits for all submitted buckets; returns the first error. */
+Status reducer_wait(Reducer *reducer);
+
+#endif

@@ -1,0 +1,64 @@
+#include "core/base/arena.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+Arena arena_counting(const char *name)
+{
+    return (Arena){ .name = name, .counting = true };
+}
+
+static size_t round_up(size_t bytes)
+{
+    return (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
+}
+
+Status arena_create(Arena *arena, const char *name, size_t size)
+{
+    const size_t reserved = round_up(size > 0 ? size : 1);
+    char *base = aligned_alloc(ARENA_ALIGN, reserved);
+    CHECK(base, ERR_MEMORY, "arena %s: %.1f MiB could not be reserved", name,
+          (double)size / 1048576.0);
+    memset(base, 0, reserved);
+    *arena = (Arena){ .base = base, .size = reserved, .name = name };
+    return OK;
+}
+
+void arena_destroy(Arena *arena)
+{
+    if (!arena) return;
+    free(arena->base);
+    *arena = (Arena){ 0 };
+}
+
+Status arena_alloc(Arena *arena, size_t bytes, const char *name, void **out)
+{
+    const size_t reserved = round_up(bytes);
+    CHECK(arena->counting || reserved <= arena->size - arena->used, ERR_MEMORY,
+          "arena %s: %s needs %zu bytes, %zu of %zu are left", arena->name, name, bytes,
+          arena->size - arena->used, arena->size);
+    *out = arena->counting ? NULL : arena->base + arena->used;
+    arena->used += reserved;
+    if (arena->used > arena->peak) arena->peak = arena->used;
+    return OK;
+}
+
+Status tensor_alloc(Arena *arena, DType dtype, Shape shape, const char *name, Tensor *out)
+{
+    Tensor t = tensor_of(NULL, dtype, shape);
+    TRY(arena_alloc(arena, tensor_bytes(t), name, &t.data));
+    *out = t;
+    return OK;
+}
+
+size_t arena_mark(const Arena *arena)
+{
+    return arena->used;
+}
+
+void arena_release(Arena *arena, size_t mark)
+{
+    assert(mark <= arena->used);
+    arena->used = mark;
+}

@@ -1,0 +1,41 @@
+#include "core/base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+/* One message a thread: errors travel up one call stack, and stacks belong to threads. */
+static _Thread_local char message[1024];
+
+const char *status_message(void)
+{
+    return message;
+}
+
+Status status_fail(Status code, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    (void)vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    /* a message is one line, whatever a file name or a caption inside it holds */
+    for (char *c = message; *c; c++) {
+        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+    }
+    return code;
+}
+
+int status_exit_code(Status status)
+{
+    switch (status) {
+    case OK: return 0;
+    case ERR_USAGE:
+    case ERR_CONFIG: return 2;
+    case ERR_FORMAT:
+    case ERR_IO: return 3;
+    case ERR_MEMORY:
+    case ERR_DEVICE:
+    case ERR_COMM: return 4;
+    case ERR_STOPPED: return 75;
+    }
+    return 4;
+}

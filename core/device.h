@@ -1,0 +1,34 @@
+/*
+ * device: where tensors live and which table of kernels works on them.
+ *
+ * Today the CPU, in the widest of three instruction sets this machine has (x86-64, AVX2, AVX-512),
+ * chosen at run time. A table with an empty slot is refused when the device is opened.
+ */
+#ifndef ZT_CORE_DEVICE_H
+#define ZT_CORE_DEVICE_H
+
+#include "core/base/status.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct OpTable OpTable; /* core/op_table.h: one function pointer an op */
+
+typedef struct Device {
+    const char *name;     /* "cpu avx512" */
+    const OpTable *table;
+    int threads;          /* OpenMP threads an op may use */
+} Device;
+
+/* kind: "auto", "cpu" or "cuda". isa: NULL for the best, or "x86-64", "avx2", "avx512" (tests).
+ * threads: 0 for the cores of this process' affinity mask. ERR_CONFIG, ERR_DEVICE. */
+Status device_open(Device *device, const char *kind, const char *isa, int threads);
+
+/* f32 GEMM rate in GFLOP/s, measured now (about 0.2 s): what MFU is a share of. */
+Status device_measure_gemm(const Device *device, double *gflops);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,41 @@
+#include "core/group.h"
+
+#include <string.h>
+
+Group group_self(void)
+{
+    return (Group){ .rank = 0, .size = 1 };
+}
+
+Status group_all_reduce(Group *group, Tensor t)
+{
+    return group->size == 1 ? OK : group->ops->all_reduce(group, t);
+}
+
+Status group_broadcast(Group *group, Tensor t, int root)
+{
+    return group->size == 1 ? OK : group->ops->broadcast(group, t, root);
+}
+
+Status group_all_gather(Group *group, Tensor out, Tensor in)
+{
+    if (group->size > 1) return group->ops->all_gather(group, out, in);
+    memcpy(out.data, in.data, tensor_bytes(in));
+    return OK;
+}
+
+Status group_send(Group *group, Tensor t, int to, GroupRequest *request)
+{
+    return group->ops->send(group, t, to, request);
+}
+
+Status group_receive(Group *group, Tensor t, int from)
+{
+    return group->ops->receive(group, t, from);
+}
+
+Status group_wait(Group *group, GroupRequest *request)
+{
+    if (!request->handle) return OK;
+    return group->ops->wait(group, request);
+}

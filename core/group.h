@@ -1,0 +1,53 @@
+/*
+ * group: ranks that work on one thing together, without saying how they talk.
+ *
+ * The model needs collectives inside a layer; core knows no MPI. `comm/` implements this table over
+ * MPI; tests implement it with threads in one process; a group of one (group_self) does nothing.
+ * Every call but send/receive is collective over the group. Tensors are F32, F64, I32 or U8.
+ */
+#ifndef ZT_CORE_GROUP_H
+#define ZT_CORE_GROUP_H
+
+#include "core/base/status.h"
+#include "core/base/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct Group Group;
+
+/* A send on its way: the buffer must stay untouched until group_wait. Zero: nothing under way. */
+typedef struct GroupRequest {
+    void *handle;
+} GroupRequest;
+
+typedef struct GroupOps {
+    Status (*all_reduce)(Group *group, Tensor t); /* sum in place, the same bits on every rank */
+    Status (*broadcast)(Group *group, Tensor t, int root);
+    Status (*all_gather)(Group *group, Tensor out, Tensor in); /* out (size, in...) */
+    Status (*send)(Group *group, Tensor t, int to, GroupRequest *request); /* returns at once */
+    Status (*receive)(Group *group, Tensor t, int from);                   /* in order of sending */
+    Status (*wait)(Group *group, GroupRequest *request);
+} GroupOps;
+
+struct Group {
+    int rank, size;
+    const GroupOps *ops;
+    void *impl; /* owned by who made the group */
+};
+
+/* A group of one. */
+Group group_self(void);
+
+Status group_all_reduce(Group *group, Tensor t);
+Status group_broadcast(Group *group, Tensor t, int root);
+Status group_all_gather(Group *group, Tensor out, Tensor in);
+Status group_send(Group *group, Tensor t, int to, GroupRequest *request);
+Status group_receive(Group *group, Tensor t, int from);
+Status group_wait(Group *group, GroupRequest *request);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
