@@ -1,0 +1,89 @@
+/*
+ * train_config: everything a training run can be told, and the table of its keys.
+ *
+ * The model's sizes are those of a preset unless a key says otherwise; after loading, `model` holds
+ * the resolved numbers, except dit.in_channels and dit.out_channels, which are the dataset's codec's
+ * and stay 0 until the trainer knows them.
+ */
+#ifndef ZT_TRAIN_TRAIN_CONFIG_H
+#define ZT_TRAIN_TRAIN_CONFIG_H
+
+#include "core/base/config.h"
+#include "core/base/status.h"
+#include "core/model/model_config.h"
+
+#include <stdint.h>
+#include <stdio.h>
+
+typedef enum LrSchedule { LR_COSINE, LR_CONSTANT } LrSchedule;
+typedef enum TimestepSampler { TIMESTEP_LOGIT_NORMAL, TIMESTEP_UNIFORM } TimestepSampler;
+
+typedef struct RunKeys {
+    char dir[CONFIG_PATH_MAX]; /* the run's folder */
+    int64_t seed;
+} RunKeys;
+
+typedef struct DataKeys {
+    char train[CONFIG_PATH_MAX];
+    char heldout[CONFIG_PATH_MAX]; /* "": no held-out loss */
+    int64_t batch;                 /* clips a step, over the whole job */
+    int64_t micro_batch;           /* clips a pass through the model, on one replica */
+} DataKeys;
+
+typedef struct TimestepKeys {
+    int sampler;      /* TimestepSampler */
+    double mean, std; /* of the logit, logit-normal only */
+    double shift;     /* t = shift u / (1 + (shift - 1) u) */
+} TimestepKeys;
+
+typedef struct TrainKeys {
+    int64_t steps;
+    double lr;
+    int64_t warmup;     /* steps of linear rise from 0 */
+    int schedule;       /* LrSchedule */
+    double decay_floor; /* share of lr that cosine ends at */
+    double betas[2], eps;
+    double weight_decay;
+    double clip; /* global gradient norm; 0: no clipping */
+    double ema;  /* 0: no average is kept */
+    double caption_drop;
+    int64_t heldout_every, sample_every; /* steps; 0: never */
+    ConfigTexts sample_prompts;
+    TimestepKeys timestep;
+} TrainKeys;
+
+typedef struct ParallelKeys {
+    int64_t tensor, pipeline;
+    int64_t data;    /* 0: auto, what is left of the ranks */
+    int schedule;    /* 0: 1f1b */
+    int64_t threads; /* a rank; 0: auto */
+} ParallelKeys;
+
+typedef struct CheckpointKeys {
+    int64_t every, keep; /* steps, 0: only at the end; newest kept, 0: all */
+} CheckpointKeys;
+
+typedef struct TrainConfig {
+    RunKeys run;
+    char preset[CONFIG_NAME_MAX]; /* "custom": every size of model and text is given */
+    ModelConfig model;
+    int text_encoder; /* 0: bytes */
+    int codec;        /* 0: linear, as stored in the dataset */
+    DataKeys data;
+    TrainKeys train;
+    ParallelKeys parallel;
+    CheckpointKeys checkpoint;
+    int device; /* 0 auto, 1 cpu, 2 cuda: train_device_name */
+    int dtype;  /* 0 auto, 1 f32, 2 bf16 */
+} TrainConfig;
+
+/* Reads, resolves the preset and checks what one key alone cannot say. ERR_CONFIG, ERR_IO. Not
+ * collective: agree afterwards. */
+Status train_config_load(const char *path, int override_count, const char *const *overrides,
+                         TrainConfig *out);
+/* The resolved configuration as YAML that loads back to the same struct. */
+Status train_config_print(const TrainConfig *config, FILE *stream);
+/* "auto", "cpu" or "cuda": what device_open takes. */
+const char *train_device_name(const TrainConfig *config);
+
+#endif
