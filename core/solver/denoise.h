@@ -1,0 +1,53 @@
+/*
+ * denoise: the sampling loop, from noise to latent tokens.
+ *
+ * One loop serves infer, samples during training and evaluate. It knows the model only as a
+ * function from (x, sigma) to velocity; what the rows are conditioned on is the function's
+ * business. Every rank of a model replica holds the same x and does the same cheap step; only the
+ * velocity is collective.
+ */
+#ifndef ZT_CORE_SOLVER_DENOISE_H
+#define ZT_CORE_SOLVER_DENOISE_H
+
+#include "core/base/arena.h"
+#include "core/base/status.h"
+#include "core/base/tensor.h"
+#include "core/device.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/*
+ * v = velocity of x at sigma (the model's timestep is 1000 sigma), both (rows, tokens, patch) F32.
+ * With n samples: rows is n without guidance; with guidance 2n, first the conditional rows, then
+ * the unconditional ones of the same samples. v must hold the same bits on every rank of the
+ * replica afterwards. Collective over the replica.
+ */
+typedef Status (*VelocityFn)(void *context, Tensor v, Tensor x, float sigma);
+
+typedef struct DenoiseOptions {
+    int steps;
+    double guidance; /* 1: off */
+    double shift;
+    /* Called after each step with the number of steps done; NULL: nobody watches. */
+    void (*on_step)(void *watcher, int done);
+    void *watcher;
+} DenoiseOptions;
+
+/* x (samples, tokens, patch) = normal noise of (seed, RNG_SAMPLE, first_id + row): a function of
+ * the request's number alone, the same on any mesh and in any batch. Not collective. */
+Status denoise_noise(const Device *dev, Tensor x, uint64_t seed, uint64_t first_id);
+
+/* Bytes of scratch that denoise_run needs for x (samples, tokens, patch). */
+size_t denoise_scratch(int64_t samples, int64_t tokens, int64_t patch, double guidance);
+
+/* x (samples, tokens, patch): noise in, normalised latent tokens out. ERR_USAGE for options out of
+ * range, ERR_DEVICE when x stops being finite. Collective over the replica. */
+Status denoise_run(const Device *dev, VelocityFn velocity, void *context,
+                   const DenoiseOptions *options, Arena *scratch, Tensor x);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
