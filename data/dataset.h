@@ -1,0 +1,93 @@
+/*
+ * dataset: a folder of HDF5 shards and a dataset.json, open for reading.
+ *
+ *   DIR/dataset.json         what there is: shards, buckets, counts, digests; written last
+ *   DIR/shard-00000.h5 ...
+ *     /                      attributes: format, version, codec, codec_digest, fps, latent geometry
+ *     /codec/{basis,mean,scale}   the linear codec, F32: it travels with its latents
+ *     /buckets/shape         (buckets, 5) I64: latent T, H, W, tokens, patch
+ *     /buckets/T_H_W/latents (clips, tokens, patch) bf16 bits in U16
+ *     /index/...             one row a clip; strings are bytes and offsets
+ *     /captions/{bytes,offsets}   UTF-8
+ *
+ * Opening reads and checks everything but the latents: the index of every shard is merged in
+ * memory, and its digest must be the one in dataset.json. Latents are checked clip by clip as they
+ * are read, against the SHA-256 of their bytes, so that a flipped bit is named and not learnt from.
+ */
+#ifndef ZT_DATA_DATASET_H
+#define ZT_DATA_DATASET_H
+
+#include "core/base/status.h"
+#include "core/base/tensor.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum { DATASET_VERSION = 1 };
+
+/* What holds for every clip. The writer is told it, the reader tells it. */
+typedef struct DatasetInfo {
+    const char *codec;        /* "linear" */
+    const char *codec_digest; /* 64 hex digits; linear: SHA-256 of basis, mean, scale */
+    Tensor basis;             /* (channels, 768) F32; none for a codec that lives elsewhere */
+    Tensor mean;              /* (768) F32 */
+    Tensor scale;             /* (channels) F32 */
+    int64_t channels;         /* of a latent */
+    int64_t patch[3];         /* latent frames, rows, columns of a token: 1, 2, 2 */
+    int64_t stride[3];        /* pixel frames, rows, columns of a latent: 4, 8, 8 */
+    double fps;               /* of every clip */
+} DatasetInfo;
+
+/* One latent size. tokens = T/patch[0] * H/patch[1] * W/patch[2], patch = channels * patch[0..2] */
+typedef struct DatasetBucket {
+    int64_t t, h, w; /* latent frames, rows, columns */
+    int64_t tokens, patch;
+    int64_t clips;
+} DatasetBucket;
+
+typedef struct DatasetClip {
+    int64_t bucket;        /* in dataset_bucket */
+    int64_t shard, row;    /* where its latents are */
+    int64_t frames;        /* pixel frames */
+    double fps, start_s;   /* of the clip; where in the source it begins */
+    int64_t crop[4];       /* x, y, width, height in pixels of the source, before resizing */
+    int64_t caption_count; /* at least 1 */
+    const char *source;    /* view: the video, as the list gave it */
+    const char *sha256;    /* view: 64 hex digits, of the latents' bf16 bytes */
+} DatasetClip;
+
+typedef struct Dataset Dataset;
+
+/* Not collective. ERR_IO: cannot be read. ERR_FORMAT: one line that names file and object. */
+Status dataset_open(const char *dir, Dataset **out);
+void dataset_close(Dataset *ds);
+
+const char *dataset_dir(const Dataset *ds);
+/* Views that live as long as the dataset. */
+const DatasetInfo *dataset_info(const Dataset *ds);
+/* SHA-256 over the index, captions and codec of every shard, 64 hex digits: two datasets with the
+ * same digest hold the same clips in the same order. */
+const char *dataset_digest(const Dataset *ds);
+
+int64_t dataset_shards(const Dataset *ds);
+int64_t dataset_buckets(const Dataset *ds);
+const DatasetBucket *dataset_bucket(const Dataset *ds, int64_t bucket);
+int64_t dataset_clips(const Dataset *ds);
+int64_t dataset_captions(const Dataset *ds);
+DatasetClip dataset_clip(const Dataset *ds, int64_t clip);
+/* Wording `which` of [0, caption_count): UTF-8 without NUL. View. */
+const char *dataset_caption(const Dataset *ds, int64_t clip, int64_t which);
+
+/* dst (tokens, patch) F32 = the clip's latents, tokens in data order (core/codec/patch.h).
+ * ERR_FORMAT names shard, clip and source when the bytes are not those that were written. Any
+ * thread. */
+Status dataset_read_latents(Dataset *ds, int64_t clip, Tensor dst);
+
+/* Reads everything there is: every shard's SHA-256, every clip's. First fault is the error. */
+Status dataset_verify(Dataset *ds);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

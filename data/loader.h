@@ -1,0 +1,68 @@
+/*
+ * loader: the next step's micro-batches of one data-parallel rank, read ahead by one thread.
+ *
+ * Two buffers of fixed size: while the trainer works on one step, the thread reads, checks and
+ * widens the next. A fault in the thread comes out of the loader_next that would have returned the
+ * step, with the message the thread gave.
+ */
+#ifndef ZT_DATA_LOADER_H
+#define ZT_DATA_LOADER_H
+
+#include "core/base/status.h"
+#include "core/base/tensor.h"
+#include "data/dataset.h"
+#include "data/sampler.h"
+
+#include <stdbool.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct LoaderOptions {
+    SamplerOptions sampler;
+    int rank, size;     /* data-parallel coordinates */
+    int64_t first_step; /* a resumed run's next step */
+    bool metadata_only; /* no latents are read: a pipeline stage that needs none */
+} LoaderOptions;
+
+typedef struct MicroBatch {
+    int64_t clips;
+    int64_t bucket;  /* in dataset_bucket */
+    int64_t t, h, w; /* latent frames, rows, columns */
+    int64_t tokens, patch;
+    Tensor latents;              /* (clips, tokens, patch) F32; none when metadata_only */
+    const int64_t *samples;      /* (clips) global sample numbers */
+    const int64_t *clip_ids;     /* (clips) in the dataset */
+    const char *const *captions; /* (clips) UTF-8; "" where dropped */
+} MicroBatch;
+
+typedef struct Batch {
+    int64_t step;
+    int64_t micro_count; /* of this rank; 0 when it has nothing to do in this step */
+    const MicroBatch *micros;
+    /* of the whole step, the same on every rank */
+    int64_t global_clips, global_micros, global_tokens, global_elements;
+} Batch;
+
+typedef struct Loader Loader;
+
+/* Not collective. `ds` must outlive the loader. ERR_CONFIG from the options, ERR_MEMORY. */
+Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out);
+/* Waits for the next step; *out and all it points to hold until the next call. Not collective, and
+ * what it returns must be agreed on: one rank's shard can fail alone. */
+Status loader_next(Loader *loader, const Batch **out);
+/* Seconds loader_next has waited since the loader was made. */
+double loader_wait_s(const Loader *loader);
+/* Most micro-batches, and most clips x tokens of one micro-batch, that any step gives this rank:
+ * what activations are planned for. */
+int64_t loader_max_micros(const Loader *loader);
+int64_t loader_max_micro_tokens(const Loader *loader);
+size_t loader_buffer_bytes(const Loader *loader);
+/* Stops the thread and frees everything; NULL is fine. */
+void loader_destroy(Loader *loader);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
