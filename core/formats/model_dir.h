@@ -1,0 +1,67 @@
+/*
+ * model_dir: a model as a diffusers pipeline directory (spec 1, 2, 9).
+ *
+ *     model_index.json
+ *     transformer/   config.json, diffusion_pytorch_model*.safetensors      (EMA: transformer_ema/)
+ *     text_encoder/  config.json, model*.safetensors                        (EMA:
+ * text_encoder_ema/) tokenizer/     tokenizer_config.json       scheduler/ scheduler_config.json
+ * codec/
+ *
+ * Unknown keys are ignored, missing old keys take their defaults. Weights are read slice by slice
+ * into the rank's own buffer. Not collective.
+ */
+#ifndef ZT_CORE_FORMATS_MODEL_DIR_H
+#define ZT_CORE_FORMATS_MODEL_DIR_H
+
+#include "core/base/file.h"
+#include "core/formats/safetensors_set.h"
+#include "core/model/params.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct ModelDir {
+    ModelConfig config; /* text.num_layers 0 when there is no text encoder of ours */
+    double shift;       /* of the flow schedule */
+} ModelDir;
+
+/* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */
+Status model_dir_read(const char *path, ModelDir *out);
+/* Makes the folders and writes all of those. ema: the _ema folders too. */
+Status model_dir_write(const char *path, const ModelDir *model, bool ema);
+
+/* "diffusion_pytorch_model" or "model". */
+const char *model_dir_base(Component component);
+/* Whether PATH/FOLDER holds weights ("transformer_ema"). */
+bool model_dir_has(const char *path, const char *folder);
+/*
+ * Reads this rank's slice of every local parameter of one component into its view in `flat` (F32,
+ * params->local_elements). folder: "transformer", "transformer_ema", "text_encoder",
+ * "text_encoder_ema". Every rank checks the whole model: ERR_FORMAT names file and tensor for one
+ * that is missing, too many, or has another shape (both are said).
+ */
+Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
+                             const Mesh *mesh, Tensor flat);
+/* The same from any set (optimizer moments): `prefix` puts "transformer." before each name and
+ * takes all components; otherwise only `component`. */
+Status model_dir_load_set(const char *folder, const char *base, bool prefix, Component component,
+                          const ParamList *params, const Mesh *mesh, Tensor flat);
+
+/*
+ * Turns what a user gives into a model directory: itself (a model directory or a checkpoint), or
+ * for a run's folder its newest checkpoint that verifies. Says (log_info) which was taken and
+ * (log_warn) why another was passed over. Reads whole files: call on one rank and tell the others.
+ */
+Status model_dir_resolve(const char *path, char out[FILE_PATH_BYTES]);
+
+/* Steps of RUN/checkpoints/step-N, newest first; the caller frees *steps. No folder: none. */
+Status model_dir_steps(const char *run_dir, int64_t **steps, int64_t *count);
+/* RUN/checkpoints/step-00000123 + suffix ("" or ".partial"). */
+Status model_dir_step_path(const char *run_dir, int64_t step, const char *suffix,
+                           char out[FILE_PATH_BYTES]);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

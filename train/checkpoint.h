@@ -1,0 +1,71 @@
+/*
+ * checkpoint: a training run's whole state as a model directory, saved and loaded on any mesh.
+ *
+ * RUN/checkpoints/step-00001000/ holds a model directory (core/formats/model_dir.h), optimizer/,
+ * state.json and manifest.json. Logical tensors in canonical shape; no mesh in any name or shape.
+ * Weights are F32 and are the master, so optimizer/ holds the moments only.
+ *
+ * Commit: all ranks write into step-N.partial, agree, rank 0 writes the manifest and renames.
+ * Readers see nothing before the rename and everything after it. An error on any rank is the same
+ * error on every rank; the partial folder is removed and earlier checkpoints stay.
+ */
+#ifndef ZT_TRAIN_CHECKPOINT_H
+#define ZT_TRAIN_CHECKPOINT_H
+
+#include "comm/comm.h"
+#include "core/base/digest.h"
+#include "core/base/file.h"
+#include "core/formats/model_dir.h"
+#include "core/model/params.h"
+
+#include <stdbool.h>
+
+/* What a checkpoint holds beside tensors; state.json. */
+typedef struct CheckpointProgress {
+    int64_t step;    /* optimizer steps done */
+    int64_t samples; /* clips consumed: the data's position */
+    uint64_t seed;
+    char config_digest[DIGEST_HEX]; /* of what must agree for a bitwise resume */
+} CheckpointProgress;
+
+typedef struct CheckpointState {
+    const ParamList *params;
+    const ModelDir *model;
+    Tensor weights;    /* (params->local_elements) F32: this rank's flat buffer */
+    Tensor ema;        /* same, or absent (data NULL) */
+    Tensor exp_avg;    /* same */
+    Tensor exp_avg_sq; /* same */
+    CheckpointProgress progress;
+    const char *config_text; /* the resolved configuration for config.yaml, or NULL */
+    /* Writes the codec's files into an existing folder; NULL: none. Rank 0 calls it. */
+    Status (*codec_save)(void *context, const char *folder);
+    void *codec_context;
+} CheckpointState;
+
+typedef struct CheckpointOptions {
+    const char *run_dir;
+    int keep;               /* newest to keep; 0: all */
+    int64_t max_file_bytes; /* of one safetensors file; 0: 5 GB */
+} CheckpointOptions;
+
+/*
+ * Collective over the world. When step N is already there, whole, with the same progress (a run
+ * stopped right after it resumed), nothing is written; otherwise the new one takes its place.
+ * Older ones beyond `keep` are removed last.
+ */
+Status checkpoint_save(Comm *comm, const MeshGroups *groups, const CheckpointState *state,
+                       const CheckpointOptions *options);
+
+/*
+ * Collective over the world. Takes the newest checkpoint of the run that verifies, says why it
+ * passed over any other, and fills state's tensors and progress; path (may be NULL) gets its
+ * folder. *found false, OK: the run has none. ERR_FORMAT when there are some and none verifies, or
+ * when the one taken is of another model. An `ema` wanted but not stored starts from the weights.
+ */
+Status checkpoint_load(Comm *comm, const MeshGroups *groups, const char *run_dir,
+                       CheckpointState *state, bool *found, char path[FILE_PATH_BYTES]);
+
+/* Not collective. Reads PATH/state.json. */
+Status checkpoint_read_progress(const char *path, CheckpointProgress *out);
+
+#endif
