@@ -1,0 +1,181 @@
+# zoetrope: one binary, build/zoetrope.   make help lists what this file can do.
+#
+# Sources are found by folder, headers' dependencies by the compiler, libraries by
+# tools/find_libraries.sh. Everything that is made lies under $(BUILD).
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+BUILD  ?= build
+PREFIX ?= /usr/local
+CFLAGS ?= -O2 -g
+JOBS   ?= $(shell nproc)
+Q      := $(if $(V),,@)
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+# ---- what there is to build ----------------------------------------------------------------------
+
+# core/cpu is compiled once for each instruction set; core/device.c chooses at run time
+CPU_SOURCES  := $(wildcard core/cpu/*.c)
+LIB_SOURCES  := $(filter-out tools/main.c $(CPU_SOURCES),\
+                  $(wildcard core/*.c core/*/*.c comm/*.c data/*.c train/*.c infer/*.c tools/*.c))
+TEST_SOURCES := $(wildcard tests/*/test_*.c)
+# what several tests share
+TEST_SHARED  := $(filter-out $(TEST_SOURCES) tests/sanitize/%,$(wildcard tests/*/*.c))
+TEST_SCRIPTS := $(wildcard tests/e2e/*.sh)
+ISAS         := x86_64 avx2 avx512
+SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh .ci/run)
+
+OBJ      := $(BUILD)/obj
+LIBRARY  := $(BUILD)/libzoetrope.a
+PROGRAM  := $(BUILD)/zoetrope
+LIB_OBJS := $(LIB_SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/version.o \
+            $(foreach isa,$(ISAS),$(CPU_SOURCES:%.c=$(OBJ)/%.$(isa).o))
+TESTS    := $(TEST_SOURCES:%.c=$(BUILD)/%)
+
+# ---- flags ---------------------------------------------------------------------------------------
+
+WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
+            -Werror=implicit-function-declaration -Werror=int-conversion -Werror=incompatible-pointer-types
+# ISO C for every compiler: no fused multiply-add outside core/cpu, the same bits from each
+LANGUAGE := -std=c11 -D_GNU_SOURCE -I. -ffp-contract=off -pthread -fPIE
+HARDEN   := -fstack-protector-strong -fstack-clash-protection -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+LINK     := -pie -pthread -Wl,-z,relro,-z,now
+ifdef SANITIZE
+HARDEN   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -U_FORTIFY_SOURCE
+LINK     += -fsanitize=address,undefined -rdynamic
+SHIM     := $(OBJ)/tests/sanitize/keep_plugins.o
+endif
+COMPILE   = $(CC) $(LANGUAGE) $(WARNINGS) $(CFLAGS) $(HARDEN) $(OPENMP) $(LIB_CFLAGS) $(CPPFLAGS)
+
+# sums keep their order (no -ffast-math); only errno and traps are given up
+CPU_FLAGS    := -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
+FLAGS_x86_64 := -march=x86-64
+FLAGS_avx2   := -march=x86-64-v3
+FLAGS_avx512 := -march=x86-64-v4 -mprefer-vector-width=512
+
+# ---- targets for people --------------------------------------------------------------------------
+
+all: $(PROGRAM)  ## build build/zoetrope (default)
+
+help:  ## this list
+	@echo "usage: make [TARGET] [CC=gcc|clang] [BUILD=DIR] [CFLAGS=...] [V=1]"
+	@sed -n 's/^\([a-z_]*\):[^#]*## \(.*\)/    \1\t\2/p' Makefile | expand -t 24
+
+# a fine first command on a machine with only git and make: the libraries come first
+test:  ## run every test; T=name runs those whose file name contains it
+	@CC=$(CC) tools/bootstrap.sh
+	@$(MAKE) $(PARALLEL) run_tests
+
+quickstart:  ## clips, training and videos in minutes; CLIPS=folder takes your own
+	@CC=$(CC) tools/bootstrap.sh
+	@$(MAKE) $(PARALLEL) all
+	@BUILD=$(BUILD) tools/quickstart.sh
+
+bench: $(PROGRAM)  ## measure training and sampling steps on this machine
+	$(Q)BUILD=$(BUILD) tools/bench.sh
+
+sanitize:  ## build with address and undefined-behaviour sanitizers, run unit, ops and model tests
+	@CC=$(CC) tools/bootstrap.sh
+	@$(MAKE) $(PARALLEL) run_tests BUILD=$(BUILD)/sanitize SANITIZE=1 CFLAGS="-O1 -g" \
+	    AREAS="unit ops model"
+
+lint:  ## include arrows, owners of libraries, formatting, shell scripts
+	@tools/check_layers.sh
+	@if command -v clang-format > /dev/null; then \
+	    clang-format --dry-run -Werror $(C_FILES) && echo "formatting ok"; \
+	else echo "clang-format is not installed: formatting not checked"; fi
+	@if command -v shellcheck > /dev/null; then \
+	    shellcheck -x $(SCRIPTS) && echo "scripts ok"; \
+	else echo "shellcheck is not installed: scripts not checked"; fi
+
+format:  ## rewrite the sources in the project's layout
+	clang-format -i $(C_FILES)
+
+install: $(PROGRAM)  ## copy the program to PREFIX/bin (default /usr/local)
+	install -D -m 755 $(PROGRAM) $(DESTDIR)$(PREFIX)/bin/zoetrope
+
+compile_commands: compile_commands.json  ## what editors and clang-tidy read
+
+clean:  ## remove the build folder
+	rm -rf $(BUILD)
+
+.PHONY: all help test quickstart bench sanitize lint format install compile_commands clean \
+        run_tests FORCE
+
+C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* comm data train infer tools tests/*))
+PARALLEL  = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
+
+# ---- tests ---------------------------------------------------------------------------------------
+
+T     ?=
+AREAS ?= $(sort $(patsubst tests/%/,%,$(dir $(TEST_SOURCES) $(TEST_SCRIPTS))))
+# chosen by area and by name, so that T=name links only what it runs
+CHOSEN := $(foreach t,$(TEST_SOURCES) $(TEST_SCRIPTS),$(if \
+            $(and $(filter $(AREAS),$(notdir $(patsubst %/,%,$(dir $(t))))),\
+                  $(if $(T),$(findstring $(T),$(notdir $(t))),all)),$(t)))
+
+run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM)
+	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh $(CHOSEN)
+
+# ---- rules ---------------------------------------------------------------------------------------
+
+# only what compiles or links needs the libraries
+ifneq ($(filter-out help test quickstart sanitize lint format clean,$(or $(MAKECMDGOALS),all)),)
+include $(BUILD)/libraries.mk
+endif
+
+$(BUILD)/libraries.mk: tools/find_libraries.sh
+	@mkdir -p $(@D)
+	@tools/find_libraries.sh --make $(CC) > $@
+
+# objects are made again when the compiler or its flags change
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(COMPILE) $(CPU_FLAGS)' | cmp -s - $@ || echo '$(COMPILE) $(CPU_FLAGS)' > $@
+
+$(OBJ)/version.c: FORCE
+	@tools/write_version.sh $@ $(CC) "$(LIB_VERSIONS)"
+FORCE:
+
+$(OBJ)/version.o: $(OBJ)/version.c $(BUILD)/flags
+	$(Q)$(COMPILE) -MMD -MP -c $< -o $@
+
+$(OBJ)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  CC   $<"
+	$(Q)$(COMPILE) -MMD -MP -c $< -o $@
+
+define compile_for_isa
+$(OBJ)/core/cpu/%.$(1).o: core/cpu/%.c $(BUILD)/flags
+	@mkdir -p $$(@D)
+	@echo "  CC   $$< $(1)"
+	$$(Q)$$(COMPILE) $$(CPU_FLAGS) $$(FLAGS_$(1)) -DCPU_ISA=$(1) -MMD -MP -c $$< -o $$@
+endef
+$(foreach isa,$(ISAS),$(eval $(call compile_for_isa,$(isa))))
+
+$(LIBRARY): $(LIB_OBJS)
+	@echo "  AR   $@"
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(PROGRAM): $(OBJ)/tools/main.o $(LIBRARY) $(SHIM)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(CFLAGS) $(LINK) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS) -lm
+
+$(BUILD)/tests/libshared.a: $(TEST_SHARED:%.c=$(OBJ)/%.o)
+	$(Q)rm -f $@ && mkdir -p $(@D) && $(AR) rcs $@ $^
+
+$(BUILD)/tests/%: $(OBJ)/tests/%.o $(BUILD)/tests/libshared.a $(LIBRARY) $(SHIM)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(CFLAGS) $(LINK) $(OPENMP) -o $@ $^ $(LDFLAGS) $(TEST_LIBS) $(LIBS) -lm
+
+compile_commands.json: Makefile FORCE
+	@{ echo '['; for file in $(LIB_SOURCES) $(CPU_SOURCES) tools/main.c $(TEST_SOURCES) $(TEST_SHARED); do \
+	    printf '%s{"directory": "%s", "file": "%s", "command": "%s -DCPU_ISA=x86_64 -c %s"}' \
+	        "$$comma" "$(CURDIR)" "$$file" '$(strip $(COMPILE))' "$$file"; comma=$$(printf ',\n.'); comma=$${comma%.}; \
+	done; echo; echo ']'; } > $@
+
+-include $(LIB_OBJS:.o=.d) $(TEST_SOURCES:%.c=$(OBJ)/%.d) $(TEST_SHARED:%.c=$(OBJ)/%.d) $(OBJ)/tools/main.d

@@ -1,0 +1,45 @@
+#!/bin/bash
+# Installs what the build and the tests need, on Debian and Ubuntu, as root or with sudo; elsewhere
+# prints what is missing. Does nothing when nothing is missing.
+set -eu
+cd "$(dirname "$0")/.."
+cc=${CC:-gcc}
+
+# gcc or clang (with its OpenMP), libraries, and ffprobe with which tests look at videos
+packages=(pkg-config libc6-dev libopenmpi-dev openmpi-bin libhdf5-dev libyaml-dev libssl-dev
+    libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libjansson-dev libdnnl-dev
+    liblapacke-dev libcmocka-dev ffmpeg)
+case $cc in
+*clang*) packages+=(clang libomp-dev) ;;
+*) packages+=(gcc) ;;
+esac
+
+missing=$(tools/find_libraries.sh --missing "$cc")
+[ -z "$missing" ] && exit 0
+printf 'missing:\n    %s\n' "${missing//$'\n'/$'\n    '}" >&2
+
+if ! command -v apt-get > /dev/null; then
+    echo "zoetrope: install these with this system's package manager; the Debian names are:" >&2
+    echo "    ${packages[*]}" >&2
+    exit 1
+fi
+as_root=()
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo > /dev/null || {
+        echo "zoetrope: neither root nor sudo: ask an administrator to run: apt-get install ${packages[*]}" >&2
+        exit 1
+    }
+    as_root=(sudo)
+fi
+
+echo "installing: ${packages[*]}" >&2
+export DEBIAN_FRONTEND=noninteractive
+"${as_root[@]}" apt-get update -q
+"${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -q -y --no-install-recommends "${packages[@]}"
+
+missing=$(tools/find_libraries.sh --missing "$cc")
+if [ -n "$missing" ]; then
+    echo "zoetrope: this distribution's packages do not have: ${missing//$'\n'/; }" >&2
+    exit 1
+fi
