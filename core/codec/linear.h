@@ -34,10 +34,20 @@ typedef struct LinearCodec {
     float *basis;     /* (channels, LINEAR_BLOCK) orthonormal rows; owned, as are the two below */
     float *mean;      /* (LINEAR_BLOCK) */
     float *scale;     /* (channels) positive, finite */
-    char digest[65];  /* SHA-256 of basis, mean, scale in hex: datasets and models carry it */
+    char digest[65];  /* SHA-256 of the bytes of basis, mean, scale: datasets and models carry it */
 } LinearCodec;
 
+/* Copies parameters that lie elsewhere, such as in a dataset: basis (channels, LINEAR_BLOCK), mean
+ * (LINEAR_BLOCK), scale (channels), F32. `what` names the place in errors. ERR_FORMAT: wrong
+ * shapes, values that are not finite, a scale that is not positive, or another digest than `digest`
+ * (may be NULL). */
+Status linear_codec_create(LinearCodec *out, Tensor basis, Tensor mean, Tensor scale,
+                           const char *digest, const char *what);
 void linear_codec_destroy(LinearCodec *codec);
+/* Views of the parameters. */
+Tensor linear_codec_basis(const LinearCodec *codec);
+Tensor linear_codec_mean(const LinearCodec *codec);
+Tensor linear_codec_scale(const LinearCodec *codec);
 
 /* ---- fitting -------------------------------------------------------------------------------- */
 
@@ -61,11 +71,11 @@ void linear_codec_fit_destroy(LinearFit *fit);
 int64_t linear_codec_frames(int64_t first, int64_t count);
 
 /* latent (channels, T, height / 8, width / 8) F32 = frames (1 + 4 (T - 1), height, width, 3) U8.
- * Thread-safe; uses the OpenMP threads of the caller. ERR_FORMAT on sizes that do not fit. */
+ * One thread: callers run clips side by side. ERR_FORMAT on sizes that do not fit. */
 Status linear_codec_encode(const LinearCodec *codec, Tensor latent, Tensor frames);
 /* frames (linear_codec_frames(first, count), height, width, 3) U8 = latent frames [first,
  * first + count) of latent (channels, T, height / 8, width / 8) F32: any range gives the bytes that
- * the whole gives. The first frame is the average of its four. */
+ * the whole gives. The first frame is the average of its four. OpenMP threads. */
 Status linear_codec_decode(const LinearCodec *codec, Tensor frames, Tensor latent, int64_t first,
                            int64_t count);
 
