@@ -60,7 +60,8 @@ Status op_rmsnorm(const Device *dev, Tensor y, Tensor x, Tensor ss, Tensor w, in
 /* dot (rows) = sum over this rank's width of dy w x */
 Status op_rmsnorm_dot(const Device *dev, Tensor dot, Tensor dy, Tensor x, Tensor w);
 /* with r = 1 / sqrt(ss / full_width + eps):
- * dx = r w dy - x r^3 dot / full_width (or += when accumulate);  dw += sum over rows of dy x r */
+ * dx = r w dy - x r^3 dot / full_width (or += when accumulate; dx may be dy when not);
+ * dw += sum over rows of dy x r */
 Status op_rmsnorm_backward(const Device *dev, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor ss,
                            Tensor dot, Tensor w, int64_t full_width, float eps, bool accumulate);
 
@@ -128,6 +129,8 @@ Status op_timestep_embedding(const Device *dev, Tensor emb, Tensor t);
 /* y (rows, width) = table[ids];  ids (rows) I32; an id below 0 gives zeros */
 Status op_embedding(const Device *dev, Tensor y, Tensor table, Tensor ids);
 Status op_embedding_backward(const Device *dev, Tensor dtable, Tensor dy, Tensor ids); /* += */
+/* y (cols, rows) = x (rows, cols) transposed */
+Status op_transpose(const Device *dev, Tensor y, Tensor x);
 /* x (batch, tokens, width): rows at and after lengths (batch) I32 become zero, in place */
 Status op_zero_tail(const Device *dev, Tensor x, Tensor lengths);
 

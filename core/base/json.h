@@ -37,8 +37,6 @@ Status json_read(const char *path, const JsonLimits *limits, Json **out);
 /* The root only. */
 void json_free(Json *root);
 
-bool json_is_object(const Json *json);
-bool json_is_array(const Json *json);
 /* Whether the object has the key with a value that is not null. */
 bool json_has(const Json *object, const char *key);
 
@@ -63,7 +61,9 @@ void *json_next(const Json *object, void *member);
 const char *json_key(void *member);
 const Json *json_value(void *member);
 
-/* The value itself: false or NULL when it is of another kind. */
+/* The value itself: NULL or false when it is of another kind. */
+const Json *json_as_object(const Json *json);
+const Json *json_as_array(const Json *json);
 bool json_as_int(const Json *json, int64_t *out);
 bool json_as_real(const Json *json, double *out);
 const char *json_as_string(const Json *json);

@@ -25,8 +25,8 @@ void log_set_quiet(bool quiet)
 }
 
 /* One write a line, so that lines of several ranks do not interleave. */
-__attribute__((format(printf, 2, 0))) static void write_line(const char *prefix,
-                                                             const char *format, va_list args)
+__attribute__((format(printf, 2, 0))) static void write_line(const char *prefix, const char *format,
+                                                             va_list args)
 {
     char line[2048];
     const char *clear = state.bar_shown ? "\r\033[K" : "";

@@ -12,8 +12,9 @@ size_t dtype_bytes(DType dtype)
 
 const char *dtype_name(DType dtype)
 {
-    static const char *const names[DTYPE_COUNT] = { "F32", "BF16", "F16", "F64",
-                                                    "I32", "I64",  "U8" };
+    static const char *const names[DTYPE_COUNT] = {
+        "F32", "BF16", "F16", "F64", "I32", "I64", "U8"
+    };
     assert(dtype < DTYPE_COUNT);
     return names[dtype];
 }

@@ -9,18 +9,17 @@ typedef struct Preset {
 
 /* Sizes shared by every preset (spec 1). Channels are the linear codec's default until a codec says
  * otherwise. */
-#define DIT(layers, heads, head_dim, ffn, text)                                                    \
-    {                                                                                              \
-        .num_layers = (layers), .num_attention_heads = (heads), .attention_head_dim = (head_dim),  \
-        .ffn_dim = (ffn), .in_channels = 48, .out_channels = 48, .text_dim = (text),               \
-        .freq_dim = 256, .patch_size = { 1, 2, 2 }, .rope_max_seq_len = 1024, .eps = 1e-6          \
+#define DIT(layers, heads, head_dim, ffn, text)                                                   \
+    {                                                                                             \
+        .num_layers = (layers), .num_attention_heads = (heads), .attention_head_dim = (head_dim), \
+        .ffn_dim = (ffn), .in_channels = 48, .out_channels = 48, .text_dim = (text),              \
+        .freq_dim = 256, .patch_size = { 1, 2, 2 }, .rope_max_seq_len = 1024, .eps = 1e-6         \
     }
 #define TEXT(model, kv, ff, layers, heads, length)                                                 \
     {                                                                                              \
         .d_model = (model), .d_kv = (kv), .d_ff = (ff), .num_layers = (layers),                    \
         .num_heads = (heads), .vocab_size = 384, .relative_attention_num_buckets = 32,             \
-        .relative_attention_max_distance = 128, .max_length = (length),                            \
-        .layer_norm_epsilon = 1e-6                                                                 \
+        .relative_attention_max_distance = 128, .max_length = (length), .layer_norm_epsilon = 1e-6 \
     }
 
 /* tiny learns in minutes on two cores; small is the CPU benchmark; the Wan sizes are spec 1's, with
@@ -102,9 +101,10 @@ Status model_config_check(const ModelConfig *config)
     CHECK(c->attention_head_dim % 2 == 0 && c->freq_dim % 2 == 0, ERR_CONFIG,
           "model.attention_head_dim %lld and model.freq_dim %lld must be even",
           (long long)c->attention_head_dim, (long long)c->freq_dim);
-    CHECK(c->in_channels == c->out_channels, ERR_CONFIG,
-          "model.in_channels %lld and model.out_channels %lld differ; text to video needs them equal",
-          (long long)c->in_channels, (long long)c->out_channels);
+    CHECK(
+        c->in_channels == c->out_channels, ERR_CONFIG,
+        "model.in_channels %lld and model.out_channels %lld differ; text to video needs them equal",
+        (long long)c->in_channels, (long long)c->out_channels);
     CHECK(c->eps > 0 && c->eps < 1, ERR_CONFIG, "model.eps is %g; it must be above 0 and below 1",
           c->eps);
     CHECK(c->text_dim == config->text.d_model, ERR_CONFIG,

@@ -33,7 +33,17 @@ typedef enum Dim {
     HEADS,
 } Dim;
 
-typedef enum RowInit { ZERO, ONE, XAVIER, SMALL, TABLE, T5_EMBEDDING, T5_Q, T5_IN, T5_BIAS } RowInit;
+typedef enum RowInit {
+    ZERO,
+    ONE,
+    XAVIER,
+    SMALL,
+    TABLE,
+    T5_EMBEDDING,
+    T5_Q,
+    T5_IN,
+    T5_BIAS
+} RowInit;
 
 typedef struct Row {
     const char *name;
@@ -239,9 +249,12 @@ Status params_init(const ParamList *list, const Mesh *mesh, uint64_t seed, Tenso
         int64_t outer = 1, middle = 1, inner = 1, all = 1;
         for (int d = 0; d < p->shape.ndim; d++) {
             all *= p->shape.dims[d];
-            if (p->cut < 0 || d > p->cut) inner *= p->shape.dims[d];
-            else if (d < p->cut) outer *= p->shape.dims[d];
-            else middle = p->shape.dims[d];
+            if (p->cut < 0 || d > p->cut)
+                inner *= p->shape.dims[d];
+            else if (d < p->cut)
+                outer *= p->shape.dims[d];
+            else
+                middle = p->shape.dims[d];
         }
         const int64_t fan_out = p->shape.dims[0];
         const float xavier = sqrtf(6.0f / (float)(fan_out + all / fan_out));

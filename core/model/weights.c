@@ -1,0 +1,47 @@
+#include "core/model/weights.h"
+
+#include <stdlib.h>
+
+/* The rows of one group follow one another in the list, in the order of the table's enum. */
+static void bind_group(const Param *params, int count, Tensor flat, Tensor *out)
+{
+    for (int i = 0; i < count; i++)
+        out[i] = params[i].local ? params_view(&params[i], flat) : tensor_none();
+}
+
+Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh *mesh, Tensor flat,
+                    Weights *out)
+{
+    Weights w = { .text_block_count = mesh->pp == 0 ? config->text.num_layers : 0 };
+    const int64_t layers = config->dit.num_layers;
+    mesh_stage_blocks(layers, mesh->shape.pipeline, mesh->pp, &w.block_first, &w.block_count);
+    w.blocks = calloc((size_t)w.block_count + 1, sizeof *w.blocks);
+    w.text_blocks = calloc((size_t)w.text_block_count + 1, sizeof *w.text_blocks);
+    if (!w.blocks || !w.text_blocks) {
+        weights_destroy(&w);
+        return status_fail(ERR_MEMORY, "no memory for the views of %lld blocks",
+                           (long long)w.block_count);
+    }
+    const Param *p = list->items;
+    bind_group(p, FIRST_COUNT, flat, w.first);
+    p += FIRST_COUNT;
+    for (int64_t i = 0; i < w.block_count; i++)
+        bind_group(p + (w.block_first + i) * BLOCK_COUNT, BLOCK_COUNT, flat, w.blocks[i].at);
+    p += layers * BLOCK_COUNT;
+    bind_group(p, LAST_COUNT, flat, w.last);
+    p += LAST_COUNT;
+    bind_group(p, TEXT_FIRST_COUNT, flat, w.text_first);
+    p += TEXT_FIRST_COUNT;
+    for (int64_t i = 0; i < w.text_block_count; i++)
+        bind_group(p + i * TEXT_BLOCK_COUNT, TEXT_BLOCK_COUNT, flat, w.text_blocks[i].at);
+    *out = w;
+    return OK;
+}
+
+void weights_destroy(Weights *weights)
+{
+    if (!weights) return;
+    free(weights->blocks);
+    free(weights->text_blocks);
+    *weights = (Weights){ 0 };
+}

@@ -1,0 +1,32 @@
+/*
+ * weights: views of one flat buffer (weights or their gradients), found by the table's names.
+ */
+#ifndef ZT_CORE_MODEL_WEIGHTS_H
+#define ZT_CORE_MODEL_WEIGHTS_H
+
+#include "core/model/param_table.h"
+#include "core/model/params.h"
+
+typedef struct BlockWeights {
+    Tensor at[BLOCK_COUNT]; /* at[ATTN1_Q_W]: local shapes; views */
+} BlockWeights;
+
+typedef struct TextBlockWeights {
+    Tensor at[TEXT_BLOCK_COUNT];
+} TextBlockWeights;
+
+typedef struct Weights {
+    Tensor first[FIRST_COUNT]; /* stage 0 */
+    Tensor last[LAST_COUNT];   /* last stage */
+    Tensor text_first[TEXT_FIRST_COUNT];
+    BlockWeights *blocks;          /* owned; this stage's blocks */
+    TextBlockWeights *text_blocks; /* owned; stage 0 */
+    int64_t block_count, text_block_count, block_first;
+} Weights;
+
+/* Views into `flat` (local_elements, F32). Rows of other stages stay absent. ERR_MEMORY. */
+Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh *mesh, Tensor flat,
+                    Weights *out);
+void weights_destroy(Weights *weights);
+
+#endif
