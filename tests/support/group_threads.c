@@ -1,0 +1,319 @@
+#include "tests/support/group_threads.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* One lock and one signal for the whole mesh: plain, and fast enough for eight threads. */
+typedef struct World {
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool broken; /* a rank has failed: nobody waits any more */
+} World;
+
+/* A send that its receiver has not taken yet. */
+typedef struct Letter {
+    Tensor tensor; /* view of the sender's buffer */
+    int from, to;
+    bool taken;
+    struct Letter *next;
+} Letter;
+
+/* What the ranks of one group share. */
+typedef struct Meeting {
+    World *world;
+    int size, arrived;
+    int64_t turn;    /* how often everybody has arrived */
+    Tensor *tensors; /* owned; (size): what each rank brought to this collective */
+    Letter *letters; /* not yet received, in order of sending */
+} Meeting;
+
+static Status broken(void)
+{
+    return status_fail(ERR_COMM, "another rank failed");
+}
+
+/* Waits for every rank of the group. The lock is held. */
+static Status meet(Meeting *m)
+{
+    const int64_t turn = m->turn;
+    if (++m->arrived == m->size) {
+        m->arrived = 0;
+        m->turn++;
+        (void)pthread_cond_broadcast(&m->world->changed);
+    }
+    while (m->turn == turn && !m->world->broken)
+        (void)pthread_cond_wait(&m->world->changed, &m->world->lock);
+    return m->turn == turn ? broken() : OK;
+}
+
+static bool same_layout(Tensor a, Tensor b)
+{
+    return a.dtype == b.dtype && tensor_count(a) == tensor_count(b);
+}
+
+/* Brings a tensor, waits for all; the ranks must have brought the same sizes and types. */
+static Status bring(Group *group, Tensor t)
+{
+    Meeting *m = group->impl;
+    m->tensors[group->rank] = t;
+    TRY(meet(m));
+    for (int i = 0; i < m->size; i++)
+        CHECK(same_layout(m->tensors[i], t), ERR_COMM, "ranks brought different tensors");
+    return OK;
+}
+
+// clang-format off
+static void add_into(Tensor sum, Tensor t)
+{
+    const int64_t n = tensor_count(sum);
+    switch (sum.dtype) {
+    case F32: for (int64_t i = 0; i < n; i++) ((float *)sum.data)[i] += ((const float *)t.data)[i]; break;
+    case F64: for (int64_t i = 0; i < n; i++) ((double *)sum.data)[i] += ((const double *)t.data)[i]; break;
+    case I32: for (int64_t i = 0; i < n; i++) ((int32_t *)sum.data)[i] += ((const int32_t *)t.data)[i]; break;
+    default:  for (int64_t i = 0; i < n; i++) ((uint8_t *)sum.data)[i] = (uint8_t)(((uint8_t *)sum.data)[i] + ((const uint8_t *)t.data)[i]); break;
+    }
+}
+// clang-format on
+
+/* The first rank sums in the order of ranks; the others copy. */
+static Status all_reduce_locked(Group *group, Tensor t)
+{
+    Meeting *m = group->impl;
+    TRY(bring(group, t));
+    if (group->rank == 0)
+        for (int i = 1; i < m->size; i++) add_into(t, m->tensors[i]);
+    TRY(meet(m));
+    if (group->rank > 0) memcpy(t.data, m->tensors[0].data, tensor_bytes(t));
+    return meet(m);
+}
+
+static Status broadcast_locked(Group *group, Tensor t, int root)
+{
+    Meeting *m = group->impl;
+    TRY(bring(group, t));
+    if (group->rank != root) memcpy(t.data, m->tensors[root].data, tensor_bytes(t));
+    return meet(m);
+}
+
+static Status all_gather_locked(Group *group, Tensor out, Tensor in)
+{
+    Meeting *m = group->impl;
+    TRY(bring(group, in));
+    const size_t bytes = tensor_bytes(in);
+    CHECK(tensor_bytes(out) == bytes * (size_t)m->size, ERR_COMM, "all-gather into a wrong size");
+    for (int i = 0; i < m->size; i++)
+        memcpy((char *)out.data + (size_t)i * bytes, m->tensors[i].data, bytes);
+    return meet(m);
+}
+
+static Status send_locked(Group *group, Tensor t, int to, GroupRequest *request)
+{
+    Meeting *m = group->impl;
+    Letter *letter = malloc(sizeof *letter);
+    CHECK(letter, ERR_MEMORY, "no memory for a message");
+    *letter = (Letter){ .tensor = t, .from = group->rank, .to = to };
+    Letter **end = &m->letters;
+    while (*end) end = &(*end)->next;
+    *end = letter;
+    request->handle = letter;
+    (void)pthread_cond_broadcast(&m->world->changed);
+    return OK;
+}
+
+static Letter **find_letter(Meeting *m, int from, int to)
+{
+    Letter **at = &m->letters;
+    while (*at && ((*at)->from != from || (*at)->to != to)) at = &(*at)->next;
+    return at;
+}
+
+static Status receive_locked(Group *group, Tensor t, int from)
+{
+    Meeting *m = group->impl;
+    Letter **at;
+    while (!*(at = find_letter(m, from, group->rank))) {
+        if (m->world->broken) return broken();
+        (void)pthread_cond_wait(&m->world->changed, &m->world->lock);
+    }
+    Letter *letter = *at;
+    CHECK(same_layout(letter->tensor, t), ERR_COMM, "received %lld values of %s, expected %lld",
+          (long long)tensor_count(letter->tensor), dtype_name(letter->tensor.dtype),
+          (long long)tensor_count(t));
+    memcpy(t.data, letter->tensor.data, tensor_bytes(t));
+    *at = letter->next;
+    letter->taken = true;
+    (void)pthread_cond_broadcast(&m->world->changed);
+    return OK;
+}
+
+static Status wait_locked(Group *group, GroupRequest *request)
+{
+    Meeting *m = group->impl;
+    Letter *letter = request->handle;
+    while (!letter->taken) {
+        if (m->world->broken) return broken();
+        (void)pthread_cond_wait(&m->world->changed, &m->world->lock);
+    }
+    free(letter);
+    request->handle = NULL;
+    return OK;
+}
+
+/* Every operation runs under the world's lock and gives it up only while it waits. */
+static void lock(Group *group)
+{
+    (void)pthread_mutex_lock(&((Meeting *)group->impl)->world->lock);
+}
+
+static Status unlock(Group *group, Status status)
+{
+    (void)pthread_mutex_unlock(&((Meeting *)group->impl)->world->lock);
+    return status;
+}
+
+static Status threads_all_reduce(Group *group, Tensor t)
+{
+    lock(group);
+    return unlock(group, all_reduce_locked(group, t));
+}
+
+static Status threads_broadcast(Group *group, Tensor t, int root)
+{
+    lock(group);
+    return unlock(group, broadcast_locked(group, t, root));
+}
+
+static Status threads_all_gather(Group *group, Tensor out, Tensor in)
+{
+    lock(group);
+    return unlock(group, all_gather_locked(group, out, in));
+}
+
+static Status threads_send(Group *group, Tensor t, int to, GroupRequest *request)
+{
+    lock(group);
+    return unlock(group, send_locked(group, t, to, request));
+}
+
+static Status threads_receive(Group *group, Tensor t, int from)
+{
+    lock(group);
+    return unlock(group, receive_locked(group, t, from));
+}
+
+static Status threads_wait(Group *group, GroupRequest *request)
+{
+    lock(group);
+    return unlock(group, wait_locked(group, request));
+}
+
+static const GroupOps threads_ops = {
+    .all_reduce = threads_all_reduce,
+    .broadcast = threads_broadcast,
+    .all_gather = threads_all_gather,
+    .send = threads_send,
+    .receive = threads_receive,
+    .wait = threads_wait,
+};
+
+enum { TENSOR_AXIS, PIPELINE_AXIS, DATA_AXIS, REPLICA_AXIS, AXES };
+
+/* Which of an axis' groups a rank is in, its rank there, and the group's size. */
+typedef struct Seat {
+    int group, rank, size;
+} Seat;
+
+static Seat find_seat(const Mesh *m, int axis)
+{
+    const MeshShape s = m->shape;
+    switch (axis) {
+    case TENSOR_AXIS: return (Seat){ m->pp * s.data + m->dp, m->tp, s.tensor };
+    case PIPELINE_AXIS: return (Seat){ m->dp * s.tensor + m->tp, m->pp, s.pipeline };
+    case DATA_AXIS: return (Seat){ m->pp * s.tensor + m->tp, m->dp, s.data };
+    default: return (Seat){ m->dp, m->pp * s.tensor + m->tp, s.pipeline * s.tensor };
+    }
+}
+
+typedef struct Rank {
+    pthread_t thread;
+    int rank;
+    MeshGroups groups;
+    Group axes[AXES];
+    ThreadBody body;
+    void *argument;
+    World *world;
+    Status status;
+    bool first_to_fail;
+    char message[1024];
+} Rank;
+
+static void *run_rank(void *argument)
+{
+    Rank *r = argument;
+    r->status = r->body(r->rank, &r->groups, r->argument);
+    if (r->status == OK) return NULL;
+    (void)snprintf(r->message, sizeof r->message, "%s", status_message());
+    (void)pthread_mutex_lock(&r->world->lock);
+    r->first_to_fail = !r->world->broken;
+    r->world->broken = true;
+    (void)pthread_cond_broadcast(&r->world->changed);
+    (void)pthread_mutex_unlock(&r->world->lock);
+    return NULL;
+}
+
+static void seat_rank(Rank *r, MeshShape shape, Meeting *meetings, World *world)
+{
+    r->groups.mesh = mesh_of_rank(shape, r->rank);
+    const int size = r->groups.mesh.size;
+    for (int axis = 0; axis < AXES; axis++) {
+        const Seat seat = find_seat(&r->groups.mesh, axis);
+        Meeting *m = &meetings[axis * size + seat.group];
+        m->world = world;
+        m->size = seat.size;
+        r->axes[axis] =
+            (Group){ .rank = seat.rank, .size = seat.size, .ops = &threads_ops, .impl = m };
+    }
+    r->groups.tensor = &r->axes[TENSOR_AXIS];
+    r->groups.pipeline = &r->axes[PIPELINE_AXIS];
+    r->groups.data = &r->axes[DATA_AXIS];
+    r->groups.replica = &r->axes[REPLICA_AXIS];
+}
+
+static void free_letters(Meeting *m)
+{
+    while (m->letters) {
+        Letter *next = m->letters->next;
+        free(m->letters);
+        m->letters = next;
+    }
+}
+
+Status threads_run(MeshShape shape, ThreadBody body, void *argument)
+{
+    const int size = shape.data * shape.tensor * shape.pipeline;
+    World world = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false };
+    Meeting *meetings = calloc((size_t)(size * AXES), sizeof *meetings);
+    Tensor *tensors = calloc((size_t)(size * size * AXES), sizeof *tensors);
+    Rank *ranks = calloc((size_t)size, sizeof *ranks);
+    if (!meetings || !tensors || !ranks) abort();
+    for (int i = 0; i < size * AXES; i++) meetings[i].tensors = tensors + i * size;
+    for (int i = 0; i < size; i++) {
+        ranks[i] = (Rank){ .rank = i, .body = body, .argument = argument, .world = &world };
+        seat_rank(&ranks[i], shape, meetings, &world);
+    }
+    for (int i = 0; i < size; i++)
+        if (pthread_create(&ranks[i].thread, NULL, run_rank, &ranks[i]) != 0) abort();
+    Status status = OK;
+    for (int i = 0; i < size; i++) {
+        (void)pthread_join(ranks[i].thread, NULL);
+        if (ranks[i].first_to_fail)
+            status = status_fail(ranks[i].status, "rank %d: %s", i, ranks[i].message);
+    }
+    for (int i = 0; i < size * AXES; i++) free_letters(&meetings[i]);
+    free(ranks);
+    free(tensors);
+    free(meetings);
+    return status;
+}
