@@ -1,0 +1,347 @@
+#include "data/h5_internal.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+/* File-level because the library's state is global too: one lock for all of the process. */
+static pthread_mutex_t library_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_once_t library_once = PTHREAD_ONCE_INIT;
+
+static void start_library(void)
+{
+    /* the environment must not choose code for us: read when the library starts */
+    unsetenv("HDF5_PLUGIN_PATH");
+    unsetenv("HDF5_PLUGIN_PRELOAD");
+    unsetenv("HDF5_VOL_CONNECTOR");
+    unsetenv("HDF5_DRIVER");
+    /* no work of the library behind our back at exit, when a thread may still read */
+    H5dont_atexit();
+    H5open();
+    H5PLset_loading_state(0);
+}
+
+void h5_lock(void)
+{
+    pthread_once(&library_once, start_library);
+    pthread_mutex_lock(&library_lock);
+    /* in a thread-safe build every thread has its own error stack, and its own wish to print it */
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+void h5_unlock(void)
+{
+    pthread_mutex_unlock(&library_lock);
+}
+
+void h5_version(char out[24])
+{
+    unsigned major = 0, minor = 0, release = 0;
+    h5_lock();
+    H5get_libversion(&major, &minor, &release);
+    h5_unlock();
+    snprintf(out, 24, "%u.%u.%u", major, minor, release);
+}
+
+size_t h5_type_bytes(H5Type type)
+{
+    static const size_t bytes[] = {
+        [H5_TYPE_U8] = 1,  [H5_TYPE_U16] = 2, [H5_TYPE_I64] = 8,
+        [H5_TYPE_F32] = 4, [H5_TYPE_F64] = 8,
+    };
+    return bytes[type];
+}
+
+hid_t h5_file_type(H5Type type)
+{
+    switch (type) {
+    case H5_TYPE_U8: return H5T_STD_U8LE;
+    case H5_TYPE_U16: return H5T_STD_U16LE;
+    case H5_TYPE_I64: return H5T_STD_I64LE;
+    case H5_TYPE_F32: return H5T_IEEE_F32LE;
+    case H5_TYPE_F64: return H5T_IEEE_F64LE;
+    }
+    return H5I_INVALID_HID;
+}
+
+hid_t h5_memory_type(H5Type type)
+{
+    switch (type) {
+    case H5_TYPE_U8: return H5T_NATIVE_UINT8;
+    case H5_TYPE_U16: return H5T_NATIVE_UINT16;
+    case H5_TYPE_I64: return H5T_NATIVE_INT64;
+    case H5_TYPE_F32: return H5T_NATIVE_FLOAT;
+    case H5_TYPE_F64: return H5T_NATIVE_DOUBLE;
+    }
+    return H5I_INVALID_HID;
+}
+
+/* ---- errors --------------------------------------------------------------------------------- */
+
+static herr_t keep_innermost(unsigned n, const H5E_error2_t *error, void *out)
+{
+    char *text = out;
+    if (n == 0 && error->desc != NULL) snprintf(text, 256, "%s", error->desc);
+    return 0;
+}
+
+Status h5_fail(Status code, const H5File *file, const char *object, const char *what)
+{
+    char reason[256] = "no reason given";
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, reason);
+    H5Eclear2(H5E_DEFAULT);
+    /* one error is one line */
+    for (char *c = reason; *c != '\0'; c++) {
+        if ((unsigned char)*c < 0x20) *c = ' ';
+    }
+    return status_fail(code, "%s: %s: %s: %s", file->path, object, what, reason);
+}
+
+Status h5_check_links(const H5File *file, const char *path)
+{
+    char prefix[128];
+    const size_t length = strlen(path);
+    CHECK(length < sizeof(prefix), ERR_FORMAT, "%s: name of %zu bytes", file->path, length);
+    for (size_t i = 1; i <= length; i++) {
+        if (path[i] != '/' && path[i] != '\0') continue;
+        memcpy(prefix, path, i);
+        prefix[i] = '\0';
+        H5L_info_t info;
+        CHECK(H5Lexists(file->id, prefix, H5P_DEFAULT) > 0, ERR_FORMAT, "%s: %s is missing",
+              file->path, prefix);
+        if (H5Lget_info(file->id, prefix, &info, H5P_DEFAULT) < 0) {
+            return h5_fail(ERR_FORMAT, file, prefix, "cannot look at the link");
+        }
+        CHECK(info.type == H5L_TYPE_HARD, ERR_FORMAT,
+              "%s: %s is a soft, external or user-defined link: datasets have none", file->path,
+              prefix);
+    }
+    return OK;
+}
+
+/* ---- files ---------------------------------------------------------------------------------- */
+
+static Status file_alloc(const char *path, bool writing, int64_t size_bytes, H5File **out)
+{
+    const size_t length = strlen(path) + 1;
+    H5File *file = malloc(sizeof(*file) + length);
+    CHECK(file != NULL, ERR_MEMORY, "%s: no memory for a file handle", path);
+    *file = (H5File){ .id = H5I_INVALID_HID, .writing = writing, .size_bytes = size_bytes };
+    memcpy(file->path, path, length);
+    *out = file;
+    return OK;
+}
+
+/* Advisory locks are off: a shard is never written twice, and network file systems often have none.
+ */
+static hid_t access_list(void)
+{
+    const hid_t list = H5Pcreate(H5P_FILE_ACCESS);
+    if (list < 0) return list;
+    /* 1.10's formats carry a checksum on every piece of metadata; 1.8's do not */
+    const bool good = H5Pset_fclose_degree(list, H5F_CLOSE_STRONG) >= 0 &&
+                      H5Pset_libver_bounds(list, H5F_LIBVER_V110, H5F_LIBVER_LATEST) >= 0 &&
+                      H5Pset_file_locking(list, false, true) >= 0;
+    if (good) return list;
+    H5Pclose(list);
+    return H5I_INVALID_HID;
+}
+
+static Status open_or_create(H5File *file)
+{
+    const hid_t access = access_list();
+    if (access < 0) return h5_fail(ERR_IO, file, "/", "cannot set how to open");
+    file->id = file->writing ? H5Fcreate(file->path, H5F_ACC_EXCL, H5P_DEFAULT, access)
+                             : H5Fopen(file->path, H5F_ACC_RDONLY, access);
+    H5Pclose(access);
+    if (file->id >= 0) return OK;
+    return file->writing ? h5_fail(ERR_IO, file, "/", "cannot create")
+                         : h5_fail(ERR_FORMAT, file, "/", "cannot open as HDF5");
+}
+
+static Status open_locked(const char *path, bool writing, int64_t size_bytes, H5File **out)
+{
+    H5File *file = NULL;
+    TRY(file_alloc(path, writing, size_bytes, &file));
+    h5_lock();
+    const Status s = open_or_create(file);
+    h5_unlock();
+    if (s != OK) {
+        free(file);
+        return s;
+    }
+    *out = file;
+    return OK;
+}
+
+Status h5_create(const char *path, H5File **out)
+{
+    return open_locked(path, true, 0, out);
+}
+
+Status h5_open(const char *path, H5File **out)
+{
+    struct stat st;
+    CHECK(lstat(path, &st) == 0, ERR_IO, "%s: %s", path, strerror(errno));
+    CHECK(!S_ISLNK(st.st_mode), ERR_FORMAT, "%s: is a symbolic link: shards are plain files", path);
+    CHECK(S_ISREG(st.st_mode), ERR_FORMAT, "%s: is not a plain file", path);
+    return open_locked(path, false, (int64_t)st.st_size, out);
+}
+
+Status h5_close(H5File *file)
+{
+    if (file == NULL) return OK;
+    Status s = OK;
+    h5_lock();
+    /* what is written lies in caches until now: a full disk may first show here */
+    if (file->writing && H5Fflush(file->id, H5F_SCOPE_GLOBAL) < 0) {
+        s = h5_fail(ERR_IO, file, "/", "cannot write");
+    }
+    if (H5Fclose(file->id) < 0 && s == OK) s = h5_fail(ERR_IO, file, "/", "cannot close");
+    h5_unlock();
+    free(file);
+    return s;
+}
+
+const char *h5_path(const H5File *file)
+{
+    return file->path;
+}
+
+/* ---- attributes ----------------------------------------------------------------------------- */
+
+/* Lock held. */
+static Status write_attribute(const H5File *file, const char *name, hid_t type, hid_t memory_type,
+                              const void *value)
+{
+    const hid_t space = H5Screate(H5S_SCALAR);
+    const hid_t id = H5Acreate2(file->id, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    const bool good = id >= 0 && H5Awrite(id, memory_type, value) >= 0;
+    const Status s = good ? OK : h5_fail(ERR_IO, file, name, "cannot write the attribute");
+    if (id >= 0) H5Aclose(id);
+    if (space >= 0) H5Sclose(space);
+    return s;
+}
+
+static Status write_number(H5File *file, const char *name, H5Type type, const void *value)
+{
+    h5_lock();
+    const Status s = write_attribute(file, name, h5_file_type(type), h5_memory_type(type), value);
+    h5_unlock();
+    return s;
+}
+
+Status h5_write_i64(H5File *file, const char *name, int64_t value)
+{
+    return write_number(file, name, H5_TYPE_I64, &value);
+}
+
+Status h5_write_f64(H5File *file, const char *name, double value)
+{
+    return write_number(file, name, H5_TYPE_F64, &value);
+}
+
+/* A fixed-length string type; HDF5 wants at least one byte. */
+static hid_t text_type(size_t length)
+{
+    const hid_t type = H5Tcopy(H5T_C_S1);
+    H5Tset_size(type, length > 0 ? length : 1);
+    H5Tset_strpad(type, H5T_STR_NULLPAD);
+    H5Tset_cset(type, H5T_CSET_UTF8);
+    return type;
+}
+
+Status h5_write_text(H5File *file, const char *name, const char *value)
+{
+    const size_t length = strlen(value);
+    CHECK(length <= H5_MAX_TEXT, ERR_FORMAT, "%s: attribute %s: %zu bytes, at most %d", file->path,
+          name, length, H5_MAX_TEXT);
+    h5_lock();
+    const hid_t type = text_type(length);
+    const Status s = write_attribute(file, name, type, type, value);
+    H5Tclose(type);
+    h5_unlock();
+    return s;
+}
+
+/* Opens a scalar attribute of the root. Lock held. */
+static Status open_attribute(const H5File *file, const char *name, hid_t *out)
+{
+    CHECK(H5Aexists(file->id, name) > 0, ERR_FORMAT, "%s: attribute %s is missing", file->path,
+          name);
+    const hid_t id = H5Aopen(file->id, name, H5P_DEFAULT);
+    if (id < 0) return h5_fail(ERR_FORMAT, file, name, "cannot open the attribute");
+    const hid_t space = H5Aget_space(id);
+    const bool scalar = space >= 0 && H5Sget_simple_extent_type(space) == H5S_SCALAR;
+    if (space >= 0) H5Sclose(space);
+    if (!scalar) {
+        H5Aclose(id);
+        return status_fail(ERR_FORMAT, "%s: attribute %s is not one value", file->path, name);
+    }
+    *out = id;
+    return OK;
+}
+
+static Status read_number(H5File *file, const char *name, H5Type wanted, void *out)
+{
+    hid_t id = H5I_INVALID_HID, type = H5I_INVALID_HID;
+    Status s = OK;
+    h5_lock();
+    TRY_TO(done, s, open_attribute(file, name, &id));
+    type = H5Aget_type(id);
+    CHECK_TO(done, s, type >= 0 && H5Tequal(type, h5_file_type(wanted)) > 0, ERR_FORMAT,
+             "%s: attribute %s has another type than the format's", file->path, name);
+    if (H5Aread(id, h5_memory_type(wanted), out) < 0) {
+        s = h5_fail(ERR_FORMAT, file, name, "cannot read the attribute");
+    }
+done:
+    if (type >= 0) H5Tclose(type);
+    if (id >= 0) H5Aclose(id);
+    h5_unlock();
+    return s;
+}
+
+Status h5_read_i64(H5File *file, const char *name, int64_t *out)
+{
+    return read_number(file, name, H5_TYPE_I64, out);
+}
+
+Status h5_read_f64(H5File *file, const char *name, double *out)
+{
+    return read_number(file, name, H5_TYPE_F64, out);
+}
+
+/* The type is checked first: a variable-length one must never be read. */
+static Status read_fixed_text(const H5File *file, const char *name, hid_t id, hid_t type, char *out)
+{
+    const bool fixed = type >= 0 && H5Tget_class(type) == H5T_STRING &&
+                       H5Tis_variable_str(type) == 0 && H5Tget_strpad(type) == H5T_STR_NULLPAD;
+    CHECK(fixed, ERR_FORMAT, "%s: attribute %s is not a fixed-length string", file->path, name);
+    const size_t size = H5Tget_size(type);
+    CHECK(size >= 1 && size <= H5_MAX_TEXT, ERR_FORMAT, "%s: attribute %s: %zu bytes, at most %d",
+          file->path, name, size, H5_MAX_TEXT);
+    memset(out, 0, H5_MAX_TEXT + 1);
+    /* read as it is stored: no conversion, so exactly `size` bytes arrive */
+    if (H5Aread(id, type, out) < 0) {
+        return h5_fail(ERR_FORMAT, file, name, "cannot read the attribute");
+    }
+    return OK;
+}
+
+Status h5_read_text(H5File *file, const char *name, char *out)
+{
+    hid_t id = H5I_INVALID_HID, type = H5I_INVALID_HID;
+    Status s = OK;
+    h5_lock();
+    TRY_TO(done, s, open_attribute(file, name, &id));
+    type = H5Aget_type(id);
+    s = read_fixed_text(file, name, id, type, out);
+done:
+    if (type >= 0) H5Tclose(type);
+    if (id >= 0) H5Aclose(id);
+    h5_unlock();
+    return s;
+}

@@ -1,0 +1,347 @@
+#include "data/h5_internal.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Any one dimension; keeps every product of three below the range of a checked multiply's failure.
+ */
+static const int64_t MAX_EXTENT = (int64_t)1 << 40;
+/* Deflate shrinks 1032-fold at best, so an array that claims more than this times the file is
+ * lying. */
+static const int64_t MAX_EXPANSION = 1100;
+/* A filter may lengthen a chunk that does not compress: deflate by a few bytes, fletcher32 by four.
+ */
+static const size_t CHUNK_SLACK = 1024;
+
+/* Elements of dims[from .. ndim), or -1 when that does not fit. */
+static int64_t product(const int64_t *dims, int from, int ndim)
+{
+    int64_t count = 1;
+    for (int i = from; i < ndim; i++) {
+        if (dims[i] < 0 || __builtin_mul_overflow(count, dims[i], &count)) return -1;
+    }
+    return count;
+}
+
+static Status array_alloc(const H5File *file, const char *path, H5Array **out)
+{
+    const size_t length = strlen(path) + 1;
+    H5Array *array = malloc(sizeof(*array) + length);
+    CHECK(array != NULL, ERR_MEMORY, "%s: %s: no memory for a handle", file->path, path);
+    *array = (H5Array){ .id = H5I_INVALID_HID, .file = file };
+    memcpy(array->path, path, length);
+    *out = array;
+    return OK;
+}
+
+/* ---- writing -------------------------------------------------------------------------------- */
+
+/* Groups on the way are made; nothing records when: the same clips give the same bytes. */
+static hid_t link_list(void)
+{
+    const hid_t list = H5Pcreate(H5P_LINK_CREATE);
+    if (list >= 0) H5Pset_create_intermediate_group(list, 1);
+    return list;
+}
+
+static hid_t creation_list(const H5Shape *shape, const int64_t *chunk)
+{
+    hsize_t dims[H5_MAX_DIMS];
+    for (int i = 0; i < shape->ndim; i++) dims[i] = (hsize_t)chunk[i];
+    const hid_t list = H5Pcreate(H5P_DATASET_CREATE);
+    if (list < 0) return list;
+    /* shuffle puts bytes of one significance side by side, which is what deflate can use; level 1
+     * is within a few percent of the best on latents, at several times the speed */
+    const bool good = H5Pset_chunk(list, shape->ndim, dims) >= 0 && H5Pset_shuffle(list) >= 0 &&
+                      H5Pset_deflate(list, 1) >= 0 && H5Pset_fletcher32(list) >= 0 &&
+                      H5Pset_obj_track_times(list, false) >= 0;
+    if (good) return list;
+    H5Pclose(list);
+    return H5I_INVALID_HID;
+}
+
+static hid_t growing_space(const H5Shape *shape)
+{
+    hsize_t dims[H5_MAX_DIMS], most[H5_MAX_DIMS];
+    for (int i = 0; i < shape->ndim; i++) dims[i] = most[i] = (hsize_t)shape->dims[i];
+    dims[0] = 0;
+    most[0] = H5S_UNLIMITED;
+    return H5Screate_simple(shape->ndim, dims, most);
+}
+
+Status h5_array_create(H5File *file, const char *path, const H5Shape *shape, const int64_t *chunk,
+                       H5Array **out)
+{
+    assert(file->writing && shape->ndim >= 1 && shape->ndim <= H5_MAX_DIMS);
+    const int64_t row = product(shape->dims, 1, shape->ndim);
+    const int64_t in_chunk = product(chunk, 0, shape->ndim);
+    const int64_t bytes = (int64_t)h5_type_bytes(shape->type);
+    CHECK(row > 0 && in_chunk > 0 && in_chunk <= H5_MAX_CHUNK_BYTES / bytes, ERR_FORMAT,
+          "%s: %s: a chunk of %lld values of %lld bytes, at most %d bytes", file->path, path,
+          (long long)in_chunk, (long long)bytes, H5_MAX_CHUNK_BYTES);
+
+    H5Array *array = NULL;
+    TRY(array_alloc(file, path, &array));
+    array->shape = *shape;
+    array->shape.dims[0] = 0;
+    array->row_bytes = (size_t)(row * bytes);
+
+    h5_lock();
+    const hid_t links = link_list();
+    const hid_t creation = creation_list(shape, chunk);
+    const hid_t space = growing_space(shape);
+    array->id =
+        H5Dcreate2(file->id, path, h5_file_type(shape->type), space, links, creation, H5P_DEFAULT);
+    const Status s = array->id >= 0 ? OK : h5_fail(ERR_IO, file, path, "cannot create");
+    if (space >= 0) H5Sclose(space);
+    if (creation >= 0) H5Pclose(creation);
+    if (links >= 0) H5Pclose(links);
+    h5_unlock();
+
+    if (s != OK) {
+        free(array);
+        return s;
+    }
+    *out = array;
+    return OK;
+}
+
+/* Selects rows [first, first + rows) of the file and a matching block of memory. Lock held. */
+static bool select_rows(const H5Array *array, int64_t first, int64_t rows, hid_t *file_space,
+                        hid_t *memory_space)
+{
+    hsize_t start[H5_MAX_DIMS] = { 0 }, count[H5_MAX_DIMS];
+    for (int i = 0; i < array->shape.ndim; i++) count[i] = (hsize_t)array->shape.dims[i];
+    start[0] = (hsize_t)first;
+    count[0] = (hsize_t)rows;
+    *file_space = H5Dget_space(array->id);
+    *memory_space = H5Screate_simple(array->shape.ndim, count, NULL);
+    return *file_space >= 0 && *memory_space >= 0 &&
+           H5Sselect_hyperslab(*file_space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0;
+}
+
+static void close_spaces(hid_t file_space, hid_t memory_space)
+{
+    if (file_space >= 0) H5Sclose(file_space);
+    if (memory_space >= 0) H5Sclose(memory_space);
+}
+
+static Status append_locked(H5Array *array, int64_t rows, const void *data)
+{
+    hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID;
+    hsize_t dims[H5_MAX_DIMS];
+    const int64_t first = array->shape.dims[0];
+    for (int i = 0; i < array->shape.ndim; i++) dims[i] = (hsize_t)array->shape.dims[i];
+    dims[0] = (hsize_t)(first + rows);
+    const bool good = H5Dset_extent(array->id, dims) >= 0 &&
+                      select_rows(array, first, rows, &file_space, &memory_space) &&
+                      H5Dwrite(array->id, h5_memory_type(array->shape.type), memory_space,
+                               file_space, H5P_DEFAULT, data) >= 0;
+    const Status s = good ? OK : h5_fail(ERR_IO, array->file, array->path, "cannot write");
+    close_spaces(file_space, memory_space);
+    if (s == OK) array->shape.dims[0] += rows;
+    return s;
+}
+
+Status h5_array_append(H5Array *array, int64_t rows, const void *data)
+{
+    assert(array->file->writing && rows > 0);
+    h5_lock();
+    const Status s = append_locked(array, rows, data);
+    h5_unlock();
+    return s;
+}
+
+/* ---- reading -------------------------------------------------------------------------------- */
+
+static Status check_type(const H5Array *array, H5Type wanted)
+{
+    const hid_t type = H5Dget_type(array->id);
+    const bool equal =
+        type >= 0 && H5Tcommitted(type) == 0 && H5Tequal(type, h5_file_type(wanted)) > 0;
+    if (type >= 0) H5Tclose(type);
+    CHECK(equal, ERR_FORMAT, "%s: %s has another type than the format's", array->file->path,
+          array->path);
+    return OK;
+}
+
+static Status check_extent(H5Array *array, const H5Shape *expected)
+{
+    hsize_t dims[H5_MAX_DIMS] = { 0 };
+    const hid_t space = H5Dget_space(array->id);
+    const bool same_rank = space >= 0 && H5Sget_simple_extent_type(space) == H5S_SIMPLE &&
+                           H5Sget_simple_extent_ndims(space) == expected->ndim &&
+                           H5Sget_simple_extent_dims(space, dims, NULL) == expected->ndim;
+    if (space >= 0) H5Sclose(space);
+    CHECK(same_rank, ERR_FORMAT, "%s: %s is not of %d dimensions", array->file->path, array->path,
+          expected->ndim);
+
+    array->shape = (H5Shape){ .type = expected->type, .ndim = expected->ndim };
+    for (int i = 0; i < expected->ndim; i++) {
+        CHECK(dims[i] >= 1 && dims[i] <= (hsize_t)MAX_EXTENT, ERR_FORMAT,
+              "%s: %s: dimension %d is %llu", array->file->path, array->path, i,
+              (unsigned long long)dims[i]);
+        array->shape.dims[i] = (int64_t)dims[i];
+        CHECK(expected->dims[i] < 0 || array->shape.dims[i] == expected->dims[i], ERR_FORMAT,
+              "%s: %s: dimension %d is %llu, expected %lld", array->file->path, array->path, i,
+              (unsigned long long)dims[i], (long long)expected->dims[i]);
+    }
+
+    /* so that nothing is allocated on the word of a few bytes */
+    const int64_t count = product(array->shape.dims, 0, expected->ndim);
+    const int64_t width = (int64_t)h5_type_bytes(expected->type);
+    CHECK(count > 0 && count / MAX_EXPANSION <= array->file->size_bytes / width, ERR_FORMAT,
+          "%s: %s claims %lld values in a file of %lld bytes", array->file->path, array->path,
+          (long long)count, (long long)array->file->size_bytes);
+    array->row_bytes = (size_t)(product(array->shape.dims, 1, expected->ndim) * width);
+    return OK;
+}
+
+static Status check_filters(const H5Array *array, hid_t creation)
+{
+    const int filters = H5Pget_nfilters(creation);
+    bool good = filters >= 0;
+    for (int i = 0; good && i < filters; i++) {
+        unsigned flags, config;
+        size_t values = 0;
+        char name[1];
+        const H5Z_filter_t id = H5Pget_filter2(creation, (unsigned)i, &flags, &values, NULL,
+                                               sizeof(name), name, &config);
+        good = id == H5Z_FILTER_SHUFFLE || id == H5Z_FILTER_DEFLATE || id == H5Z_FILTER_FLETCHER32;
+    }
+    CHECK(good, ERR_FORMAT, "%s: %s has a filter other than shuffle, deflate and fletcher32",
+          array->file->path, array->path);
+    return OK;
+}
+
+static Status check_storage(H5Array *array, hid_t creation)
+{
+    CHECK(H5Pget_external_count(creation) == 0 && H5Pget_layout(creation) == H5D_CHUNKED,
+          ERR_FORMAT, "%s: %s is not stored in chunks in this file", array->file->path,
+          array->path);
+    hsize_t dims[H5_MAX_DIMS] = { 0 };
+    const int ndim = array->shape.ndim;
+    CHECK(H5Pget_chunk(creation, H5_MAX_DIMS, dims) == ndim, ERR_FORMAT,
+          "%s: %s has chunks of another rank", array->file->path, array->path);
+    for (int i = 0; i < ndim; i++) {
+        CHECK(dims[i] >= 1 && dims[i] <= H5_MAX_CHUNK_BYTES, ERR_FORMAT,
+              "%s: %s: chunk dimension %d is %llu", array->file->path, array->path, i,
+              (unsigned long long)dims[i]);
+        array->chunk[i] = (int64_t)dims[i];
+    }
+    const int64_t values = product(array->chunk, 0, ndim);
+    CHECK(values > 0 && values <= H5_MAX_CHUNK_BYTES / (int64_t)h5_type_bytes(array->shape.type),
+          ERR_FORMAT, "%s: %s has chunks of more than %d bytes", array->file->path, array->path,
+          H5_MAX_CHUNK_BYTES);
+    return check_filters(array, creation);
+}
+
+static Status open_checked(H5Array *array, const H5Shape *expected)
+{
+    TRY(h5_check_links(array->file, array->path));
+    /* every chunk is read once and whole: the library's chunk cache would only cost memory */
+    const hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
+    if (access >= 0) H5Pset_chunk_cache(access, 1, 0, 1.0);
+    array->id = H5Dopen2(array->file->id, array->path, access);
+    if (access >= 0) H5Pclose(access);
+    if (array->id < 0) return h5_fail(ERR_FORMAT, array->file, array->path, "cannot open");
+    TRY(check_type(array, expected->type));
+    TRY(check_extent(array, expected));
+    const hid_t creation = H5Dget_create_plist(array->id);
+    if (creation < 0) return h5_fail(ERR_FORMAT, array->file, array->path, "cannot look at");
+    const Status s = check_storage(array, creation);
+    H5Pclose(creation);
+    return s;
+}
+
+Status h5_array_open(H5File *file, const char *path, const H5Shape *expected, H5Array **out)
+{
+    assert(expected->ndim >= 1 && expected->ndim <= H5_MAX_DIMS);
+    H5Array *array = NULL;
+    TRY(array_alloc(file, path, &array));
+    h5_lock();
+    const Status s = open_checked(array, expected);
+    h5_unlock();
+    if (s != OK) {
+        h5_array_close(array);
+        return s;
+    }
+    *out = array;
+    return OK;
+}
+
+/* Visits the chunks under rows [first, first + rows): each must be there, and not be longer than
+ * what its filters can have made of it, or inflating it could take any amount of memory. Lock held.
+ */
+static Status check_chunks(const H5Array *array, int64_t first, int64_t rows)
+{
+    const int ndim = array->shape.ndim;
+    const size_t most =
+        (size_t)product(array->chunk, 0, ndim) * h5_type_bytes(array->shape.type) + CHUNK_SLACK;
+    hsize_t at[H5_MAX_DIMS] = { 0 };
+    const int64_t first_chunk = first / array->chunk[0] * array->chunk[0];
+    at[0] = (hsize_t)first_chunk;
+    for (;;) {
+        hsize_t stored = 0;
+        const bool there = H5Dget_chunk_storage_size(array->id, at, &stored) >= 0;
+        if (!there || stored == 0 || stored > most) {
+            H5Eclear2(H5E_DEFAULT);
+            return status_fail(ERR_FORMAT, "%s: %s: the chunk of row %llu is %s", array->file->path,
+                               array->path, (unsigned long long)at[0],
+                               !there || stored == 0 ? "missing" : "longer than it can be");
+        }
+        /* the next chunk, last dimension first */
+        int d = ndim - 1;
+        for (; d >= 0; d--) {
+            at[d] += (hsize_t)array->chunk[d];
+            const int64_t end = d == 0 ? first + rows : array->shape.dims[d];
+            if ((int64_t)at[d] < end) break;
+            at[d] = d == 0 ? (hsize_t)first_chunk : 0;
+        }
+        if (d < 0) return OK;
+    }
+}
+
+static Status read_locked(const H5Array *array, int64_t first, int64_t rows, void *dst)
+{
+    TRY(check_chunks(array, first, rows));
+    hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID;
+    const bool good = select_rows(array, first, rows, &file_space, &memory_space) &&
+                      H5Dread(array->id, h5_memory_type(array->shape.type), memory_space,
+                              file_space, H5P_DEFAULT, dst) >= 0;
+    const Status s = good ? OK : h5_fail(ERR_FORMAT, array->file, array->path, "cannot read");
+    close_spaces(file_space, memory_space);
+    return s;
+}
+
+Status h5_array_read(H5Array *array, int64_t first, int64_t rows, void *dst)
+{
+    CHECK(first >= 0 && rows >= 1 && rows <= array->shape.dims[0] &&
+              first <= array->shape.dims[0] - rows,
+          ERR_FORMAT, "%s: %s has %lld rows, not %lld from %lld on", array->file->path, array->path,
+          (long long)array->shape.dims[0], (long long)rows, (long long)first);
+    h5_lock();
+    const Status s = read_locked(array, first, rows, dst);
+    h5_unlock();
+    return s;
+}
+
+const H5Shape *h5_array_shape(const H5Array *array)
+{
+    return &array->shape;
+}
+
+size_t h5_array_row_bytes(const H5Array *array)
+{
+    return array->row_bytes;
+}
+
+void h5_array_close(H5Array *array)
+{
+    if (array == NULL) return;
+    h5_lock();
+    if (array->id >= 0) H5Dclose(array->id);
+    h5_unlock();
+    free(array);
+}
