@@ -6,40 +6,48 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { N = LINEAR_BLOCK };
+enum {
+    N = LINEAR_BLOCK,
+    LANES = 16, /* a loop of fixed length, so that compilers vectorise it */
+};
 
-/* The coefficients of one block as the sums run: (channels) F32. */
+/* The basis as the sums run: LANES channels side by side, for one pixel value after the other. */
 typedef struct Projection {
     const LinearCodec *codec;
-    float
-        *basis_t; /* owned; (N, channels): channels are contiguous, so that sums run in parallel */
+    int64_t groups; /* of LANES channels; the last is padded with zeros */
+    float *basis;   /* owned; (groups, N, LANES) */
 } Projection;
 
 static Status projection_create(const LinearCodec *codec, Projection *out)
 {
-    float *basis_t = malloc((size_t)(N * codec->channels) * sizeof *basis_t);
-    CHECK(basis_t, ERR_MEMORY, "linear codec: no memory for %lld channels",
+    const int64_t groups = (codec->channels + LANES - 1) / LANES;
+    float *basis = calloc((size_t)(groups * N * LANES), sizeof *basis);
+    CHECK(basis, ERR_MEMORY, "linear codec: no memory for %lld channels",
           (long long)codec->channels);
-    for (int64_t i = 0; i < N; i++) {
-        for (int64_t c = 0; c < codec->channels; c++) {
-            basis_t[i * codec->channels + c] = codec->basis[c * N + i];
-        }
+    for (int64_t c = 0; c < codec->channels; c++) {
+        float *group = basis + c / LANES * N * LANES + c % LANES;
+        for (int64_t i = 0; i < N; i++) group[i * LANES] = codec->basis[c * N + i];
     }
-    *out = (Projection){ .codec = codec, .basis_t = basis_t };
+    *out = (Projection){ .codec = codec, .groups = groups, .basis = basis };
     return OK;
 }
 
-/* z[c] = scale[c] dot(basis[c], block - mean) */
-static void project_block(const Projection *p, const uint8_t *block, float *restrict z)
+/* z[c] = scale[c] dot(basis[c], block - mean), to z[c * stride] */
+static void project_block(const Projection *p, const uint8_t *block, float *z, int64_t stride)
 {
-    const int64_t channels = p->codec->channels;
-    for (int64_t c = 0; c < channels; c++) z[c] = 0;
-    for (int64_t i = 0; i < N; i++) {
-        const float x = (float)block[i] * (1 / 127.5f) - 1 - p->codec->mean[i];
-        const float *restrict row = p->basis_t + i * channels;
-        for (int64_t c = 0; c < channels; c++) z[c] += row[c] * x;
+    const LinearCodec *codec = p->codec;
+    float x[N];
+    for (int64_t i = 0; i < N; i++) x[i] = (float)block[i] * (1 / 127.5f) - 1 - codec->mean[i];
+    for (int64_t g = 0; g < p->groups; g++) {
+        const float *group = p->basis + g * N * LANES;
+        float sums[LANES] = { 0 };
+        for (int64_t i = 0; i < N; i++) {
+            for (int k = 0; k < LANES; k++) sums[k] += group[i * LANES + k] * x[i];
+        }
+        for (int64_t c = g * LANES; c < (g + 1) * LANES && c < codec->channels; c++) {
+            z[c * stride] = sums[c % LANES] * codec->scale[c];
+        }
     }
-    for (int64_t c = 0; c < channels; c++) z[c] *= p->codec->scale[c];
 }
 
 Status linear_codec_encode(const LinearCodec *codec, Tensor latent, Tensor frames)
@@ -60,12 +68,10 @@ Status linear_codec_encode(const LinearCodec *codec, Tensor latent, Tensor frame
     float *out = tensor_f32(latent);
     for (int64_t n = 0; n < blocks; n++) {
         uint8_t block[N];
-        float z[N];
         linear_block_read(frames, n / (height * width), n / width % height, n % width, block);
-        project_block(&projection, block, z);
-        for (int64_t c = 0; c < codec->channels; c++) out[c * blocks + n] = z[c];
+        project_block(&projection, block, out + n, blocks);
     }
-    free(projection.basis_t);
+    free(projection.basis);
     return OK;
 }
 

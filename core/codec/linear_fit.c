@@ -18,7 +18,8 @@
 enum {
     N = LINEAR_BLOCK,
     BATCH = 1024, /* blocks between two additions: 1024 * 128^2 = 2^24 fits an int32 sum */
-    TILE = 4,     /* rows and columns of the covariance worked on together: 16 sums in registers */
+    TILE = 4,   /* rows and columns of the covariance worked on together, while they are in cache */
+    LANES = 64, /* a loop of fixed length, so that compilers vectorise it: the batch is padded */
 };
 
 struct LinearFit {
@@ -60,33 +61,37 @@ void linear_codec_fit_clear(LinearFit *fit)
     memset(fit->outer, 0, (size_t)N * N * sizeof *fit->outer);
 }
 
+/* count: a multiple of LANES */
+static int32_t dot(const int16_t *x, const int16_t *y, int64_t count)
+{
+    int32_t sum = 0;
+    for (int64_t n = 0; n < count; n += LANES) {
+        for (int k = 0; k < LANES; k++) sum += (int32_t)x[n + k] * (int32_t)y[n + k];
+    }
+    return sum;
+}
+
 /* outer[i + a][j + b] += dot of rows i + a and j + b of the batch */
 static void add_tile(int64_t *outer, const int16_t *batch, int64_t count, int64_t i, int64_t j)
 {
-    int32_t sums[TILE][TILE] = { { 0 } };
-    for (int64_t a = 0; a < TILE; a++) {
-        for (int64_t b = 0; b < TILE; b++) {
-            const int16_t *x = batch + (i + a) * BATCH;
-            const int16_t *y = batch + (j + b) * BATCH;
-            int32_t sum = 0;
-            for (int64_t n = 0; n < count; n++) sum += (int32_t)x[n] * (int32_t)y[n];
-            sums[a][b] = sum;
+    for (int64_t a = i; a < i + TILE; a++) {
+        for (int64_t b = j; b < j + TILE; b++) {
+            outer[a * N + b] += dot(batch + a * BATCH, batch + b * BATCH, count);
         }
-    }
-    for (int64_t a = 0; a < TILE; a++) {
-        for (int64_t b = 0; b < TILE; b++) outer[(i + a) * N + j + b] += sums[a][b];
     }
 }
 
 static void add_batch(LinearFit *fit)
 {
+    const int64_t padded = (fit->batch_count + LANES - 1) / LANES * LANES;
     for (int64_t i = 0; i < N; i++) {
-        const int16_t *x = fit->batch + i * BATCH;
+        int16_t *x = fit->batch + i * BATCH;
         for (int64_t n = 0; n < fit->batch_count; n++) fit->sum[i] += x[n];
+        for (int64_t n = fit->batch_count; n < padded; n++) x[n] = 0;
     }
     for (int64_t i = 0; i < N; i += TILE) {
         for (int64_t j = i; j < N; j += TILE) {
-            add_tile(fit->outer, fit->batch, fit->batch_count, i, j);
+            add_tile(fit->outer, fit->batch, padded, i, j);
         }
     }
     fit->count += fit->batch_count;
