@@ -3,6 +3,7 @@
 #include "core/base/file.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
