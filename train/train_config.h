@@ -2,8 +2,8 @@
  * train_config: everything a training run can be told, and the table of its keys.
  *
  * The model's sizes are those of a preset unless a key says otherwise; after loading, `model` holds
- * the resolved numbers, except dit.in_channels and dit.out_channels, which are the dataset's codec's
- * and stay 0 until the trainer knows them.
+ * the resolved numbers, except dit.in_channels and dit.out_channels, which are the dataset's
+ * codec's and stay 0 until the trainer knows them.
  */
 #ifndef ZT_TRAIN_TRAIN_CONFIG_H
 #define ZT_TRAIN_TRAIN_CONFIG_H

@@ -22,7 +22,12 @@
 extern "C" {
 #endif
 
-enum { CONFIG_PATH_MAX = 1024, CONFIG_NAME_MAX = 64, CONFIG_TEXTS_MAX = 16, CONFIG_TEXT_MAX = 1024 };
+enum {
+    CONFIG_PATH_MAX = 1024,
+    CONFIG_NAME_MAX = 64,
+    CONFIG_TEXTS_MAX = 16,
+    CONFIG_TEXT_MAX = 1024
+};
 
 typedef enum ConfigType {
     CONFIG_INT,     /* int64_t */

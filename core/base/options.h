@@ -72,7 +72,7 @@ typedef struct OptionStrings {
 } OptionStrings;
 
 typedef struct Option {
-    const char *name;     /* "fps" for --fps; "SOURCE" when positional; NULL ends the table */
+    const char *name; /* "fps" for --fps; "SOURCE" when positional; NULL ends the table */
     OptionType type;
     size_t offset;        /* of the value in the command's struct */
     const char *fallback; /* the default as it would be typed; NULL: zero, absent */
@@ -95,9 +95,6 @@ typedef struct Command {
  * output and sets *helped: the command then returns OK at once. ERR_USAGE names the argument. Not
  * collective: it depends on argv only, so every rank finds the same. */
 Status options_parse(const Command *command, int argc, char **argv, void *out, bool *helped);
-
-/* The name in a list ended by NULL that is nearest to `word`, or NULL when none is near. */
-const char *options_nearest(const char *word, const char *const *names);
 
 #ifdef __cplusplus
 }

@@ -50,7 +50,10 @@ int status_exit_code(Status status);
 /* Check what the world (not a bug) can break: CHECK(fd >= 0, ERR_IO, "%s: %s", path, why). */
 #define CHECK(condition, code, ...)                                                                \
     do {                                                                                           \
-        if (!(condition)) return status_fail((code), __VA_ARGS__);                                 \
+        if (!(condition)) {                                                                        \
+            (void)status_fail((code), __VA_ARGS__);                                                \
+            return (code); /* not the call: the compiler sees that this is not OK */               \
+        }                                                                                          \
     } while (0)
 
 #define CHECK_TO(label, status, condition, code, ...)                                              \
