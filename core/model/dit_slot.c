@@ -1,0 +1,105 @@
+/* The activations of one micro-batch: planned for the largest shape, cut for the one at hand. */
+#include "core/model/dit.h"
+#include "core/model/rope_table.h"
+
+#include <string.h>
+
+static BlockShape block_shape(const Dit *dit, DitShape s)
+{
+    return (BlockShape){ s.batch, dit_tokens(s), dit->config.text.max_length };
+}
+
+static Status slot_alloc(const Dit *dit, DitShape s, bool train, Arena *arena, DitSlot *slot)
+{
+    const DitConfig *c = &dit->config.dit;
+    const int64_t tokens = dit_tokens(s), patch = dit_patch(c);
+    const int64_t kept = train ? dit->weights.block_count : 1;
+    void *blocks;
+    TRY(tensor_alloc(arena, F32, SHAPE(tokens, c->attention_head_dim / 2, 2), "rope", &slot->rope));
+    if (dit->first) {
+        TRY(tensor_alloc(arena, F32, SHAPE(s.batch, tokens, patch), "x_t", &slot->x_t));
+        TRY(tensor_alloc(arena, F32, SHAPE(s.batch), "t", &slot->t));
+        TRY(tensor_alloc(arena, F32, SHAPE(dit_message_count(dit, s)), "message", &slot->in));
+        TRY(umt5_acts_alloc(arena, &dit->config.text, s.batch, &slot->text));
+        TRY(embed_acts_alloc(arena, &dit->config, s.batch, &slot->embed));
+    }
+    TRY(arena_alloc(arena, (size_t)(kept + 1) * sizeof(BlockActs), "blocks", &blocks));
+    slot->blocks = blocks;
+    for (int64_t i = 0; i < kept; i++) {
+        BlockActs counted;
+        TRY(block_acts_alloc(arena, c, dit->mesh.shape.tensor, block_shape(dit, s),
+                             blocks ? &slot->blocks[i] : &counted));
+    }
+    if (dit->last) {
+        TRY(tensor_alloc(arena, F32, SHAPE(s.batch, tokens, patch), "velocity", &slot->v));
+        TRY(head_acts_alloc(arena, &dit->config, s.batch, tokens, &slot->head));
+    }
+    return OK;
+}
+
+Status dit_slot_create(const Dit *dit, const DitShape *shapes, int count, bool train, DitSlot *out)
+{
+    size_t largest = 0;
+    for (int i = 0; i < count; i++) {
+        Arena counting = arena_counting("activations");
+        DitSlot counted = { 0 };
+        TRY(slot_alloc(dit, shapes[i], train, &counting, &counted));
+        if (counting.peak > largest) largest = counting.peak;
+    }
+    DitSlot slot = { .train = train };
+    TRY(arena_create(&slot.arena, "activations", largest));
+    *out = slot;
+    return OK;
+}
+
+void dit_slot_destroy(DitSlot *slot)
+{
+    if (!slot) return;
+    arena_destroy(&slot->arena);
+    *slot = (DitSlot){ 0 };
+}
+
+Status dit_slot_shape(const Dit *dit, DitSlot *slot, DitShape shape)
+{
+    if (memcmp(&slot->shape, &shape, sizeof shape) == 0) return OK;
+    arena_release(&slot->arena, 0);
+    TRY(slot_alloc(dit, shape, slot->train, &slot->arena, slot));
+    rope_table_fill(slot->rope, shape.t, shape.h, shape.w);
+    slot->shape = shape;
+    return OK;
+}
+
+Status dit_scratch(const Dit *dit, DitShape shape, bool train, size_t *bytes)
+{
+    const DitConfig *c = &dit->config.dit;
+    const int64_t width = dit_width(c), text = dit->config.text.max_length;
+    const int64_t tokens = dit_tokens(shape);
+    size_t block = 0, encoder = 0;
+    void *part;
+    Tensor t;
+    TRY(block_scratch(dit->dev, c, dit->mesh.shape.tensor, block_shape(dit, shape), &block));
+    if (dit->first) TRY(umt5_scratch(dit->dev, &dit->config.text, shape.batch, &encoder));
+    if (!train) {
+        *bytes = block > encoder ? block : encoder;
+        return OK;
+    }
+    Arena count = arena_counting("scratch");
+    /* under the whole backward */
+    TRY(tensor_alloc(&count, F32, SHAPE(dit_message_count(dit, shape)), "dit.gradient", &t));
+    const size_t mark = arena_mark(&count);
+    TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, text, width), "dit.dtext", &t));
+    TRY(arena_alloc(&count, block, "block", &part));
+    arena_release(&count, mark);
+    TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, tokens, dit_patch(c)), "head.dout", &t));
+    TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, tokens, width), "head.dn", &t));
+    TRY(tensor_alloc(&count, F32, SHAPE(2, shape.batch, width), "head.dmod", &t));
+    arena_release(&count, mark);
+    TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, text, c->text_dim), "dit.dtext", &t));
+    const size_t first_mark = arena_mark(&count);
+    TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, width), "embed.dt1", &t));
+    TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, text, width), "embed.dc1", &t));
+    arena_release(&count, first_mark);
+    TRY(arena_alloc(&count, encoder, "text encoder", &part));
+    *bytes = count.peak;
+    return OK;
+}
