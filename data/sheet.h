@@ -18,8 +18,8 @@ typedef struct Sheet {
     Tensor pixels;               /* (height, width, 3) U8; owned */
 } Sheet;
 
-/* For videos of width x height; frames wider than 256 are drawn smaller, tiny ones larger.
- * ERR_USAGE when the sheet would pass 256 Mi pixels. ERR_MEMORY. */
+/* For videos of width x height; frames wider than 256 pixels are drawn smaller, small ones larger.
+ * ERR_USAGE when the sheet would pass 64 Mi pixels. ERR_MEMORY. */
 Status sheet_create(Sheet *sheet, int rows, int width, int height);
 void sheet_destroy(Sheet *sheet);
 
