@@ -1,0 +1,39 @@
+/*
+ * velocity: the model as a function from (x, t, caption) to velocity, over the mesh.
+ *
+ * Serves sampling, held-out loss and samples during training. The weights are only read. Rows (the
+ * prompts, with and without guidance) are the pipeline's micro-batches; without a pipeline all rows
+ * go through at once. Captions are encoded once and kept for every step of the sampling loop.
+ */
+#ifndef ZT_CORE_MODEL_VELOCITY_H
+#define ZT_CORE_MODEL_VELOCITY_H
+
+#include "core/model/dit.h"
+#include "core/parallel/pipeline.h"
+
+typedef struct Velocity {
+    const Dit *dit;   /* view */
+    Group *pipeline;  /* view */
+    int64_t rows_max; /* rows that fit */
+    DitSlot *slots;   /* owned: micro-batches in flight */
+    int slot_count;
+    Arena scratch;           /* owned */
+    Arena arena;             /* owned: messages and text */
+    PipelineBuffers buffers; /* owned */
+    Schedule schedule;       /* owned; of `schedule.micros` micro-batches */
+    Tensor text;             /* stage 0: (rows_max, max_length, text_dim) */
+} Velocity;
+
+/* Plans for up to `rows` rows of the largest of `shapes` (their batch is ignored). ERR_MEMORY. */
+Status velocity_create(const Dit *dit, Group *pipeline, const DitShape *shapes, int count,
+                       int64_t rows, Velocity *out);
+void velocity_destroy(Velocity *velocity);
+size_t velocity_bytes(const Velocity *velocity);
+
+/* Encodes the captions of the rows to come; "" is the null caption. Stage 0 works. */
+Status velocity_captions(Velocity *velocity, const char *const *captions, int64_t rows);
+/* v (rows, tokens, patch), the same bits on every rank of the replica; x alike; t (rows) in
+ * [0, 1000); rows as in velocity_captions. shape.batch is ignored. Collective over the replica. */
+Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Tensor t);
+
+#endif
