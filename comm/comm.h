@@ -41,7 +41,7 @@ Status comm_barrier(Comm *comm);
 typedef struct MeshGroups {
     Mesh mesh;
     Group *tensor, *pipeline, *data; /* views; ranks ordered by tp, pp, dp */
-    Group *replica; /* all ranks with this dp: one model */
+    Group *replica;                  /* all ranks with this dp: one model */
 } MeshGroups;
 
 /* Collective. The groups live as long as the comm. */

@@ -1,0 +1,148 @@
+#include "comm/comm.h"
+
+#include "comm/comm_internal.h"
+#include "comm/launch.h"
+#include "core/base/log.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* ERR_COMM for calls on communicators that are not a group yet. */
+static Status check_start(int code, const char *operation)
+{
+    CHECK(code == MPI_SUCCESS, ERR_COMM, "%s failed with code %d", operation, code);
+    return OK;
+}
+
+static Status add_group(Comm *comm, MPI_Comm handle, const char *name, Group **out)
+{
+    CHECK(comm->group_count < MAX_GROUPS, ERR_COMM, "more than %d groups of ranks", MAX_GROUPS);
+    MpiGroup *mpi;
+    TRY(group_mpi_create(handle, name, &mpi));
+    comm->groups[comm->group_count++] = mpi;
+    *out = &mpi->group;
+    return OK;
+}
+
+static Status start_mpi(Comm *comm)
+{
+    launch_set_defaults();
+    /* the reducer talks while the step computes and talks too */
+    int provided = MPI_THREAD_SINGLE;
+    TRY(check_start(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided),
+                    "MPI_Init_thread"));
+    comm->mpi = true;
+    CHECK(provided == MPI_THREAD_MULTIPLE, ERR_COMM,
+          "this MPI library gives thread level %d, not MPI_THREAD_MULTIPLE: use one built with it",
+          provided);
+
+    MPI_Comm world, host;
+    Group *group;
+    TRY(check_start(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup"));
+    TRY(add_group(comm, world, "world", &group));
+    comm->rank = group->rank;
+    comm->size = group->size;
+    TRY(check_start(
+        MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &host),
+        "MPI_Comm_split_type"));
+    (void)MPI_Comm_rank(host, &comm->local_rank);
+    (void)MPI_Comm_size(host, &comm->local_size);
+    return check_start(MPI_Comm_free(&host), "MPI_Comm_free");
+}
+
+Status comm_start(Comm **out)
+{
+    Comm *comm = calloc(1, sizeof *comm);
+    CHECK(comm, ERR_MEMORY, "no memory for the communicator");
+    *comm = (Comm){ .size = 1, .local_size = 1, .self = group_self() };
+    const Launch launch = launch_detect();
+    Status s = OK;
+    if (launch.by_mpi) TRY_TO(fail, s, start_mpi(comm));
+    TRY_TO(fail, s, launch_check_size(&launch, comm->size));
+    log_set_rank(comm->rank, comm->size);
+    *out = comm;
+    return OK;
+fail:
+    comm_finish(comm);
+    return s;
+}
+
+void comm_finish(Comm *comm)
+{
+    if (!comm) return;
+    for (int i = comm->group_count - 1; i >= 0; i--) group_mpi_destroy(comm->groups[i]);
+    if (comm->mpi) (void)MPI_Finalize();
+    free(comm);
+}
+
+void comm_abort(Comm *comm, Status status)
+{
+    const int code = status == OK ? status_exit_code(ERR_COMM) : status_exit_code(status);
+    if (comm->size > 1)
+        log_error("rank %d: %s", comm->rank, status_message());
+    else
+        log_error("%s", status_message());
+    if (comm->mpi) (void)MPI_Abort(MPI_COMM_WORLD, code);
+    /* exit handlers could wait for ranks that are gone */
+    _exit(code);
+}
+
+int comm_rank(const Comm *comm)
+{
+    return comm->rank;
+}
+
+int comm_size(const Comm *comm)
+{
+    return comm->size;
+}
+
+int comm_local_rank(const Comm *comm)
+{
+    return comm->local_rank;
+}
+
+int comm_local_size(const Comm *comm)
+{
+    return comm->local_size;
+}
+
+Group *comm_world(Comm *comm)
+{
+    return comm->mpi ? &comm->groups[0]->group : &comm->self;
+}
+
+Status comm_barrier(Comm *comm)
+{
+    if (comm->size == 1) return OK;
+    const MpiGroup *world = comm->groups[0];
+    return group_mpi_check(world, MPI_Barrier(world->comm), "MPI_Barrier");
+}
+
+/* The ranks that share `color`, ordered by `key`, on a communicator of their own. */
+static Status split(Comm *comm, const char *name, int color, int key, Group **out)
+{
+    if (comm->size == 1) {
+        *out = &comm->self;
+        return OK;
+    }
+    const MpiGroup *world = comm->groups[0];
+    MPI_Comm handle;
+    TRY(group_mpi_check(world, MPI_Comm_split(world->comm, color, key, &handle), "MPI_Comm_split"));
+    return add_group(comm, handle, name, out);
+}
+
+Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out)
+{
+    const int64_t ranks = (int64_t)shape.data * shape.tensor * shape.pipeline;
+    CHECK(ranks == comm->size, ERR_CONFIG, "mesh %dx%dx%d takes %lld ranks and there are %d",
+          shape.data, shape.tensor, shape.pipeline, (long long)ranks, comm->size);
+    MeshGroups g = { .mesh = mesh_of_rank(shape, comm->rank) };
+    const int dp = g.mesh.dp, tp = g.mesh.tp, pp = g.mesh.pp;
+    TRY(split(comm, "tensor", pp * shape.data + dp, tp, &g.tensor));
+    TRY(split(comm, "pipeline", dp * shape.tensor + tp, pp, &g.pipeline));
+    TRY(split(comm, "data", pp * shape.tensor + tp, dp, &g.data));
+    TRY(split(comm, "replica", dp, pp * shape.tensor + tp, &g.replica));
+    *out = g;
+    return OK;
+}

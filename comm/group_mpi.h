@@ -1,0 +1,54 @@
+/*
+ * group_mpi: the operations of core/group.h over one MPI communicator. Inside comm/ only.
+ *
+ * MPI only moves bytes here; sums are ours, so that they are the same bits on every rank and with
+ * every MPI library: MPI_Allreduce promises neither. Each element is the sum of the ranks' values
+ * along one fixed binary tree, ((0 + 1) + (2 + 3)) + ..., whatever the size of the tensor.
+ *
+ * A group belongs to one thread at a time.
+ */
+#ifndef ZT_COMM_GROUP_MPI_H
+#define ZT_COMM_GROUP_MPI_H
+
+#include "core/group.h"
+
+#include <mpi.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* A piece of a message on its way. Pieces of one message are chained. */
+typedef struct Sending {
+    MPI_Request request;
+    struct Sending *next;
+} Sending;
+
+typedef struct MpiGroup {
+    Group group;
+    MPI_Comm comm;
+    const char *name; /* view */
+    atomic_bool background;
+    char *scratch;         /* owned; (size) rows of what ranks sent to be summed here */
+    int *counts, *offsets; /* owned; (size) bytes: each rank's slice of what is being reduced */
+    int *mine, *rows;      /* owned; (size) bytes: this rank's slice, and its rows in scratch */
+    Sending *idle;         /* owned; pool, so that steps allocate nothing */
+} MpiGroup;
+
+/* Not collective. Takes the communicator over, also on failure. A group of one keeps none. `name`
+ * is what errors call it; it must outlive the group. ERR_MEMORY. */
+Status group_mpi_create(MPI_Comm comm, const char *name, MpiGroup **out);
+/* Collective. */
+void group_mpi_destroy(MpiGroup *mpi);
+
+/* MPI's own words for a failed call: "MPI_Bcast over the data group (rank 1 of 4): ...". */
+Status group_mpi_check(const MpiGroup *mpi, int code, const char *operation);
+
+/* all_reduce of GroupOps, and the scratch that it needs. */
+Status group_mpi_all_reduce(Group *group, Tensor t);
+size_t group_mpi_scratch_bytes(void);
+
+/* In the background a collective sleeps between looks at its progress and leaves the core to the
+ * computation. May be changed by another thread than the group's. Groups that are not over MPI
+ * are left alone. */
+void group_mpi_set_background(Group *group, bool background);
+
+#endif

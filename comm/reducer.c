@@ -1,0 +1,144 @@
+/*
+ * reducer: MPI makes no progress while nobody calls it, so a thread does: it sums one bucket after
+ * the other and sleeps between looks, and the backward keeps its core. Once the step waits for the
+ * sums, the sleeping ends.
+ */
+#include "comm/comm.h"
+
+#include "comm/group_mpi.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+struct Reducer {
+    Group *group; /* view */
+    pthread_t thread;
+    pthread_mutex_t lock;
+    pthread_cond_t changed; /* a bucket came or was done, or the end */
+    Tensor *buckets;        /* owned; submitted since the last wait, views */
+    int64_t capacity, submitted, done;
+    bool ending;
+    Status status; /* the first error, which ends all summing */
+    char message[1024];
+};
+
+static void reduce_next(Reducer *r)
+{
+    const Tensor bucket = r->buckets[r->done];
+    const bool failed = r->status != OK;
+    (void)pthread_mutex_unlock(&r->lock);
+    const Status s = failed ? OK : group_all_reduce(r->group, bucket);
+    (void)pthread_mutex_lock(&r->lock);
+    if (s != OK) {
+        r->status = s;
+        (void)snprintf(r->message, sizeof r->message, "%s", status_message());
+    }
+    r->done++;
+    (void)pthread_cond_broadcast(&r->changed);
+}
+
+static void *run_reducer(void *argument)
+{
+    Reducer *r = argument;
+    (void)pthread_mutex_lock(&r->lock);
+    for (;;) {
+        if (r->done < r->submitted)
+            reduce_next(r);
+        else if (r->ending)
+            break;
+        else
+            (void)pthread_cond_wait(&r->changed, &r->lock);
+    }
+    (void)pthread_mutex_unlock(&r->lock);
+    return NULL;
+}
+
+Status reducer_create(Group *group, Reducer **out)
+{
+    enum { BUCKETS = 64 };
+    Reducer *r = calloc(1, sizeof *r);
+    CHECK(r, ERR_MEMORY, "no memory for the reducer");
+    r->group = group;
+    r->capacity = BUCKETS;
+    r->buckets = calloc(BUCKETS, sizeof *r->buckets);
+    if (!r->buckets) {
+        free(r);
+        return status_fail(ERR_MEMORY, "no memory for the reducer");
+    }
+    (void)pthread_mutex_init(&r->lock, NULL);
+    (void)pthread_cond_init(&r->changed, NULL);
+    /* a group of one has nothing to sum and needs no thread */
+    if (group->size == 1) {
+        *out = r;
+        return OK;
+    }
+    group_mpi_set_background(group, true);
+    const int code = pthread_create(&r->thread, NULL, run_reducer, r);
+    if (code != 0) {
+        free(r->buckets);
+        free(r);
+        return status_fail(ERR_MEMORY, "the reducer's thread could not be started: error %d", code);
+    }
+    *out = r;
+    return OK;
+}
+
+static void end_thread(Reducer *r)
+{
+    (void)pthread_mutex_lock(&r->lock);
+    r->ending = true;
+    (void)pthread_cond_broadcast(&r->changed);
+    (void)pthread_mutex_unlock(&r->lock);
+    (void)pthread_join(r->thread, NULL);
+    group_mpi_set_background(r->group, false);
+}
+
+void reducer_destroy(Reducer *reducer)
+{
+    if (!reducer) return;
+    if (reducer->group->size > 1) end_thread(reducer);
+    (void)pthread_cond_destroy(&reducer->changed);
+    (void)pthread_mutex_destroy(&reducer->lock);
+    free(reducer->buckets);
+    free(reducer);
+}
+
+/* Room for one more bucket; grows in the first steps only. The lock is held. */
+static Status make_room(Reducer *r)
+{
+    if (r->submitted < r->capacity) return OK;
+    Tensor *grown = realloc(r->buckets, 2 * (size_t)r->capacity * sizeof *grown);
+    CHECK(grown, ERR_MEMORY, "no memory for %lld buckets", 2 * (long long)r->capacity);
+    r->buckets = grown;
+    r->capacity *= 2;
+    return OK;
+}
+
+Status reducer_submit(Reducer *reducer, Tensor bucket)
+{
+    if (reducer->group->size == 1) return OK;
+    (void)pthread_mutex_lock(&reducer->lock);
+    const Status s = make_room(reducer);
+    if (s == OK) {
+        reducer->buckets[reducer->submitted++] = bucket;
+        (void)pthread_cond_broadcast(&reducer->changed);
+    }
+    (void)pthread_mutex_unlock(&reducer->lock);
+    return s;
+}
+
+Status reducer_wait(Reducer *reducer)
+{
+    if (reducer->group->size == 1) return OK;
+    /* nothing is left to overlap with: the sums may have the core */
+    group_mpi_set_background(reducer->group, false);
+    (void)pthread_mutex_lock(&reducer->lock);
+    while (reducer->done < reducer->submitted)
+        (void)pthread_cond_wait(&reducer->changed, &reducer->lock);
+    reducer->submitted = reducer->done = 0;
+    const Status s = reducer->status;
+    (void)pthread_mutex_unlock(&reducer->lock);
+    group_mpi_set_background(reducer->group, true);
+    return s == OK ? OK : status_fail(s, "%s", reducer->message);
+}
