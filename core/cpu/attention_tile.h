@@ -1,0 +1,66 @@
+/*
+ * attention_tile: tiles that forward and backward share.
+ *
+ * Scores live transposed, keys down and queries across: a vector is one key against many queries,
+ * so maxima and sums over keys are element by element, and K and V are read as they lie, one number
+ * at a time. Only the tile of queries is transposed, once. Each thread has its own scratch.
+ */
+#ifndef ZT_CORE_CPU_ATTENTION_TILE_H
+#define ZT_CORE_CPU_ATTENTION_TILE_H
+
+#include "core/cpu/tile.h"
+
+enum {
+    QUERY_TILE = 64, /* a multiple of every vector width */
+    KEY_TILE = 256,  /* scores of a tile: 64 KiB, in the second level of cache */
+};
+
+/* Sizes of one call; floats between tokens of q, k, v, out. */
+typedef struct AttentionSize {
+    int64_t batch, heads, q_tokens, k_tokens, head_dim, stride;
+} AttentionSize;
+
+static inline AttentionSize attention_size(Tensor q, Tensor k)
+{
+    return (AttentionSize){ .batch = q.shape[0],
+                            .heads = q.shape[2],
+                            .q_tokens = q.shape[1],
+                            .k_tokens = k.shape[1],
+                            .head_dim = q.shape[3],
+                            .stride = q.shape[2] * q.shape[3] };
+}
+
+/* Keys of a sample that are not masked. */
+static inline int64_t attention_keys(const AttentionOptions *options, AttentionSize size,
+                                     int64_t sample)
+{
+    if (!options->key_lengths.data) return size.k_tokens;
+    const int64_t length = ((const int32_t *)options->key_lengths.data)[sample];
+    return length < 0 ? 0 : cpu_min(length, size.k_tokens);
+}
+
+/* (count, head_dim) rows `stride` apart, times scale, to (head_dim, QUERY_TILE); the columns past
+ * count are zero, so that what is computed from them stays finite. */
+static inline void attention_transpose(float *restrict to, const float *restrict from,
+                                       int64_t count, AttentionSize size, float scale)
+{
+    for (int64_t i = 0; i < count; i++)
+        for (int64_t d = 0; d < size.head_dim; d++)
+            to[d * QUERY_TILE + i] = scale * from[i * size.stride + d];
+    for (int64_t i = count; i < QUERY_TILE; i++)
+        for (int64_t d = 0; d < size.head_dim; d++) to[d * QUERY_TILE + i] = 0;
+}
+
+/* Floats of scratch a thread needs. */
+static inline int64_t attention_forward_floats(int64_t head_dim)
+{
+    return QUERY_TILE * (2 * head_dim + KEY_TILE + 4);
+}
+
+static inline int64_t attention_backward_floats(int64_t head_dim)
+{
+    return QUERY_TILE * (3 * head_dim + 2 * cpu_pad(head_dim) + 2 * KEY_TILE + 4) +
+           2 * KEY_TILE * cpu_pad(head_dim);
+}
+
+#endif

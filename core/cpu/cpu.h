@@ -1,0 +1,62 @@
+/*
+ * cpu: what the kernel files share.
+ *
+ * Every file here is compiled once for each instruction set, with -DCPU_ISA=x86_64|avx2|avx512.
+ * All functions are static but one a file, which fills its slots of the table; its name ends in the
+ * instruction set. Loops are plain C that the compiler turns into vectors; sums over rows go by
+ * columns in fixed blocks, so the bits depend on neither thread count nor timing.
+ */
+#ifndef ZT_CORE_CPU_CPU_H
+#define ZT_CORE_CPU_CPU_H
+
+#include "core/op_table.h"
+
+#define CPU_PASTE_(a, b, c) a##b##_##c
+#define CPU_PASTE(a, b, c) CPU_PASTE_(a, b, c)
+/* CPU_FILL(norm) is cpu_fill_norm_avx2, and so on. */
+#define CPU_FILL(topic) CPU_PASTE(cpu_fill_, topic, CPU_ISA)
+
+#define CPU_TOPICS(TOPIC)     \
+    TOPIC(linear)             \
+    TOPIC(norm)               \
+    TOPIC(rmsnorm)            \
+    TOPIC(modulate)           \
+    TOPIC(rope)               \
+    TOPIC(attention)          \
+    TOPIC(attention_backward) \
+    TOPIC(activation)         \
+    TOPIC(elementwise)        \
+    TOPIC(convert)            \
+    TOPIC(embed)              \
+    TOPIC(loss)               \
+    TOPIC(adamw)
+
+#define CPU_DECLARE_FILL(topic) void CPU_FILL(topic)(OpTable * table);
+CPU_TOPICS(CPU_DECLARE_FILL)
+#undef CPU_DECLARE_FILL
+
+/* Threads worth waking for `elements` of work: below this many a fork costs more than it gives. */
+static inline int cpu_threads(const Device *dev, int64_t elements)
+{
+    enum { WORTH_A_FORK = 16384 };
+    return elements < WORTH_A_FORK ? 1 : dev->threads;
+}
+
+static inline int64_t cpu_min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Blocks of at most `size` that cover `count`. */
+static inline int64_t cpu_blocks(int64_t count, int64_t size)
+{
+    return (count + size - 1) / size;
+}
+
+enum {
+    CPU_COLUMNS = 64,     /* columns that one task sums over all rows: 4 lines of cache a row */
+    CPU_ROWS = 64,        /* rows summed before the sum joins the total: keeps the tail exact */
+    CPU_ELEMENTS = 16384, /* elements of one task of a flat loop */
+};
+
+#endif

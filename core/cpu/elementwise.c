@@ -1,0 +1,61 @@
+#include "core/cpu/cpu.h"
+
+#include <string.h>
+
+/* y = 0 x + b y is not special-cased: NaN in x must show */
+static Status axpby_kernel(const Device *dev, Tensor y, float a, Tensor x, float b)
+{
+    float *to = tensor_f32(y);
+    const float *from = tensor_f32(x);
+    const int64_t count = tensor_count(y);
+#pragma omp parallel for simd schedule(simd : static) num_threads(cpu_threads(dev, count))
+    for (int64_t i = 0; i < count; i++) to[i] = a * from[i] + b * to[i];
+    return OK;
+}
+
+static Status fill_kernel(const Device *dev, Tensor y, float value)
+{
+    float *to = tensor_f32(y);
+    const int64_t count = tensor_count(y);
+#pragma omp parallel for simd schedule(simd : static) num_threads(cpu_threads(dev, count))
+    for (int64_t i = 0; i < count; i++) to[i] = value;
+    return OK;
+}
+
+static Status zero_tail_kernel(const Device *dev, Tensor x, Tensor lengths)
+{
+    const int64_t batch = x.shape[0], tokens = x.shape[1], width = x.shape[2];
+    const int32_t *length = lengths.data;
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, tensor_count(x)))
+    for (int64_t r = 0; r < batch * tokens; r++)
+        if (r % tokens >= length[r / tokens])
+            memset(tensor_f32(x) + r * width, 0, (size_t)width * sizeof(float));
+    return OK;
+}
+
+/* from (.., groups, members) to (.., members, groups) */
+static void transpose_row(float *restrict y, const float *restrict x, int64_t groups,
+                          int64_t members)
+{
+    for (int64_t g = 0; g < groups; g++)
+        for (int64_t m = 0; m < members; m++) y[m * groups + g] = x[g * members + m];
+}
+
+static Status patch_order_kernel(const Device *dev, Tensor y, Tensor x, int64_t channels,
+                                 bool to_patch)
+{
+    const int64_t rows = tensor_rows(x), width = tensor_width(x);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, rows *width))
+    for (int64_t r = 0; r < rows; r++)
+        transpose_row(tensor_f32(y) + r * width, tensor_f32(x) + r * width, to_patch ? 4 : channels,
+                      to_patch ? channels : 4);
+    return OK;
+}
+
+void CPU_FILL(elementwise)(OpTable *table)
+{
+    table->axpby = axpby_kernel;
+    table->fill = fill_kernel;
+    table->zero_tail = zero_tail_kernel;
+    table->patch_order = patch_order_kernel;
+}
