@@ -85,6 +85,16 @@ static Status tell(const DitWatcher *watcher, const Param *first_of_group)
     return watcher->bucket_done(watcher->context, first_of_group->bucket);
 }
 
+void dit_bucket_order(const Dit *dit, int *order)
+{
+    /* each group of the list is one bucket; the backward walks transformer, then text encoder, each
+     * from its end */
+    const int count = dit->params.buckets;
+    const int text = dit->first ? 1 + (int)dit->config.text.num_layers : 0;
+    for (int i = 0; i < count; i++)
+        order[i] = i < count - text ? count - text - 1 - i : 2 * count - text - 1 - i;
+}
+
 /* Blocks in reverse; d holds the gradient of the message that went out, then of the one that came.
  */
 static Status backward_blocks(const Dit *dit, const DitSlot *slot, Message in, Message d,

@@ -82,6 +82,9 @@ typedef struct DitWatcher {
     Status (*bucket_done)(void *context, int bucket);
 } DitWatcher;
 
+/* order (params.buckets): the buckets as dit_backward completes them. */
+void dit_bucket_order(const Dit *dit, int *order);
+
 /* This stage's backward. Last stage: dv (batch, tokens, patch), dout none. Others: dout, the
  * gradient of the message sent; it is used up. din: the gradient to send back (none on stage 0). g
  * += . watcher may be NULL. Collective over the tensor group. */

@@ -1,0 +1,220 @@
+#include "train/step.h"
+
+#include "core/text/byte_tokens.h"
+
+#include <stdlib.h>
+
+static Status slot_create(const Dit *dit, const TrainStepOptions *options, StepSlot *slot)
+{
+    TRY(dit_slot_create(dit, options->shapes, options->shape_count, true, &slot->model));
+    size_t largest = 0;
+    for (int i = 0; i < options->shape_count; i++) {
+        const DitShape s = options->shapes[i];
+        const int64_t values = s.batch * dit_tokens(s) * dit_patch(&dit->config.dit);
+        /* three tensors, each rounded up to the arena's alignment, and the times */
+        const size_t bytes = 3 * ((size_t)values * sizeof(float) + ARENA_ALIGN) +
+                             (size_t)s.batch * sizeof(float) + ARENA_ALIGN;
+        if (bytes > largest) largest = bytes;
+    }
+    const bool used = dit->first || dit->last;
+    return arena_create(&slot->arena, "flow", used ? largest : 0);
+}
+
+static Status create_messages(TrainStep *step, const TrainStepOptions *options)
+{
+    const Group *pipeline = step->groups->pipeline;
+    if (pipeline->size == 1) return OK;
+    PipelineLayout layout = { .stage = pipeline->rank,
+                              .stages = pipeline->size,
+                              .slots = step->slot_count,
+                              .backward = true };
+    for (int i = 0; i < options->shape_count; i++) {
+        const int64_t n = dit_message_count(step->dit, options->shapes[i]);
+        if (n > layout.longest) layout.longest = n;
+    }
+    Arena counting = arena_counting("messages");
+    PipelineBuffers counted;
+    TRY(pipeline_buffers_create(&counting, &layout, &counted));
+    pipeline_buffers_destroy(&counted);
+    TRY(arena_create(&step->messages, "messages", counting.peak));
+    return pipeline_buffers_create(&step->messages, &layout, &step->buffers);
+}
+
+Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
+                         const TrainStepOptions *options, TrainStep *out)
+{
+    TrainStep step = { .dit = dit, .groups = groups, .grads = grads, .flow = options->flow };
+    const int stages = groups->pipeline->size;
+    size_t scratch = 0;
+    Status s = OK;
+    step.slot_count = options->micros_max < stages ? options->micros_max : stages;
+    if (step.slot_count < 1) step.slot_count = 1;
+    step.slots = calloc((size_t)step.slot_count, sizeof *step.slots);
+    step.bucket_order = calloc((size_t)dit->params.buckets + 1, sizeof *step.bucket_order);
+    CHECK_TO(failed, s, step.slots && step.bucket_order, ERR_MEMORY,
+             "no memory for %d activation slots", step.slot_count);
+    dit_bucket_order(dit, step.bucket_order);
+    for (int i = 0; i < step.slot_count; i++)
+        TRY_TO(failed, s, slot_create(dit, options, &step.slots[i]));
+    for (int i = 0; i < options->shape_count; i++) {
+        size_t bytes = 0;
+        TRY_TO(failed, s, dit_scratch(dit, options->shapes[i], true, &bytes));
+        if (bytes > scratch) scratch = bytes;
+    }
+    TRY_TO(failed, s, arena_create(&step.scratch, "scratch", scratch));
+    TRY_TO(failed, s, create_messages(&step, options));
+    TRY_TO(failed, s, schedule_create(SCHEDULE_1F1B, stages, 1, &step.schedule));
+    if (groups->data->size > 1) TRY_TO(failed, s, reducer_create(groups->data, &step.reducer));
+    *out = step;
+    return OK;
+failed:
+    train_step_destroy(&step);
+    return s;
+}
+
+void train_step_destroy(TrainStep *step)
+{
+    if (!step) return;
+    reducer_destroy(step->reducer);
+    for (int i = 0; step->slots && i < step->slot_count; i++) {
+        dit_slot_destroy(&step->slots[i].model);
+        arena_destroy(&step->slots[i].arena);
+    }
+    free(step->slots);
+    free(step->bucket_order);
+    arena_destroy(&step->scratch);
+    arena_destroy(&step->messages);
+    pipeline_buffers_destroy(&step->buffers);
+    schedule_destroy(&step->schedule);
+    *step = (TrainStep){ 0 };
+}
+
+size_t train_step_activation_bytes(const TrainStep *step)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < step->slot_count; i++)
+        bytes += step->slots[i].model.arena.size + step->slots[i].arena.size;
+    return bytes;
+}
+
+size_t train_step_scratch_bytes(const TrainStep *step)
+{
+    return step->scratch.size + step->messages.size;
+}
+
+static DitShape shape_of(const Dit *dit, const MicroBatch *micro)
+{
+    const int64_t *patch = dit->config.dit.patch_size;
+    return (DitShape){ micro->clips, micro->t / patch[0], micro->h / patch[1],
+                       micro->w / patch[2] };
+}
+
+static int64_t step_message_count(const void *context, int micro)
+{
+    const TrainStep *step = context;
+    return dit_message_count(step->dit, shape_of(step->dit, &step->batch->micros[micro]));
+}
+
+/* Noise, mixture and target of a micro-batch; the caption's bytes. First and last stage draw alike.
+ */
+static Status prepare(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
+{
+    const Dit *dit = step->dit;
+    const Device *dev = dit->dev;
+    if (!dit->first && !dit->last) return OK;
+    const Shape shape = SHAPE(micro->clips, micro->tokens, micro->patch);
+    Tensor t; /* (clips) in (0, 1) */
+    arena_release(&slot->arena, 0);
+    TRY(tensor_alloc(&slot->arena, F32, shape, "flow.noise", &slot->noise));
+    TRY(tensor_alloc(&slot->arena, F32, shape, "flow.target", &slot->target));
+    slot->x_t = slot->model.x_t;
+    if (!dit->first) TRY(tensor_alloc(&slot->arena, F32, shape, "flow.x_t", &slot->x_t));
+    TRY(tensor_alloc(&slot->arena, F32, SHAPE(micro->clips), "flow.t", &t));
+    for (int64_t i = 0; i < micro->clips; i++)
+        tensor_f32(t)[i] = (float)flow_timestep(&step->flow, micro->samples[i]);
+    TRY(flow_noise(dev, &step->flow, slot->noise, micro->samples));
+    TRY(op_flow_mix(dev, slot->x_t, slot->target, micro->latents, slot->noise, t));
+    if (!dit->first) return OK;
+    for (int64_t i = 0; i < micro->clips; i++)
+        tensor_f32(slot->model.t)[i] = 1000.0f * tensor_f32(t)[i];
+    byte_tokens_encode(micro->captions, slot->model.text.ids, slot->model.text.lengths);
+    return OK;
+}
+
+/* Loss of this micro-batch, and its gradient with respect to the velocity into slot->noise. */
+static Status measure(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
+{
+    const Device *dev = step->dit->dev;
+    double sums[256];
+    CHECK(micro->clips <= 256, ERR_DEVICE, "a micro-batch of %lld clips; at most 256",
+          (long long)micro->clips);
+    TRY(op_squared_error(dev, tensor_of(sums, F64, SHAPE(micro->clips)), slot->model.v,
+                         slot->target));
+    /* every tensor rank holds the same velocity: one of them reports it */
+    for (int64_t i = 0; i < micro->clips && step->groups->mesh.tp == 0; i++)
+        step->loss_sum += sums[i];
+    const float scale = (float)(1.0 / (double)step->batch->global_elements);
+    return op_squared_error_backward(dev, slot->noise, slot->model.v, slot->target, scale);
+}
+
+static Status step_forward(void *context, int index, int place)
+{
+    TrainStep *step = context;
+    const MicroBatch *micro = &step->batch->micros[index];
+    StepSlot *slot = &step->slots[place];
+    TRY(dit_slot_shape(step->dit, &slot->model, shape_of(step->dit, micro)));
+    TRY(prepare(step, micro, slot));
+    TRY(dit_encode_text(step->dit, &slot->model, &step->scratch));
+    const bool alone = step->groups->pipeline->size == 1;
+    TRY(dit_forward(step->dit, &slot->model, alone ? tensor_none() : step->buffers.slots[place].in,
+                    alone ? tensor_none() : step->buffers.slots[place].out, &step->scratch));
+    return step->dit->last ? measure(step, micro, slot) : OK;
+}
+
+static Status submit_bucket(void *context, int bucket)
+{
+    TrainStep *step = context;
+    const int64_t first = step->dit->params.bucket_first[bucket];
+    const int64_t end = step->dit->params.bucket_first[bucket + 1];
+    return reducer_submit(step->reducer, tensor_slice(step->grads, first, end - first));
+}
+
+static Status step_backward(void *context, int index, int place)
+{
+    TrainStep *step = context;
+    StepSlot *slot = &step->slots[place];
+    const bool alone = step->groups->pipeline->size == 1;
+    const PipelineSlot *messages = alone ? NULL : &step->buffers.slots[place];
+    /* after the last micro-batch a bucket is whole: its reduction starts under the rest */
+    const bool reduce = step->reducer && index == step->schedule.micros - 1;
+    const DitWatcher watcher = { step, submit_bucket };
+    return dit_backward(step->dit, &slot->model, messages ? messages->in : tensor_none(),
+                        slot->noise, messages ? messages->dout : tensor_none(),
+                        messages ? messages->din : tensor_none(), reduce ? &watcher : NULL,
+                        &step->scratch);
+}
+
+Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
+{
+    const int micros = (int)batch->micro_count;
+    step->batch = batch;
+    step->loss_sum = 0.0;
+    if (step->schedule.micros != micros) {
+        schedule_destroy(&step->schedule);
+        TRY(schedule_create(SCHEDULE_1F1B, step->groups->pipeline->size, micros, &step->schedule));
+    }
+    TRY(op_fill(step->dit->dev, step->grads, 0.0f));
+    const PipelineStage stage = { .context = step,
+                                  .forward = step_forward,
+                                  .backward = step_backward,
+                                  .message_count = step_message_count };
+    TRY(pipeline_run(&step->schedule, step->groups->pipeline, &stage, &step->buffers));
+    if (step->reducer) {
+        /* a replica without work in this step still takes part in every reduction */
+        for (int i = 0; micros == 0 && i < step->dit->params.buckets; i++)
+            TRY(submit_bucket(step, step->bucket_order[i]));
+        TRY(reducer_wait(step->reducer));
+    }
+    *loss_sum = step->loss_sum;
+    return OK;
+}
