@@ -3,7 +3,7 @@
 #include "data/font.h"
 #include "data/png.h"
 #include "data/sheet.h"
-#include "data/video_in.h"
+#include "tests/support/decode.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -53,16 +53,9 @@ static void every_pixel_reads_back(void **state)
 {
     Fixture *f = *state;
     static uint8_t rgb[HEIGHT * WIDTH * 3];
-    VideoReader *video = NULL;
-    VideoCrop crop;
-    bool end = true;
 
     assert_int_equal(png_write(f->path, image_of(f), "{\"prompt\": \"caf\xc3\xa9\"}"), OK);
-    assert_int_equal(video_open(f->path, 1, &video), OK);
-    assert_int_equal(video_set_output(video, 8, WIDTH, HEIGHT, &crop), OK);
-    assert_int_equal(video_next(video, rgb, &end), OK);
-    assert_false(end);
-    video_close(video);
+    assert_int_equal(decode_file(f->path, WIDTH, HEIGHT, 1, rgb), 1);
     assert_memory_equal(rgb, f->pixels, sizeof(rgb));
 }
 
