@@ -222,6 +222,12 @@ Status json_writer_finish(JsonWriter *w, char **text, size_t *length)
     return s;
 }
 
+void json_writer_destroy(JsonWriter *w)
+{
+    free(w->text);
+    *w = json_writer(w->indent);
+}
+
 Status json_writer_save(JsonWriter *w, const char *path)
 {
     char *text = NULL;

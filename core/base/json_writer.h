@@ -47,6 +47,8 @@ void json_write_string(JsonWriter *w, const char *key, const char *value);
 /* The text with a 0 after it (not counted); the caller frees it. The writer is empty after it,
  * whatever the answer. */
 Status json_writer_finish(JsonWriter *w, char **text, size_t *length);
+/* Forgets what was written; after it the writer can be used again. */
+void json_writer_destroy(JsonWriter *w);
 /* Finishes with a final line break and replaces `path` in one instant. ERR_IO too. */
 Status json_writer_save(JsonWriter *w, const char *path);
 

@@ -1,8 +1,9 @@
 /*
  * manifest: manifest.json of a checkpoint, every file with its size and SHA-256, and a root digest.
  *
- * The root is the SHA-256 of the concatenated file digests in the order of the list (sorted by
- * name), so one value stands for the whole folder. Not collective.
+ * The root is the SHA-256 of the lines "digest  name" in the order of the list (sorted by name):
+ * what `sha256sum FILES... | sha256sum` prints. One value stands for the whole folder. Not
+ * collective.
  */
 #ifndef ZT_CORE_FORMATS_MANIFEST_H
 #define ZT_CORE_FORMATS_MANIFEST_H

@@ -70,7 +70,8 @@ Status safetensors_open(const char *path, Safetensors **out)
     file->fd = -1;
     file->path = strdup(path);
     CHECK_TO(fail, s, file->path, ERR_MEMORY, "%s: no memory to open it", path);
-    /* O_NONBLOCK: a pipe of that name must not hang the job */
+    /* a pipe of that name must not hang the job; links are followed: caches of models are made of
+     * them */
     file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     CHECK_TO(fail, s, file->fd >= 0, ERR_IO, "%s: %s", path, strerror(errno));
     TRY_TO(fail, s, read_header(file));

@@ -1,0 +1,99 @@
+/* From what a user names to a model directory: model_dir_steps and model_dir_resolve. */
+#include "core/formats/model_dir.h"
+
+#include "core/base/log.h"
+#include "core/formats/manifest.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+Status model_dir_step_path(const char *run_dir, int64_t step, const char *suffix,
+                           char out[FILE_PATH_BYTES])
+{
+    char name[64];
+    (void)snprintf(name, sizeof name, "checkpoints/step-%08lld%s", (long long)step, suffix);
+    return file_join(out, run_dir, name);
+}
+
+/* "step-00001000" -> 1000; -1 for anything else, such as "step-00001000.partial". */
+static int64_t step_of(const char *name)
+{
+    char *end = NULL;
+    if (strncmp(name, "step-", 5) != 0 || strlen(name) < 13 || strlen(name) > 22) return -1;
+    if (strspn(name + 5, "0123456789") != strlen(name + 5)) return -1;
+    return strtoll(name + 5, &end, 10);
+}
+
+static int compare_newest_first(const void *a, const void *b)
+{
+    const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? 1 : x > y ? -1 : 0;
+}
+
+Status model_dir_steps(const char *run_dir, int64_t **steps, int64_t *count)
+{
+    char folder[FILE_PATH_BYTES];
+    FileList list = { 0 };
+    int64_t *found, n = 0;
+    TRY(file_join(folder, run_dir, "checkpoints"));
+    if (file_kind(folder) != FILE_ABSENT) TRY(file_list(folder, &list));
+    found = malloc(((size_t)list.count + 1) * sizeof *found);
+    if (!found) {
+        file_list_destroy(&list);
+        return status_fail(ERR_MEMORY, "%s: no memory to list it", folder);
+    }
+    for (int64_t i = 0; i < list.count; i++) {
+        const int64_t step = step_of(list.names[i]);
+        if (step >= 0) found[n++] = step;
+    }
+    file_list_destroy(&list);
+    qsort(found, (size_t)n, sizeof *found, compare_newest_first);
+    *steps = found;
+    *count = n;
+    return OK;
+}
+
+static Status newest_that_verifies(const char *run_dir, const int64_t *steps, int64_t count,
+                                   char out[FILE_PATH_BYTES])
+{
+    char why[1024] = "";
+    for (int64_t i = 0; i < count; i++) {
+        char path[FILE_PATH_BYTES];
+        TRY(model_dir_step_path(run_dir, steps[i], "", path));
+        if (manifest_verify(path, NULL) == OK) {
+            log_info("%s: using checkpoint %s", run_dir, file_name(path));
+            memcpy(out, path, sizeof path);
+            return OK;
+        }
+        if (i == 0) (void)snprintf(why, sizeof why, "%s", status_message());
+        log_warn("checkpoint %s passed over: %s", file_name(path), status_message());
+    }
+    return status_fail(ERR_FORMAT, "%s: none of its %lld checkpoints is whole; the newest: %s",
+                       run_dir, (long long)count, why);
+}
+
+Status model_dir_resolve(const char *path, char out[FILE_PATH_BYTES])
+{
+    char index[FILE_PATH_BYTES];
+    int64_t *steps = NULL, count = 0;
+    CHECK(file_kind(path) != FILE_ABSENT, ERR_IO, "%s: no such folder", path);
+    CHECK(file_kind(path) == FILE_FOLDER, ERR_FORMAT,
+          "%s: is not a folder; a model directory, a checkpoint or a run's folder is wanted", path);
+    TRY(file_join(index, path, "model_index.json"));
+    if (file_kind(index) == FILE_REGULAR) {
+        (void)snprintf(out, FILE_PATH_BYTES, "%s", path);
+        return OK;
+    }
+    TRY(model_dir_steps(path, &steps, &count));
+    Status s = OK;
+    if (count == 0)
+        s = status_fail(ERR_FORMAT,
+                        "%s: has neither model_index.json nor checkpoints/step-*: it is no model "
+                        "directory, no checkpoint and no run's folder",
+                        path);
+    else
+        s = newest_that_verifies(path, steps, count, out);
+    free(steps);
+    return s;
+}

@@ -1,0 +1,187 @@
+/* The weights of a model directory: model_dir_load_params and model_dir_load_set. */
+#include "core/formats/model_dir.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+const char *model_dir_base(Component component)
+{
+    return component == COMPONENT_TRANSFORMER ? "diffusion_pytorch_model" : "model";
+}
+
+/* What is read: one component, or all with their folder's name before each tensor's. */
+typedef struct Wanted {
+    bool prefix;
+    Component component;
+} Wanted;
+
+static bool is_wanted(Wanted wanted, const Param *param)
+{
+    return wanted.prefix || param->component == wanted.component;
+}
+
+static void stored_name(Wanted wanted, const Param *param, char out[160])
+{
+    const char *folder = wanted.prefix ? component_folder(param->component) : "";
+    (void)snprintf(out, 160, "%s%s%s", folder, wanted.prefix ? "." : "", param->name);
+}
+
+/* The umT5 embedding has two names; files hold either or both (spec 9). */
+#define EMBEDDING "shared.weight"
+#define EMBEDDING_ALIAS "encoder.embed_tokens.weight"
+
+static bool find_param(const SafetensorsSet *set, Wanted wanted, const Param *param,
+                       const Safetensors **file, const SafetensorsEntry **entry)
+{
+    char name[160];
+    stored_name(wanted, param, name);
+    if (safetensors_set_find(set, name, file, entry)) return true;
+    return param->component == COMPONENT_TEXT_ENCODER && strcmp(param->name, EMBEDDING) == 0 &&
+           safetensors_set_find(set, EMBEDDING_ALIAS, file, entry);
+}
+
+/* Tensors that public files have and no model uses (spec 1, 9). */
+static bool may_ignore(const char *name)
+{
+    return strcmp(name, EMBEDDING_ALIAS) == 0 || strstr(name, ".norm_added_q.") != NULL;
+}
+
+static bool same_shape(const SafetensorsEntry *entry, const Param *param)
+{
+    bool same = entry->ndim == param->shape.ndim;
+    for (int i = 0; same && i < entry->ndim; i++) same = entry->shape[i] == param->shape.dims[i];
+    return same;
+}
+
+static Status check_shape(const Safetensors *file, const SafetensorsEntry *entry,
+                          const Param *param)
+{
+    char found[352], wanted[96];
+    CHECK(same_shape(entry, param), ERR_FORMAT, "%s: tensor %s is %s, the model needs %s",
+          safetensors_path(file), entry->name, safetensors_shape(entry, found),
+          tensor_describe(tensor_of(NULL, F32, param->shape), wanted));
+    return OK;
+}
+
+/* Whether the list has the parameter that a file calls `name`. */
+static bool is_known(const ParamList *params, Wanted wanted, const char *name)
+{
+    char stored[160];
+    for (int64_t i = 0; i < params->count; i++) {
+        if (!is_wanted(wanted, &params->items[i])) continue;
+        stored_name(wanted, &params->items[i], stored);
+        if (strcmp(stored, name) == 0) return true;
+    }
+    return false;
+}
+
+/* Only reached when the counts differ: names the first tensor that is too many. */
+static Status check_extra(const SafetensorsSet *set, Wanted wanted, const ParamList *params)
+{
+    for (int64_t f = 0; f < set->count; f++) {
+        for (int64_t i = 0; i < safetensors_count(set->files[f]); i++) {
+            const char *name = safetensors_entry(set->files[f], i)->name;
+            CHECK(may_ignore(name) || is_known(params, wanted, name), ERR_FORMAT,
+                  "%s: tensor %s is not one of the model's", safetensors_path(set->files[f]), name);
+        }
+    }
+    return OK;
+}
+
+/* Every parameter of the whole model, not only this rank's: all ranks give the same answer. */
+static Status check_set(const SafetensorsSet *set, const char *folder, Wanted wanted,
+                        const ParamList *params)
+{
+    int64_t found = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        const Param *param = &params->items[i];
+        const Safetensors *file;
+        const SafetensorsEntry *entry;
+        char name[160];
+        if (!is_wanted(wanted, param)) continue;
+        stored_name(wanted, param, name);
+        CHECK(find_param(set, wanted, param, &file, &entry), ERR_FORMAT, "%s: tensor %s is missing",
+              folder, name);
+        TRY(check_shape(file, entry, param));
+        found++;
+    }
+    return found == safetensors_set_tensors(set) ? OK : check_extra(set, wanted, params);
+}
+
+/* The format allows infinities and NaN; a model that has one gives nothing else ever after. */
+static Status check_finite(const Safetensors *file, const SafetensorsEntry *entry, Tensor values)
+{
+    const float *v = tensor_f32(values);
+    const int64_t count = tensor_count(values);
+    float worst = 0.0f; /* x - x is 0 for what is finite, NaN for anything else */
+    for (int64_t i = 0; i < count; i++) worst += v[i] - v[i];
+    CHECK(worst == 0.0f, ERR_FORMAT, "%s: tensor %s holds a value that is not finite",
+          safetensors_path(file), entry->name);
+    return OK;
+}
+
+static Status read_param(const SafetensorsSet *set, Wanted wanted, const Param *param,
+                         const Mesh *mesh, Tensor flat)
+{
+    const Safetensors *file;
+    const SafetensorsEntry *entry;
+    SafetensorsSlice slice = { .dim = param->cut };
+    (void)find_param(set, wanted, param, &file, &entry); /* check_set has seen it */
+    if (param->cut >= 0) {
+        slice.count = param->local_shape.dims[param->cut];
+        slice.first = slice.count * mesh->tp;
+    }
+    TRY(safetensors_read(file, entry, slice, params_view(param, flat)));
+    return check_finite(file, entry, params_view(param, flat));
+}
+
+static Status load(const char *folder, const char *base, Wanted wanted, const ParamList *params,
+                   const Mesh *mesh, Tensor flat)
+{
+    SafetensorsSet set = { 0 };
+    TRY(safetensors_set_open(folder, base, &set));
+    Status s = check_set(&set, folder, wanted, params);
+    for (int64_t i = 0; i < params->count && s == OK; i++) {
+        const Param *param = &params->items[i];
+        if (param->local && is_wanted(wanted, param))
+            s = read_param(&set, wanted, param, mesh, flat);
+    }
+    safetensors_set_close(&set);
+    return s;
+}
+
+Status model_dir_load_set(const char *folder, const char *base, bool prefix, Component component,
+                          const ParamList *params, const Mesh *mesh, Tensor flat)
+{
+    return load(folder, base, (Wanted){ prefix, component }, params, mesh, flat);
+}
+
+/* The component whose folder, or whose folder + "_ema", this is. */
+static Component component_of(const char *folder)
+{
+    const char *name = component_folder(COMPONENT_TEXT_ENCODER);
+    return strncmp(folder, name, strlen(name)) == 0 ? COMPONENT_TEXT_ENCODER
+                                                    : COMPONENT_TRANSFORMER;
+}
+
+bool model_dir_has(const char *path, const char *folder)
+{
+    char single[FILE_PATH_BYTES], name[512];
+    const char *base = model_dir_base(component_of(folder));
+    static const char *const endings[] = { ".safetensors", ".safetensors.index.json" };
+    for (int i = 0; i < 2; i++) {
+        (void)snprintf(name, sizeof name, "%s/%s%s", folder, base, endings[i]);
+        if (file_join(single, path, name) == OK && file_kind(single) == FILE_REGULAR) return true;
+    }
+    return false;
+}
+
+Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
+                             const Mesh *mesh, Tensor flat)
+{
+    char below[FILE_PATH_BYTES];
+    const Component component = component_of(folder);
+    TRY(file_join(below, path, folder));
+    return load(below, model_dir_base(component), (Wanted){ false, component }, params, mesh, flat);
+}
