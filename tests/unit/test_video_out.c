@@ -146,6 +146,8 @@ static void mp4_reads_back_with_size_count_rate_and_picture(void **state)
     /* crf 18 on smooth pictures, colours at half resolution: far above the 20 dB of a shifted or
      * swapped picture */
     assert_true(psnr_of_file(f, f->path) > 34);
+    /* a player that honours the edit list must see the last frame, too */
+    assert_int_equal(decode_file(f->path, WIDTH, HEIGHT, 0, NULL), FRAMES);
 }
 
 static void mp4_starts_fast_and_carries_the_request(void **state)
