@@ -172,7 +172,7 @@ Status encoder_receive(Encoder *encoder, bool *got)
     if (rc == AVERROR(EAGAIN) || rc == AVERROR_EOF) return OK;
     CHECK(rc == 0, ERR_DEVICE, "encoding failed at picture %lld: %s", (long long)encoder->next,
           encoder_error(rc, why));
-    /* without a duration MP4's edit list drops the last frame */
+    /* or the container would have to guess how long the last picture stays */
     encoder->packet->duration = 1;
     return OK;
 }
