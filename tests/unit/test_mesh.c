@@ -1,0 +1,162 @@
+#include "core/parallel/mesh.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+#include <cmocka.h>
+
+static const MeshLimits tiny = { .heads = 8, .ffn_dim = 1024, .layers = 6, .batch = 8 };
+
+static bool fits(MeshShape s, const MeshLimits *limits)
+{
+    return limits->heads % s.tensor == 0 && limits->ffn_dim % s.tensor == 0 &&
+           s.pipeline <= limits->layers && s.data <= limits->batch;
+}
+
+static void accepts_exactly_the_legal_meshes(void **state)
+{
+    (void)state;
+    for (int ranks = 1; ranks <= 12; ranks++) {
+        for (int i = 0; i < 10 * 9 * 9; i++) {
+            const MeshShape wanted = { i % 10, 1 + i / 10 % 9, 1 + i / 90 };
+            MeshShape expected = wanted, got = { -1, -1, -1 };
+            if (wanted.data == 0) expected.data = ranks / (wanted.tensor * wanted.pipeline);
+            const bool legal = expected.data > 0 && fits(expected, &tiny) &&
+                               expected.data * expected.tensor * expected.pipeline == ranks;
+            const Status s = mesh_resolve(wanted, ranks, &tiny, &got);
+            assert_int_equal(s, legal ? OK : ERR_CONFIG);
+            assert_int_equal(got.data, legal ? expected.data : -1);
+            assert_int_equal(got.tensor, legal ? expected.tensor : -1);
+            assert_int_equal(got.pipeline, legal ? expected.pipeline : -1);
+        }
+    }
+}
+
+/* The meshes after the colon, parsed back. */
+static int parse_suggestions(MeshShape out[8])
+{
+    const char *at = strstr(status_message(), "nearest legal for ");
+    int count = 0;
+    at = at ? strchr(at, ':') : NULL;
+    while (at && count < 8) {
+        MeshShape *s = &out[count];
+        if (sscanf(at + 1, " %dx%dx%d", &s->data, &s->tensor, &s->pipeline) == 3) count++;
+        at = strchr(at + 1, ',');
+    }
+    return count;
+}
+
+static void suggests_only_meshes_that_it_accepts(void **state)
+{
+    (void)state;
+    for (int ranks = 1; ranks <= 48; ranks++) {
+        MeshShape found[8], unused;
+        const MeshShape wanted = { 5, 3, 7 };
+        assert_int_equal(mesh_resolve(wanted, ranks, &tiny, &unused), ERR_CONFIG);
+        const int count = parse_suggestions(found);
+        for (int i = 0; i < count; i++)
+            assert_int_equal(mesh_resolve(found[i], ranks, &tiny, &unused), OK);
+        /* 8 x 8 x 6 is the most that tiny can use; 11 is a prime with no place */
+        if (ranks == 4 || ranks == 48) assert_int_equal(count, 3);
+        if (ranks == 11) assert_non_null(strstr(status_message(), "none is legal for 11 ranks"));
+    }
+}
+
+static void refusal_names_the_values_and_the_nearest(void **state)
+{
+    (void)state;
+    static const struct {
+        MeshShape wanted;
+        int ranks;
+        const char *message;
+    } cases[] = {
+        { { 0, 3, 1 },
+          6,
+          "mesh data auto x tensor 3 x pipeline 1: tensor 3 does not divide num_attention_heads 8, "
+          "tensor 3 does not divide ffn_dim 1024; nearest legal for 6 ranks: 3x2x1, 6x1x1, 1x2x3" },
+        { { 1, 1, 7 },
+          7,
+          "mesh data 1 x tensor 1 x pipeline 7: pipeline 7 is more than num_layers 6; nearest "
+          "legal for 7 ranks: 7x1x1" },
+        { { 2, 2, 2 },
+          1,
+          "mesh data 2 x tensor 2 x pipeline 2: it takes 8 ranks and there is 1; nearest legal for "
+          "1 rank: 1x1x1" },
+        { { 0, 2, 2 },
+          6,
+          "mesh data auto x tensor 2 x pipeline 2: one model takes 4 ranks, which does not divide "
+          "6; nearest legal for 6 ranks: 1x2x3, 3x1x2, 3x2x1" },
+        { { 16, 1, 1 },
+          16,
+          "mesh data 16 x tensor 1 x pipeline 1: data 16 is more than data.batch 8; nearest legal "
+          "for 16 ranks: 8x1x2, 8x2x1, 4x1x4" },
+        { { 1, 0, 1 },
+          1,
+          "mesh data 1 x tensor 0 x pipeline 1: tensor must be at least 1; nearest legal for 1 "
+          "rank: 1x1x1" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        MeshShape unused;
+        assert_int_equal(mesh_resolve(cases[i].wanted, cases[i].ranks, &tiny, &unused), ERR_CONFIG);
+        assert_string_equal(status_message(), cases[i].message);
+    }
+}
+
+static void huge_degrees_do_not_overflow(void **state)
+{
+    (void)state;
+    const MeshShape wanted = { INT32_MAX, INT32_MAX, INT32_MAX };
+    MeshShape unused;
+    assert_int_equal(mesh_resolve(wanted, 4, &tiny, &unused), ERR_CONFIG);
+    assert_int_equal(mesh_resolve((MeshShape){ 0, 65536, 65536 }, 4, &tiny, &unused), ERR_CONFIG);
+}
+
+static void ranks_and_coordinates_are_one_to_one_tensor_innermost(void **state)
+{
+    (void)state;
+    const MeshShape s = { 3, 2, 4 };
+    for (int rank = 0; rank < 24; rank++) {
+        const Mesh m = mesh_of_rank(s, rank);
+        assert_int_equal(m.rank, rank);
+        assert_int_equal(m.size, 24);
+        assert_int_equal(rank, (m.pp * 3 + m.dp) * 2 + m.tp);
+        assert_true(m.tp < 2 && m.dp < 3 && m.pp < 4);
+        assert_int_equal(mesh_rank_of(s, m.dp, m.tp, m.pp), rank);
+    }
+}
+
+static void stages_share_blocks_evenly_earlier_take_the_rest(void **state)
+{
+    (void)state;
+    for (int64_t layers = 1; layers <= 40; layers++) {
+        for (int stages = 1; stages <= layers; stages++) {
+            int64_t next = 0, previous = INT64_MAX;
+            for (int pp = 0; pp < stages; pp++) {
+                int64_t first, count;
+                mesh_stage_blocks(layers, stages, pp, &first, &count);
+                assert_int_equal(first, next);
+                assert_true(count <= previous && count >= layers / stages);
+                assert_true(count <= (layers + stages - 1) / stages);
+                previous = count;
+                next += count;
+            }
+            assert_int_equal(next, layers);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(accepts_exactly_the_legal_meshes),
+        cmocka_unit_test(suggests_only_meshes_that_it_accepts),
+        cmocka_unit_test(refusal_names_the_values_and_the_nearest),
+        cmocka_unit_test(huge_degrees_do_not_overflow),
+        cmocka_unit_test(ranks_and_coordinates_are_one_to_one_tensor_innermost),
+        cmocka_unit_test(stages_share_blocks_evenly_earlier_take_the_rest),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
