@@ -17,6 +17,7 @@
 #ifndef ZT_DATA_DATASET_H
 #define ZT_DATA_DATASET_H
 
+#include "core/base/digest.h"
 #include "core/base/status.h"
 #include "core/base/tensor.h"
 
@@ -54,7 +55,7 @@ typedef struct DatasetClip {
     int64_t crop[4];       /* x, y, width, height in pixels of the source, before resizing */
     int64_t caption_count; /* at least 1 */
     const char *source;    /* view: the video, as the list gave it */
-    const char *sha256;    /* view: 64 hex digits, of the latents' bf16 bytes */
+    Digest sha256;         /* of the latents' bf16 bytes */
 } DatasetClip;
 
 typedef struct Dataset Dataset;

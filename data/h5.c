@@ -150,12 +150,22 @@ static hid_t access_list(void)
     return H5I_INVALID_HID;
 }
 
+static hid_t create_file(const H5File *file, hid_t access)
+{
+    const hid_t creation = H5Pcreate(H5P_FILE_CREATE);
+    if (creation < 0) return creation;
+    H5Pset_obj_track_times(creation, false); /* the same clips give the same bytes */
+    const hid_t id = H5Fcreate(file->path, H5F_ACC_EXCL, creation, access);
+    H5Pclose(creation);
+    return id;
+}
+
 static Status open_or_create(H5File *file)
 {
     const hid_t access = access_list();
     if (access < 0) return h5_fail(ERR_IO, file, "/", "cannot set how to open");
-    file->id = file->writing ? H5Fcreate(file->path, H5F_ACC_EXCL, H5P_DEFAULT, access)
-                             : H5Fopen(file->path, H5F_ACC_RDONLY, access);
+    file->id =
+        file->writing ? create_file(file, access) : H5Fopen(file->path, H5F_ACC_RDONLY, access);
     H5Pclose(access);
     if (file->id >= 0) return OK;
     return file->writing ? h5_fail(ERR_IO, file, "/", "cannot create")

@@ -37,12 +37,26 @@ static Status array_alloc(const H5File *file, const char *path, H5Array **out)
 
 /* ---- writing -------------------------------------------------------------------------------- */
 
-/* Groups on the way are made; nothing records when: the same clips give the same bytes. */
-static hid_t link_list(void)
+/* Makes the groups on the way to `path`. Times are not recorded, in them or in arrays: the same
+ * clips give the same bytes. Lock held. */
+static Status make_groups(const H5File *file, const char *path)
 {
-    const hid_t list = H5Pcreate(H5P_LINK_CREATE);
-    if (list >= 0) H5Pset_create_intermediate_group(list, 1);
-    return list;
+    char prefix[128];
+    const size_t length = strlen(path);
+    assert(path[0] == '/' && length < sizeof(prefix));
+    for (size_t i = 1; i < length; i++) {
+        if (path[i] != '/') continue;
+        memcpy(prefix, path, i);
+        prefix[i] = '\0';
+        if (H5Lexists(file->id, prefix, H5P_DEFAULT) > 0) continue;
+        const hid_t creation = H5Pcreate(H5P_GROUP_CREATE);
+        if (creation >= 0) H5Pset_obj_track_times(creation, false);
+        const hid_t group = H5Gcreate2(file->id, prefix, H5P_DEFAULT, creation, H5P_DEFAULT);
+        if (creation >= 0) H5Pclose(creation);
+        if (group < 0) return h5_fail(ERR_IO, file, prefix, "cannot create");
+        H5Gclose(group);
+    }
+    return OK;
 }
 
 static hid_t creation_list(const H5Shape *shape, const int64_t *chunk)
@@ -70,6 +84,20 @@ static hid_t growing_space(const H5Shape *shape)
     return H5Screate_simple(shape->ndim, dims, most);
 }
 
+static Status create_locked(H5Array *array, const int64_t *chunk)
+{
+    TRY(make_groups(array->file, array->path));
+    const hid_t creation = creation_list(&array->shape, chunk);
+    const hid_t space = growing_space(&array->shape);
+    array->id = H5Dcreate2(array->file->id, array->path, h5_file_type(array->shape.type), space,
+                           H5P_DEFAULT, creation, H5P_DEFAULT);
+    const Status s =
+        array->id >= 0 ? OK : h5_fail(ERR_IO, array->file, array->path, "cannot create");
+    if (space >= 0) H5Sclose(space);
+    if (creation >= 0) H5Pclose(creation);
+    return s;
+}
+
 Status h5_array_create(H5File *file, const char *path, const H5Shape *shape, const int64_t *chunk,
                        H5Array **out)
 {
@@ -88,17 +116,8 @@ Status h5_array_create(H5File *file, const char *path, const H5Shape *shape, con
     array->row_bytes = (size_t)(row * bytes);
 
     h5_lock();
-    const hid_t links = link_list();
-    const hid_t creation = creation_list(shape, chunk);
-    const hid_t space = growing_space(shape);
-    array->id =
-        H5Dcreate2(file->id, path, h5_file_type(shape->type), space, links, creation, H5P_DEFAULT);
-    const Status s = array->id >= 0 ? OK : h5_fail(ERR_IO, file, path, "cannot create");
-    if (space >= 0) H5Sclose(space);
-    if (creation >= 0) H5Pclose(creation);
-    if (links >= 0) H5Pclose(links);
+    const Status s = create_locked(array, chunk);
     h5_unlock();
-
     if (s != OK) {
         free(array);
         return s;

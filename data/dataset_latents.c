@@ -1,0 +1,146 @@
+/*
+ * The latents of a dataset: the only part that is read again and again, by any thread.
+ *
+ * A training run draws clips from all over the set, so shards stay open; but not all of them, as a
+ * set can have more shards than a process may have files.
+ */
+#include "data/bf16.h"
+#include "data/dataset_parts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_OPEN = 64 };
+
+void open_shard_close(OpenShard *shard)
+{
+    for (int64_t i = 0; i < shard->tables.bucket_count; i++) {
+        h5_array_close(shard->latents[i]);
+        shard->latents[i] = NULL;
+    }
+    h5_close(shard->file);
+    shard->file = NULL;
+}
+
+/* Closes the shard that was used longest ago. */
+static void close_oldest(Dataset *ds)
+{
+    OpenShard *oldest = NULL;
+    for (int64_t i = 0; i < ds->record.shard_count; i++) {
+        OpenShard *shard = &ds->shards[i];
+        if (shard->file == NULL) continue;
+        if (oldest == NULL || shard->last_use < oldest->last_use) oldest = shard;
+    }
+    if (oldest == NULL) return;
+    open_shard_close(oldest);
+    ds->open_files--;
+}
+
+static Status open_latents(Dataset *ds, OpenShard *shard, int64_t bucket, H5Array **out)
+{
+    shard->last_use = ++ds->uses;
+    if (shard->file == NULL) {
+        if (ds->open_files >= MOST_OPEN) close_oldest(ds);
+        TRY(h5_open(shard->path, &shard->file));
+        ds->open_files++;
+    }
+    if (shard->latents[bucket] == NULL) {
+        TRY(shard_open_latents(shard->file, &shard->tables.buckets[bucket],
+                               &shard->latents[bucket]));
+    }
+    *out = shard->latents[bucket];
+    return OK;
+}
+
+static Status read_bits(Dataset *ds, OpenShard *shard, const ShardRow *row, uint16_t *bits)
+{
+    H5Array *latents = NULL;
+    pthread_mutex_lock(&ds->lock);
+    Status s = open_latents(ds, shard, row->bucket, &latents);
+    if (s == OK) s = h5_array_read(latents, row->row, 1, bits);
+    pthread_mutex_unlock(&ds->lock);
+    return s;
+}
+
+/* Whatever is wrong with it, the clip is named: the remedy is to ingest its source again. */
+static Status name_clip(Status status, const OpenShard *shard, int64_t clip, const char *why)
+{
+    char reason[512];
+    const int64_t index = clip - shard->first_clip;
+    const ShardRow *row = &shard->tables.rows[index];
+    const size_t path = strlen(shard->path);
+    if (strncmp(why, shard->path, path) == 0)
+        why += path + 2; /* "PATH: " stands in front already */
+    snprintf(reason, sizeof(reason), "%s", why);
+    return status_fail(status, "%s: clip %lld, from %s at %.2f s: %s", shard->path, (long long)clip,
+                       string_list_at(&shard->tables.sources, index), row->start_s, reason);
+}
+
+Status dataset_read_latents(Dataset *ds, int64_t clip, Tensor dst)
+{
+    CHECK(clip >= 0 && clip < ds->record.clips, ERR_USAGE, "%s: has %lld clips, no clip %lld",
+          ds->dir, (long long)ds->record.clips, (long long)clip);
+    OpenShard *shard = dataset_shard_of(ds, clip);
+    const ShardRow *row = &shard->tables.rows[clip - shard->first_clip];
+    const DatasetBucket *bucket = &shard->tables.buckets[row->bucket];
+    const int64_t count = bucket->tokens * bucket->patch;
+    char shape[96];
+    CHECK(dst.dtype == F32 && tensor_count(dst) == count, ERR_USAGE,
+          "%s: latents of clip %lld are (%lld, %lld), to be read into %s", ds->dir, (long long)clip,
+          (long long)bucket->tokens, (long long)bucket->patch, tensor_describe(dst, shape));
+
+    /* the bf16 bits are read into the second half of dst and widened from the front: value i ends
+     * before bits i + 1 begin, so nothing is overwritten that is still to be read */
+    float *values = tensor_f32(dst);
+    uint16_t *bits = (uint16_t *)dst.data + count;
+    const Status s = read_bits(ds, shard, row, bits);
+    if (s != OK) return name_clip(s, shard, clip, status_message());
+    Digest digest;
+    TRY(digest_bytes(bits, (size_t)count * sizeof(*bits), &digest));
+    if (memcmp(digest.bytes, row->sha256, sizeof(row->sha256)) != 0) {
+        return name_clip(ERR_FORMAT, shard, clip, "its latents are not those that were written");
+    }
+    for (int64_t i = 0; i < count; i++) {
+        uint16_t half;
+        memcpy(&half, bits + i, sizeof(half));
+        const float value = float_of_bf16(half);
+        memcpy(values + i, &value, sizeof(value));
+    }
+    return OK;
+}
+
+/* ---- verification --------------------------------------------------------------------------- */
+
+static Status verify_clips(Dataset *ds)
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < ds->bucket_count; i++) {
+        const int64_t count = ds->buckets[i].tokens * ds->buckets[i].patch;
+        if (count > most) most = count;
+    }
+    float *values = malloc((size_t)most * sizeof(*values));
+    CHECK(values != NULL, ERR_MEMORY, "%s: no memory for a clip of %lld values", ds->dir,
+          (long long)most);
+    Status s = OK;
+    for (int64_t clip = 0; s == OK && clip < ds->record.clips; clip++) {
+        const DatasetBucket *b = &ds->buckets[dataset_clip(ds, clip).bucket];
+        s = dataset_read_latents(ds, clip, tensor_of(values, F32, SHAPE(b->tokens, b->patch)));
+    }
+    free(values);
+    return s;
+}
+
+Status dataset_verify(Dataset *ds)
+{
+    /* clips first: what they say is more exact than what a whole file can say */
+    TRY(verify_clips(ds));
+    for (int64_t i = 0; i < ds->record.shard_count; i++) {
+        Digest digest;
+        TRY(digest_file(ds->shards[i].path, &digest, NULL));
+        CHECK(memcmp(&digest, &ds->record.shards[i].sha256, sizeof(digest)) == 0, ERR_FORMAT,
+              "%s: is not the file that was written (SHA-256), though its clips are",
+              ds->shards[i].path);
+    }
+    return OK;
+}

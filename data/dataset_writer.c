@@ -1,0 +1,324 @@
+#include "data/dataset_writer.h"
+
+#include "core/base/file.h"
+#include "core/base/json_writer.h"
+#include "data/bf16.h"
+#include "data/dataset_record.h"
+#include "data/shard.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+static const int64_t SHARD_BYTES_DEFAULT = (int64_t)1 << 30;
+
+struct DatasetWriter {
+    char dir[FILE_PATH_BYTES];
+    int lock; /* the folder, open and locked: one writer at a time */
+    InfoStore *info;
+    int64_t shard_bytes;
+    DatasetRecord record;                     /* shards closed so far */
+    DatasetBucket buckets[SHARD_MAX_BUCKETS]; /* of all shards */
+    int64_t bucket_count;
+    /* the shard being written */
+    Shard shard;
+    H5File *file; /* NULL between shards */
+    H5Array *latents[SHARD_MAX_BUCKETS];
+    int64_t latent_bytes;
+    uint16_t *scratch; /* one clip's bf16 */
+    int64_t scratch_count;
+    bool failed; /* the shard is not whole any more */
+};
+
+/* ---- the folder ----------------------------------------------------------------------------- */
+
+static bool is_shard_name(const char *name)
+{
+    int64_t number = 0;
+    int end = 0;
+    return sscanf(name, "shard-%5" SCNd64 ".h5%n", &number, &end) == 1 && end > 0 &&
+           (name[end] == '\0' || strcmp(name + end, ".partial") == 0);
+}
+
+/* What an interrupted writer left is removed; a whole file must say that it is ours. */
+static Status clear_shard(const char *path)
+{
+    const size_t length = strlen(path);
+    if (strcmp(path + length - 3, ".h5") == 0) {
+        H5File *file = NULL;
+        char format[H5_MAX_TEXT + 1] = "";
+        const bool ours = h5_open(path, &file) == OK &&
+                          h5_read_text(file, "format", format) == OK &&
+                          strcmp(format, SHARD_FORMAT) == 0;
+        h5_close(file);
+        CHECK(ours, ERR_USAGE, "%s: is no shard of an unfinished dataset: choose another folder",
+              path);
+    }
+    CHECK(unlink(path) == 0, ERR_IO, "%s: %s", path, strerror(errno));
+    return OK;
+}
+
+static Status clear_folder(const char *dir)
+{
+    FileList list;
+    char path[FILE_PATH_BYTES];
+    TRY(file_join(path, dir, "dataset.json"));
+    CHECK(file_kind(path) == FILE_ABSENT, ERR_USAGE,
+          "%s: holds a dataset already: choose another folder or remove it", dir);
+    TRY(file_list(dir, &list));
+    Status s = OK;
+    for (int64_t i = 0; s == OK && i < list.count; i++) {
+        if (!is_shard_name(list.names[i])) continue;
+        s = file_join(path, dir, list.names[i]);
+        if (s == OK) s = clear_shard(path);
+    }
+    file_list_destroy(&list);
+    return s;
+}
+
+static Status lock_folder(const char *dir, int *out)
+{
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    CHECK(fd >= 0, ERR_IO, "%s: %s", dir, strerror(errno));
+    /* a file system without locks is no reason to refuse: the lock only guards against a mistake */
+    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+        close(fd);
+        return status_fail(ERR_USAGE, "%s: another ingest is writing here", dir);
+    }
+    *out = fd;
+    return OK;
+}
+
+Status dataset_writer_create(const char *dir, const DatasetInfo *info, DatasetWriter **out)
+{
+    Status s = OK;
+    CHECK(strlen(dir) < FILE_PATH_BYTES - SHARD_PATH_BYTES, ERR_USAGE, "%.64s...: path too long",
+          dir);
+    DatasetWriter *writer = calloc(1, sizeof(*writer));
+    CHECK(writer != NULL, ERR_MEMORY, "%s: no memory for a writer", dir);
+    strcpy(writer->dir, dir);
+    writer->lock = -1;
+    writer->shard_bytes = SHARD_BYTES_DEFAULT;
+    TRY_TO(fail, s, info_store_copy(info, dir, &writer->info));
+    TRY_TO(fail, s, file_make_folders(dir));
+    TRY_TO(fail, s, lock_folder(dir, &writer->lock));
+    TRY_TO(fail, s, clear_folder(dir));
+    *out = writer;
+    return OK;
+fail:
+    dataset_writer_destroy(writer);
+    return s;
+}
+
+void dataset_writer_set_shard_bytes(DatasetWriter *writer, int64_t bytes)
+{
+    writer->shard_bytes = bytes;
+}
+
+/* ---- shards --------------------------------------------------------------------------------- */
+
+static Status shard_paths(const DatasetWriter *writer, char path[FILE_PATH_BYTES],
+                          char partial[FILE_PATH_BYTES])
+{
+    char name[SHARD_NAME_BYTES], partial_name[SHARD_NAME_BYTES + 16];
+    shard_file_name(writer->record.shard_count, name);
+    snprintf(partial_name, sizeof(partial_name), "%s.partial", name);
+    TRY(file_join(path, writer->dir, name));
+    return file_join(partial, writer->dir, partial_name);
+}
+
+static Status begin_shard(DatasetWriter *writer)
+{
+    char path[FILE_PATH_BYTES], partial[FILE_PATH_BYTES];
+    TRY(shard_paths(writer, path, partial));
+    shard_clear(&writer->shard);
+    writer->latent_bytes = 0;
+    return h5_create(partial, &writer->file);
+}
+
+static Status close_shard_file(DatasetWriter *writer)
+{
+    for (int64_t i = 0; i < SHARD_MAX_BUCKETS; i++) {
+        h5_array_close(writer->latents[i]);
+        writer->latents[i] = NULL;
+    }
+    H5File *file = writer->file;
+    writer->file = NULL;
+    return h5_close(file);
+}
+
+static Status sync_file(const char *path)
+{
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    CHECK(fd >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+    const int failed = fsync(fd) == 0 ? 0 : errno;
+    close(fd);
+    CHECK(failed == 0, ERR_IO, "%s: fsync: %s", path, strerror(failed));
+    return OK;
+}
+
+/* Tables, close, fsync, rename: after this the shard is never written again. */
+static Status finish_shard(DatasetWriter *writer)
+{
+    char path[FILE_PATH_BYTES], partial[FILE_PATH_BYTES];
+    ShardEntry entry = { .clips = writer->shard.clips, .captions = writer->shard.captions.count };
+    TRY(shard_paths(writer, path, partial));
+    TRY(shard_digest(&writer->shard, writer->info, &entry.index));
+    TRY(shard_write(&writer->shard, writer->info, writer->file));
+    TRY(close_shard_file(writer));
+    TRY(sync_file(partial));
+    TRY(digest_file(partial, &entry.sha256, &entry.size_bytes));
+    TRY(file_rename(partial, path));
+    return dataset_record_add(&writer->record, &entry);
+}
+
+/* ---- clips ---------------------------------------------------------------------------------- */
+
+static Status check_text(const DatasetWriter *writer, const char *what, const char *text,
+                         const char *source)
+{
+    CHECK(text[0] != '\0' && json_utf8_valid(text, strlen(text)), ERR_FORMAT,
+          "%s: %s of a clip of %s is empty or not UTF-8", writer->dir, what, source);
+    return OK;
+}
+
+static Status check_record(const DatasetWriter *writer, const ClipRecord *clip,
+                           DatasetBucket *bucket)
+{
+    TRY(check_text(writer, "the source", clip->source, clip->source));
+    char shape[96];
+    CHECK(clip->latents.ndim == 2 && clip->latents.dtype == F32 && clip->latents.data != NULL,
+          ERR_FORMAT, "%s: latents of %s are %s, not (tokens, patch) F32", writer->dir,
+          clip->source, tensor_describe(clip->latents, shape));
+    *bucket = (DatasetBucket){ .t = clip->t,
+                               .h = clip->h,
+                               .w = clip->w,
+                               .tokens = clip->latents.shape[0],
+                               .patch = clip->latents.shape[1] };
+    TRY(shard_check_bucket(bucket, &writer->info->view, clip->source));
+    CHECK(clip->frames >= 1 && isfinite(clip->fps) && clip->fps > 0 && isfinite(clip->start_s),
+          ERR_FORMAT, "%s: a clip of %s has %lld frames at %g per second from %g s", writer->dir,
+          clip->source, (long long)clip->frames, clip->fps, clip->start_s);
+    CHECK(clip->caption_count >= 1, ERR_FORMAT, "%s: a clip of %s has no caption", writer->dir,
+          clip->source);
+    for (int64_t i = 0; i < clip->caption_count; i++) {
+        TRY(check_text(writer, "a caption", clip->captions[i], clip->source));
+    }
+    return OK;
+}
+
+/* Fills the scratch. What rounds to infinity is refused like what is infinite. */
+static Status narrow_latents(DatasetWriter *writer, const ClipRecord *clip)
+{
+    const int64_t count = tensor_count(clip->latents);
+    const float *values = tensor_f32(clip->latents);
+    if (count > writer->scratch_count) {
+        uint16_t *bigger = reallocarray(writer->scratch, (size_t)count, sizeof(*bigger));
+        CHECK(bigger != NULL, ERR_MEMORY, "%s: no memory for %lld latent values", writer->dir,
+              (long long)count);
+        writer->scratch = bigger;
+        writer->scratch_count = count;
+    }
+    for (int64_t i = 0; i < count; i++) {
+        const bool finite = isfinite(values[i]);
+        writer->scratch[i] = finite ? bf16_of_float(values[i]) : 0;
+        CHECK(finite && isfinite(float_of_bf16(writer->scratch[i])), ERR_FORMAT,
+              "%s: latent value %lld of a clip of %s is %g", writer->dir, (long long)i,
+              clip->source, (double)values[i]);
+    }
+    return OK;
+}
+
+static Status append_latents(DatasetWriter *writer, int64_t bucket)
+{
+    const DatasetBucket *b = &writer->shard.buckets[bucket];
+    if (writer->latents[bucket] == NULL) {
+        char path[SHARD_PATH_BYTES];
+        int64_t chunk[3];
+        const H5Shape shape = { H5_TYPE_U16, 3, { 0, b->tokens, b->patch } };
+        shard_latents_path(b, path);
+        shard_latents_chunk(b, chunk);
+        TRY(h5_array_create(writer->file, path, &shape, chunk, &writer->latents[bucket]));
+    }
+    return h5_array_append(writer->latents[bucket], 1, writer->scratch);
+}
+
+/* Counts the clip in the totals that dataset.json shows. */
+static Status count_bucket(DatasetWriter *writer, const DatasetBucket *size)
+{
+    for (int64_t i = 0; i < writer->bucket_count; i++) {
+        DatasetBucket *b = &writer->buckets[i];
+        if (b->t == size->t && b->h == size->h && b->w == size->w) {
+            b->clips++;
+            return OK;
+        }
+    }
+    CHECK(writer->bucket_count < SHARD_MAX_BUCKETS, ERR_FORMAT, "%s: more than %d latent sizes",
+          writer->dir, SHARD_MAX_BUCKETS);
+    writer->buckets[writer->bucket_count] = *size;
+    writer->buckets[writer->bucket_count++].clips = 1;
+    return OK;
+}
+
+static Status write_clip(DatasetWriter *writer, const ClipRecord *clip, const DatasetBucket *bucket)
+{
+    const size_t bytes = tensor_bytes(clip->latents) / 2;
+    ShardRow row = { .frames = clip->frames,
+                     .fps = clip->fps,
+                     .start_s = clip->start_s,
+                     .caption_count = clip->caption_count };
+    Digest digest;
+    memcpy(row.crop, clip->crop, sizeof(row.crop));
+    TRY(digest_bytes(writer->scratch, bytes, &digest));
+    memcpy(row.sha256, digest.bytes, sizeof(row.sha256));
+    if (writer->file == NULL) TRY(begin_shard(writer));
+    TRY(shard_find_bucket(&writer->shard, bucket, &row.bucket));
+    TRY(append_latents(writer, row.bucket));
+    TRY(shard_add(&writer->shard, &row, clip->source, clip->captions));
+    writer->latent_bytes += (int64_t)bytes;
+    return writer->latent_bytes >= writer->shard_bytes ? finish_shard(writer) : OK;
+}
+
+Status dataset_writer_add(DatasetWriter *writer, const ClipRecord *record)
+{
+    DatasetBucket bucket;
+    CHECK(!writer->failed, ERR_IO, "%s: writing has failed before", writer->dir);
+    TRY(check_record(writer, record, &bucket));
+    TRY(narrow_latents(writer, record));
+    TRY(count_bucket(writer, &bucket));
+    const Status s = write_clip(writer, record, &bucket);
+    writer->failed = s != OK;
+    return s;
+}
+
+Status dataset_writer_finish(DatasetWriter *writer)
+{
+    CHECK(!writer->failed, ERR_IO, "%s: writing has failed before", writer->dir);
+    CHECK(writer->bucket_count > 0, ERR_FORMAT, "%s: no clip to write", writer->dir);
+    writer->failed = true; /* nothing may be added, whatever the answer */
+    if (writer->file != NULL) TRY(finish_shard(writer));
+    return dataset_record_save(&writer->record, &writer->info->view, writer->buckets,
+                               writer->bucket_count, writer->dir);
+}
+
+void dataset_writer_destroy(DatasetWriter *writer)
+{
+    if (writer == NULL) return;
+    if (writer->file != NULL) close_shard_file(writer);
+    if (writer->lock >= 0) {
+        char path[FILE_PATH_BYTES], partial[FILE_PATH_BYTES];
+        if (shard_paths(writer, path, partial) == OK) unlink(partial);
+        close(writer->lock);
+    }
+    dataset_record_destroy(&writer->record);
+    shard_destroy(&writer->shard);
+    info_store_destroy(writer->info);
+    free(writer->scratch);
+    free(writer);
+}
