@@ -92,6 +92,7 @@ static Status open_decoder(VideoReader *v)
               avcodec_parameters_to_context(v->decoder, p) >= 0,
           ERR_MEMORY, "%s: no memory to decode it", v->path);
     v->decoder->thread_count = v->threads;
+    v->decoder->flags |= AV_CODEC_FLAG_UNALIGNED; /* crop to the very pixel, as the header says */
     v->decoder->pkt_timebase = v->source.stream->time_base;
     v->decoder->max_pixels = (int64_t)p->width * p->height * 2 + (1 << 20);
     const int code = avcodec_open2(v->decoder, codec, NULL);
