@@ -1,0 +1,240 @@
+#include "data/loader.h"
+
+#include "core/base/clock.h"
+#include "data/loader_buffer.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BUFFERS = 2, MESSAGE_BYTES = 1024 };
+
+struct Loader {
+    Dataset *ds; /* view */
+    LoaderOptions options;
+    int64_t *buckets, *captions;              /* (clips) owned: what the sampler looks at */
+    int64_t *bucket_elements, *bucket_tokens; /* (buckets) owned */
+    Sampler sampler;
+    BatchPlan plan; /* the thread's */
+    LoaderBuffer buffers[BUFFERS];
+    double wait_s;
+    pthread_t thread;
+    bool running;
+
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    /* below: guarded by lock */
+    int64_t filled; /* steps that the thread has finished */
+    int64_t taken;  /* steps that loader_next has handed out */
+    bool stop;
+    Status status; /* of step `filled`, after which the thread has ended */
+    char message[MESSAGE_BYTES];
+};
+
+/* ---- the thread ----------------------------------------------------------------------------- */
+
+/* Step `filled` goes where step filled - 2 was; that one came back when filled - 1 was handed out.
+ */
+static bool wait_for_room(Loader *loader)
+{
+    pthread_mutex_lock(&loader->lock);
+    while (!loader->stop && loader->filled > loader->taken) {
+        pthread_cond_wait(&loader->changed, &loader->lock);
+    }
+    const bool go = !loader->stop;
+    pthread_mutex_unlock(&loader->lock);
+    return go;
+}
+
+static void report(Loader *loader, Status status)
+{
+    pthread_mutex_lock(&loader->lock);
+    loader->status = status;
+    if (status == OK) {
+        loader->filled++;
+    } else {
+        /* the message is this thread's own: it travels with the status */
+        snprintf(loader->message, sizeof(loader->message), "%s", status_message());
+    }
+    pthread_cond_broadcast(&loader->changed);
+    pthread_mutex_unlock(&loader->lock);
+}
+
+static void *read_ahead(void *argument)
+{
+    Loader *loader = argument;
+    Status s = OK;
+    for (int64_t i = 0; s == OK && wait_for_room(loader); i++) {
+        batch_plan_fill(&loader->sampler, loader->options.first_step + i, &loader->plan);
+        s = loader_buffer_fill(&loader->buffers[i % BUFFERS], loader->ds, &loader->plan,
+                               loader->options.rank, loader->options.size);
+        report(loader, s);
+    }
+    return NULL;
+}
+
+/* Signals are for the main thread: a stop request must not land here. */
+static Status start_thread(Loader *loader)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before);
+    const int failed = pthread_create(&loader->thread, NULL, read_ahead, loader);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    CHECK(failed == 0, ERR_MEMORY, "loader: cannot start a thread: %s", strerror(failed));
+    loader->running = true;
+    return OK;
+}
+
+/* ---- create and destroy --------------------------------------------------------------------- */
+
+static Status fill_tables(Loader *loader)
+{
+    const Dataset *ds = loader->ds;
+    const int64_t clips = dataset_clips(ds), buckets = dataset_buckets(ds);
+    loader->buckets = calloc((size_t)clips, sizeof(int64_t));
+    loader->captions = calloc((size_t)clips, sizeof(int64_t));
+    loader->bucket_elements = calloc((size_t)buckets, sizeof(int64_t));
+    loader->bucket_tokens = calloc((size_t)buckets, sizeof(int64_t));
+    CHECK(loader->buckets != NULL && loader->captions != NULL && loader->bucket_elements != NULL &&
+              loader->bucket_tokens != NULL,
+          ERR_MEMORY, "loader: no memory to plan over %lld clips", (long long)clips);
+    for (int64_t i = 0; i < clips; i++) {
+        const DatasetClip clip = dataset_clip(ds, i);
+        loader->buckets[i] = clip.bucket;
+        loader->captions[i] = clip.caption_count;
+    }
+    for (int64_t i = 0; i < buckets; i++) {
+        const DatasetBucket *b = dataset_bucket(ds, i);
+        loader->bucket_elements[i] = b->tokens * b->patch;
+        loader->bucket_tokens[i] = b->tokens;
+    }
+    return OK;
+}
+
+static int64_t largest(const int64_t *values, int64_t count)
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < count; i++) most = values[i] > most ? values[i] : most;
+    return most;
+}
+
+static int64_t clips_of_micro(const Loader *loader)
+{
+    const SamplerOptions *o = &loader->options.sampler;
+    return o->micro_batch < o->batch ? o->micro_batch : o->batch;
+}
+
+static Status prepare(Loader *loader)
+{
+    TRY(fill_tables(loader));
+    const SamplerClips clips = { .clips = dataset_clips(loader->ds),
+                                 .buckets = loader->buckets,
+                                 .captions = loader->captions,
+                                 .bucket_count = dataset_buckets(loader->ds),
+                                 .bucket_elements = loader->bucket_elements,
+                                 .bucket_tokens = loader->bucket_tokens };
+    TRY(sampler_make(&loader->options.sampler, &clips, &loader->sampler));
+    TRY(batch_plan_create(&loader->sampler, &loader->plan));
+    const int64_t elements =
+        loader->options.metadata_only ? 0 : largest(loader->bucket_elements, clips.bucket_count);
+    const int64_t micros = loader_max_micros(loader);
+    const int64_t most = micros * clips_of_micro(loader), batch = loader->options.sampler.batch;
+    for (int i = 0; i < BUFFERS; i++) {
+        TRY(loader_buffer_create(micros, most < batch ? most : batch, elements,
+                                 &loader->buffers[i]));
+    }
+    return start_thread(loader);
+}
+
+Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out)
+{
+    CHECK(options->size >= 1 && options->rank >= 0 && options->rank < options->size &&
+              options->first_step >= 0,
+          ERR_CONFIG, "loader: data rank %d of %d from step %lld", options->rank, options->size,
+          (long long)options->first_step);
+    Loader *loader = calloc(1, sizeof(*loader));
+    CHECK(loader != NULL, ERR_MEMORY, "loader: no memory for it");
+    loader->ds = ds;
+    loader->options = *options;
+    pthread_mutex_init(&loader->lock, NULL);
+    pthread_cond_init(&loader->changed, NULL);
+    const Status s = prepare(loader);
+    if (s != OK) {
+        loader_destroy(loader);
+        return s;
+    }
+    *out = loader;
+    return OK;
+}
+
+void loader_destroy(Loader *loader)
+{
+    if (loader == NULL) return;
+    if (loader->running) {
+        pthread_mutex_lock(&loader->lock);
+        loader->stop = true;
+        pthread_cond_broadcast(&loader->changed);
+        pthread_mutex_unlock(&loader->lock);
+        pthread_join(loader->thread, NULL);
+    }
+    for (int i = 0; i < BUFFERS; i++) loader_buffer_destroy(&loader->buffers[i]);
+    batch_plan_destroy(&loader->plan);
+    pthread_cond_destroy(&loader->changed);
+    pthread_mutex_destroy(&loader->lock);
+    free(loader->bucket_tokens);
+    free(loader->bucket_elements);
+    free(loader->captions);
+    free(loader->buckets);
+    free(loader);
+}
+
+/* ---- use ------------------------------------------------------------------------------------ */
+
+Status loader_next(Loader *loader, const Batch **out)
+{
+    const double start_s = clock_seconds();
+    pthread_mutex_lock(&loader->lock);
+    const int64_t index = loader->taken;
+    while (loader->filled == index && loader->status == OK) {
+        pthread_cond_wait(&loader->changed, &loader->lock);
+    }
+    const bool ready = loader->filled > index;
+    if (ready) {
+        /* hands the buffer before this one back */
+        loader->taken++;
+        pthread_cond_broadcast(&loader->changed);
+    }
+    const Status s = ready ? OK : loader->status;
+    pthread_mutex_unlock(&loader->lock);
+    loader->wait_s += clock_seconds() - start_s;
+    if (!ready) return status_fail(s, "%s", loader->message);
+    *out = &loader->buffers[index % BUFFERS].batch;
+    return OK;
+}
+
+double loader_wait_s(const Loader *loader)
+{
+    return loader->wait_s;
+}
+
+int64_t loader_max_micros(const Loader *loader)
+{
+    return (sampler_max_micros(&loader->sampler) + loader->options.size - 1) / loader->options.size;
+}
+
+int64_t loader_max_micro_tokens(const Loader *loader)
+{
+    return clips_of_micro(loader) *
+           largest(loader->bucket_tokens, loader->sampler.clips.bucket_count);
+}
+
+size_t loader_buffer_bytes(const Loader *loader)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < BUFFERS; i++) bytes += loader->buffers[i].bytes;
+    return bytes;
+}

@@ -1,0 +1,96 @@
+#include "data/loader_buffer.h"
+
+#include <stdlib.h>
+
+Status loader_buffer_create(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
+                            LoaderBuffer *out)
+{
+    const size_t micros = (size_t)max_micros, clips = (size_t)max_clips;
+    size_t latents = 0;
+    *out = (LoaderBuffer){ 0 };
+    CHECK(!__builtin_mul_overflow(clips, (size_t)clip_elements * sizeof(float), &latents),
+          ERR_MEMORY, "loader: no memory for %zu clips of %lld values", clips,
+          (long long)clip_elements);
+    out->micros = calloc(micros, sizeof(*out->micros));
+    out->samples = calloc(clips, sizeof(*out->samples));
+    out->clips = calloc(clips, sizeof(*out->clips));
+    out->captions = calloc(clips, sizeof(*out->captions));
+    out->latents = latents > 0 ? malloc(latents) : NULL;
+    out->bytes =
+        micros * sizeof(*out->micros) + clips * (2 * sizeof(int64_t) + sizeof(char *)) + latents;
+    if (out->micros != NULL && out->samples != NULL && out->clips != NULL &&
+        out->captions != NULL && (latents == 0 || out->latents != NULL)) {
+        return OK;
+    }
+    const size_t wanted = out->bytes;
+    loader_buffer_destroy(out);
+    return status_fail(ERR_MEMORY, "loader: no memory for %zu clips of %lld values: %zu bytes",
+                       clips, (long long)clip_elements, wanted);
+}
+
+void loader_buffer_destroy(LoaderBuffer *buffer)
+{
+    free(buffer->micros);
+    free(buffer->samples);
+    free(buffer->clips);
+    free(buffer->captions);
+    free(buffer->latents);
+    *buffer = (LoaderBuffer){ 0 };
+}
+
+/* Clips and latent values used so far. */
+typedef struct Filled {
+    int64_t clips, values;
+} Filled;
+
+static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *samples,
+                         const PlannedMicro *planned, Filled *filled, MicroBatch *out)
+{
+    const DatasetBucket *b = dataset_bucket(ds, planned->bucket);
+    const int64_t first = filled->clips;
+    *out = (MicroBatch){ .clips = planned->count,
+                         .bucket = planned->bucket,
+                         .t = b->t,
+                         .h = b->h,
+                         .w = b->w,
+                         .tokens = b->tokens,
+                         .patch = b->patch,
+                         .latents = tensor_none(),
+                         .samples = buffer->samples + first,
+                         .clip_ids = buffer->clips + first,
+                         .captions = buffer->captions + first };
+    for (int64_t i = 0; i < planned->count; i++) {
+        const Sample *sample = &samples[planned->first + i];
+        buffer->samples[first + i] = sample->number;
+        buffer->clips[first + i] = sample->clip;
+        buffer->captions[first + i] =
+            sample->caption_drop ? "" : dataset_caption(ds, sample->clip, sample->caption);
+    }
+    filled->clips += planned->count;
+    if (buffer->latents == NULL) return OK;
+
+    out->latents = tensor_of(buffer->latents + filled->values, F32,
+                             SHAPE(planned->count, b->tokens, b->patch));
+    filled->values += tensor_count(out->latents);
+    for (int64_t i = 0; i < planned->count; i++) {
+        TRY(dataset_read_latents(ds, out->clip_ids[i], tensor_at(out->latents, i)));
+    }
+    return OK;
+}
+
+Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *plan, int rank,
+                          int size)
+{
+    Filled filled = { 0 };
+    buffer->batch = (Batch){ .step = plan->step,
+                             .micros = buffer->micros,
+                             .global_clips = plan->sample_count,
+                             .global_micros = plan->micro_count,
+                             .global_tokens = plan->tokens,
+                             .global_elements = plan->elements };
+    for (int64_t m = rank; m < plan->micro_count; m += size) {
+        MicroBatch *micro = &buffer->micros[buffer->batch.micro_count++];
+        TRY(fill_micro(buffer, ds, plan->samples, &plan->micros[m], &filled, micro));
+    }
+    return OK;
+}

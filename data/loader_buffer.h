@@ -1,0 +1,32 @@
+/* loader_buffer: the memory of one step's micro-batches, reserved once for the largest step. */
+#ifndef ZT_DATA_LOADER_BUFFER_H
+#define ZT_DATA_LOADER_BUFFER_H
+
+#include "data/loader.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct LoaderBuffer {
+    Batch batch;           /* views of the rest */
+    MicroBatch *micros;    /* (max_micros) owned */
+    float *latents;        /* (max_clips, most elements of a clip) owned; NULL: none */
+    int64_t *samples;      /* (max_clips) owned */
+    int64_t *clips;        /* the same */
+    const char **captions; /* the same; the strings belong to the dataset */
+    size_t bytes;          /* reserved in all */
+} LoaderBuffer;
+
+/* clip_elements 0: without latents. ERR_MEMORY says how much was wanted. */
+Status loader_buffer_create(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
+                            LoaderBuffer *out);
+/* Fills it with rank's share of the plan; reads the latents when there is room for them. */
+Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *plan, int rank,
+                          int size);
+void loader_buffer_destroy(LoaderBuffer *buffer);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
