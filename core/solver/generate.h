@@ -1,0 +1,35 @@
+/*
+ * generate: prompts to latents: captions, noise, guidance and the sampling loop over one model.
+ *
+ * Serves infer, samples during training and evaluate. A request is a prompt and a number; its noise
+ * depends on the seed and the number alone, so the same request gives the same latents in any batch
+ * (up to the order of sums) and on any mesh.
+ */
+#ifndef ZT_CORE_SOLVER_GENERATE_H
+#define ZT_CORE_SOLVER_GENERATE_H
+
+#include "core/base/arena.h"
+#include "core/model/velocity.h"
+#include "core/solver/denoise.h"
+
+#include <stdint.h>
+
+typedef struct GenerateOptions {
+    DenoiseOptions denoise;
+    uint64_t seed;
+    const char *negative; /* what guidance leads away from; NULL or "": the null caption */
+} GenerateOptions;
+
+/* Rows of the Velocity that `samples` samples at a time need. */
+int64_t generate_rows(int64_t samples, double guidance);
+
+/* Bytes of scratch for x (samples, tokens, patch). */
+size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch, double guidance);
+
+/* x (count, tokens, patch) = latents of prompts[0 .. count), which are requests first_id + i, on a
+ * grid of patches (its batch is ignored); the same bits on every rank of the replica. ERR_USAGE,
+ * ERR_DEVICE as denoise_run. Collective over the replica. */
+Status generate_latents(Velocity *velocity, DitShape grid, const GenerateOptions *options,
+                        const char *const *prompts, uint64_t first_id, Arena *scratch, Tensor x);
+
+#endif
