@@ -1,0 +1,26 @@
+/*
+ * heldout: the loss on clips that are not trained on, at fixed timesteps and fixed noise, so that
+ * its curve moves only because the model does.
+ *
+ * Every clip is measured with its first wording at the middle of each of `bins` equal parts of
+ * (0, 1); the noise is a function of (seed, clip, bin). Loss = sum / count over all elements.
+ */
+#ifndef ZT_TRAIN_HELDOUT_H
+#define ZT_TRAIN_HELDOUT_H
+
+#include "comm/comm.h"
+#include "core/model/velocity.h"
+#include "data/dataset.h"
+
+enum { HELDOUT_BINS_MAX = 64 };
+
+/* losses (bins) by timestep bin, *mean over all; the same on every rank. Clips are dealt over the
+ * data replicas. Collective over the world; an error on any rank is an error on all. */
+Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Dataset *ds,
+                    uint64_t seed, int bins, double *losses, double *mean);
+
+/* Shapes of a dataset's buckets in patches, batch 1: what a Velocity for it plans. The caller frees
+ * *shapes. */
+Status heldout_shapes(const Dataset *ds, const DitConfig *config, DitShape **shapes, int *count);
+
+#endif
