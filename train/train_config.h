@@ -65,7 +65,7 @@ typedef struct CheckpointKeys {
 
 typedef struct TrainConfig {
     RunKeys run;
-    char preset[CONFIG_NAME_MAX]; /* "custom": every size of model and text is given */
+    char preset[CONFIG_NAME_MAX];
     ModelConfig model;
     int text_encoder; /* 0: bytes */
     int codec;        /* 0: linear, as stored in the dataset */

@@ -1,0 +1,339 @@
+#include "train/state.h"
+
+#include "core/base/digest.h"
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "train/heldout.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static Status codec_save(void *context, const char *folder)
+{
+    return linear_codec_save(context, folder);
+}
+
+/* ---- set-up, one part after the other ------------------------------------------------------- */
+
+static Status open_data(TrainState *s)
+{
+    TrainConfig *c = &s->config;
+    TRY(dataset_open(c->data.train, &s->train));
+    const DatasetInfo *info = dataset_info(s->train);
+    c->model.dit.in_channels = c->model.dit.out_channels = info->channels;
+    TRY(linear_codec_create(&s->codec, info->basis, info->mean, info->scale, info->codec_digest,
+                            c->data.train));
+    TRY(model_config_check(&c->model));
+    if (!c->data.heldout[0]) return OK;
+    TRY(dataset_open(c->data.heldout, &s->heldout));
+    CHECK(strcmp(dataset_info(s->heldout)->codec_digest, info->codec_digest) == 0, ERR_CONFIG,
+          "data.heldout %s and data.train %s have different codecs (%.12s, %.12s); ingest the "
+          "held-out clips with --codec %s",
+          c->data.heldout, c->data.train, dataset_info(s->heldout)->codec_digest,
+          info->codec_digest, c->data.train);
+    return OK;
+}
+
+static Status place_on_mesh(TrainState *s)
+{
+    const TrainConfig *c = &s->config;
+    const MeshShape wanted = { (int)c->parallel.data, (int)c->parallel.tensor,
+                               (int)c->parallel.pipeline };
+    const MeshLimits limits = { c->model.dit.num_attention_heads, c->model.dit.ffn_dim,
+                                c->model.dit.num_layers, c->data.batch };
+    MeshShape shape;
+    TRY(mesh_resolve(wanted, comm_size(s->comm), &limits, &shape));
+    return comm_mesh(s->comm, shape, &s->groups);
+}
+
+/* Cores of this host shared out to its ranks; one at least. */
+static int threads_of_rank(const TrainState *s)
+{
+    if (s->config.parallel.threads > 0) return (int)s->config.parallel.threads;
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const int share = (int)(cores > 0 ? cores : 1) / comm_local_size(s->comm);
+    return share > 0 ? share : 1;
+}
+
+static Status open_device(TrainState *s)
+{
+    const TrainConfig *c = &s->config;
+    TRY(device_open(&s->device, train_device_name(c), NULL, threads_of_rank(s)));
+    CHECK(c->dtype != 2, ERR_CONFIG,
+          "dtype: bf16 compute needs a CUDA device; this run is on %s: take dtype f32 or auto",
+          s->device.name);
+    return dit_create(&s->device, &c->model, &s->groups.mesh, s->groups.tensor, &s->dit);
+}
+
+static Status allocate(TrainState *s)
+{
+    const TrainConfig *c = &s->config;
+    const Shape flat = SHAPE(s->dit.params.local_elements);
+    const size_t bytes = (size_t)s->dit.params.local_elements * sizeof(float);
+    const bool ema = c->train.ema > 0;
+    TRY(arena_create(&s->weights_arena, "weights", bytes));
+    TRY(arena_create(&s->grads_arena, "gradients", bytes));
+    TRY(arena_create(&s->optimizer_arena, "optimizer",
+                     (ema ? 3 : 2) * (bytes + (size_t)ARENA_ALIGN)));
+    Optimizer *o = &s->optimizer;
+    *o = (Optimizer){
+        .dev = &s->device, .params = &s->dit.params, .mesh = &s->groups.mesh, .ema = tensor_none()
+    };
+    TRY(tensor_alloc(&s->weights_arena, F32, flat, "weights", &o->weights));
+    TRY(tensor_alloc(&s->grads_arena, F32, flat, "gradients", &o->grads));
+    TRY(tensor_alloc(&s->optimizer_arena, F32, flat, "exp_avg", &o->exp_avg));
+    TRY(tensor_alloc(&s->optimizer_arena, F32, flat, "exp_avg_sq", &o->exp_avg_sq));
+    if (ema) TRY(tensor_alloc(&s->optimizer_arena, F32, flat, "ema", &o->ema));
+    return dit_bind(&s->dit, o->weights, o->grads);
+}
+
+static SamplerOptions sampler_options(const TrainConfig *c)
+{
+    return (SamplerOptions){ .seed = (uint64_t)c->run.seed,
+                             .batch = c->data.batch,
+                             .micro_batch = c->data.micro_batch,
+                             .caption_drop = (float)c->train.caption_drop };
+}
+
+Status train_state_open_loader(TrainState *s, int64_t step)
+{
+    const LoaderOptions options = { .sampler = sampler_options(&s->config),
+                                    .rank = s->groups.mesh.dp,
+                                    .size = s->groups.mesh.shape.data,
+                                    .first_step = step,
+                                    .metadata_only = !s->dit.first && !s->dit.last };
+    loader_destroy(s->loader);
+    s->loader = NULL;
+    return loader_create(s->train, &options, &s->loader);
+}
+
+static FlowOptions flow_options(const TrainConfig *c)
+{
+    return (FlowOptions){ .seed = (uint64_t)c->run.seed,
+                          .logit_normal = c->train.timestep.sampler == TIMESTEP_LOGIT_NORMAL,
+                          .mean = c->train.timestep.mean,
+                          .std = c->train.timestep.std,
+                          .shift = c->train.timestep.shift };
+}
+
+/* The step's activations and, when asked for, the sampling path's. The reducer is collective. */
+static Status create_step(TrainState *s)
+{
+    const TrainConfig *c = &s->config;
+    DitShape *shapes = NULL;
+    int count = 0;
+    TRY(train_state_open_loader(s, 0));
+    TRY(heldout_shapes(s->train, &c->model.dit, &shapes, &count));
+    for (int i = 0; i < count; i++) shapes[i].batch = c->data.micro_batch;
+    const TrainStepOptions options = { .flow = flow_options(c),
+                                       .shapes = shapes,
+                                       .shape_count = count,
+                                       .micros_max = (int)loader_max_micros(s->loader) };
+    const Status status =
+        train_step_create(&s->dit, &s->groups, s->optimizer.grads, &options, &s->step);
+    free(shapes);
+    return status;
+}
+
+static Status create_velocity(TrainState *s)
+{
+    DitShape *shapes = NULL;
+    int count = 0;
+    if (!s->heldout) return OK;
+    TRY(heldout_shapes(s->heldout, &s->config.model.dit, &shapes, &count));
+    const Status status =
+        velocity_create(&s->dit, s->groups.pipeline, shapes, count, 1, &s->velocity);
+    free(shapes);
+    return status;
+}
+
+/* The folder and the resolved configuration: rank 0. */
+static Status open_run_folder(TrainState *s)
+{
+    char path[FILE_PATH_BYTES];
+    size_t length = 0;
+    FILE *stream = open_memstream(&s->config_text, &length);
+    CHECK(stream, ERR_MEMORY, "no memory for the configuration's text");
+    const Status printed = train_config_print(&s->config, stream);
+    CHECK(fclose(stream) == 0, ERR_MEMORY, "no memory for the configuration's text");
+    TRY(printed);
+    if (comm_rank(s->comm) != 0) return OK;
+    TRY(file_make_folders(s->config.run.dir));
+    TRY(file_join(path, s->config.run.dir, "config.yaml"));
+    return file_write(path, s->config_text, length);
+}
+
+static void report(const TrainState *s)
+{
+    const MeshShape m = s->groups.mesh.shape;
+    const double mib = 1.0 / 1048576.0;
+    log_info("model %s: %.2f M parameters; mesh data %d x tensor %d x pipeline %d, %s, %d threads "
+             "a rank",
+             s->config.preset, (double)s->dit.params.total * 1e-6, m.data, m.tensor, m.pipeline,
+             s->device.name, s->device.threads);
+    log_info("data %s: %lld clips, %lld captions, %lld buckets", s->config.data.train,
+             (long long)dataset_clips(s->train), (long long)dataset_captions(s->train),
+             (long long)dataset_buckets(s->train));
+    const struct {
+        const char *name;
+        size_t bytes;
+    } rows[] = {
+        { "weights", s->weights_arena.size },
+        { "gradients", s->grads_arena.size },
+        { "optimizer", s->optimizer_arena.size },
+        { "activations", train_step_activation_bytes(&s->step) },
+        { "scratch", train_step_scratch_bytes(&s->step) },
+        { "held-out", s->heldout ? velocity_bytes(&s->velocity) : 0 },
+        { "loader", loader_buffer_bytes(s->loader) },
+    };
+    size_t total = 0;
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        log_info("memory %-12s %9.1f MiB", rows[i].name, (double)rows[i].bytes * mib);
+        total += rows[i].bytes;
+    }
+    log_info("memory %-12s %9.1f MiB on rank 0", "total", (double)total * mib);
+}
+
+static Status measure_gemm(TrainState *s)
+{
+    double gflops = 0.0;
+    TRY(comm_barrier(s->comm));
+    TRY(device_measure_gemm(&s->device, &gflops));
+    TRY(group_all_reduce(comm_world(s->comm), tensor_of(&gflops, F64, SHAPE(1))));
+    s->gemm_gflops = gflops;
+    log_info("matrix rate %.0f GFLOP/s over %d ranks: what mfu is a share of", gflops,
+             comm_size(s->comm));
+    return OK;
+}
+
+Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out)
+{
+    TrainState *s = out;
+    *s = (TrainState){ .comm = comm, .config = *config };
+    Status (*const parts[])(TrainState *) = { open_data,      place_on_mesh, open_device,
+                                              allocate,       create_step,   create_velocity,
+                                              open_run_folder };
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
+        const Status status = comm_agree(comm, parts[i](s));
+        if (status == OK) continue;
+        train_state_destroy(s);
+        return status;
+    }
+    s->model = (ModelDir){ .config = s->config.model, .shift = config->train.timestep.shift };
+    report(s);
+    const Status status = comm_agree(comm, measure_gemm(s));
+    if (status != OK) train_state_destroy(s);
+    return status;
+}
+
+void train_state_destroy(TrainState *s)
+{
+    loader_destroy(s->loader);
+    velocity_destroy(&s->velocity);
+    train_step_destroy(&s->step);
+    arena_destroy(&s->weights_arena);
+    arena_destroy(&s->grads_arena);
+    arena_destroy(&s->optimizer_arena);
+    dit_destroy(&s->dit);
+    linear_codec_destroy(&s->codec);
+    dataset_close(s->train);
+    dataset_close(s->heldout);
+    free(s->config_text);
+    *s = (TrainState){ 0 };
+}
+
+/* ---- checkpoints ---------------------------------------------------------------------------- */
+
+/* Digest of what must agree for a resumed run to go on bit by bit. */
+static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
+{
+    /* where the run lives, how long it is and how it is placed may change */
+    const TrainConfig *c = &s->config;
+    TrainConfig same = *c;
+    memset(&same.run.dir, 0, sizeof same.run.dir);
+    memset(&same.data.train, 0, sizeof same.data.train);
+    memset(&same.data.heldout, 0, sizeof same.data.heldout);
+    same.parallel = (ParallelKeys){ 0 };
+    same.checkpoint = (CheckpointKeys){ 0 };
+    same.train.heldout_every = same.train.sample_every = 0;
+    memset(&same.train.sample_prompts, 0, sizeof same.train.sample_prompts);
+    char *text = NULL;
+    size_t length = 0;
+    FILE *stream = open_memstream(&text, &length);
+    CHECK(stream, ERR_MEMORY, "no memory for the configuration's text");
+    Status status = train_config_print(&same, stream);
+    (void)fprintf(stream, "data %s\n", dataset_digest(s->train));
+    CHECK(fclose(stream) == 0, ERR_MEMORY, "no memory for the configuration's text");
+    Digest digest;
+    if (status == OK) status = digest_bytes(text, length, &digest);
+    if (status == OK) digest_hex(&digest, out);
+    free(text);
+    return status;
+}
+
+static CheckpointState checkpoint_state(TrainState *s)
+{
+    return (CheckpointState){ .params = &s->dit.params,
+                              .model = &s->model,
+                              .weights = s->optimizer.weights,
+                              .ema = s->optimizer.ema,
+                              .exp_avg = s->optimizer.exp_avg,
+                              .exp_avg_sq = s->optimizer.exp_avg_sq,
+                              .config_text = s->config_text,
+                              .codec_save = codec_save,
+                              .codec_context = &s->codec };
+}
+
+Status train_state_save(TrainState *s, int64_t step)
+{
+    CheckpointState state = checkpoint_state(s);
+    const CheckpointOptions options = { .run_dir = s->config.run.dir,
+                                        .keep = (int)s->config.checkpoint.keep };
+    state.progress.step = step;
+    state.progress.samples = step * s->config.data.batch;
+    state.progress.seed = (uint64_t)s->config.run.seed;
+    TRY(comm_agree(s->comm, run_digest(s, state.progress.config_digest)));
+    return checkpoint_save(s->comm, &s->groups, &state, &options);
+}
+
+static Status check_resume(const TrainState *s, const CheckpointProgress *p, const char *path)
+{
+    const TrainConfig *c = &s->config;
+    char digest[DIGEST_HEX];
+    CHECK(p->seed == (uint64_t)c->run.seed, ERR_CONFIG,
+          "run.seed is %lld but %s was trained with seed %llu; keep the seed or choose another "
+          "run.dir",
+          (long long)c->run.seed, path, (unsigned long long)p->seed);
+    CHECK(p->samples == p->step * c->data.batch, ERR_CONFIG,
+          "data.batch is %lld but %s consumed %lld clips in %lld steps; keep the batch or choose "
+          "another run.dir",
+          (long long)c->data.batch, path, (long long)p->samples, (long long)p->step);
+    TRY(run_digest(s, digest));
+    if (strcmp(digest, p->config_digest) != 0)
+        log_warn("%s: the configuration or the data changed since; the run goes on, but not bit by "
+                 "bit as it would have",
+                 path);
+    return OK;
+}
+
+Status train_state_load(TrainState *s, int64_t *step)
+{
+    CheckpointState state = checkpoint_state(s);
+    char path[FILE_PATH_BYTES];
+    bool found = false;
+    TRY(checkpoint_load(s->comm, &s->groups, s->config.run.dir, &state, &found, path));
+    *step = 0;
+    if (found) {
+        TRY(comm_agree(s->comm, check_resume(s, &state.progress, path)));
+        *step = state.progress.step;
+        log_info("resumed from %s: step %lld", path, (long long)*step);
+        return OK;
+    }
+    const Optimizer *o = &s->optimizer;
+    const Status status =
+        params_init(&s->dit.params, &s->groups.mesh, (uint64_t)s->config.run.seed, o->weights);
+    TRY(comm_agree(s->comm, status));
+    return o->ema.data ? op_convert(&s->device, o->ema, o->weights) : OK;
+}

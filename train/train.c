@@ -1,0 +1,63 @@
+#include "train/train.h"
+
+#include "core/base/log.h"
+#include "core/base/options.h"
+#include "train/trainer.h"
+
+typedef struct TrainOptions {
+    const char *config;
+    OptionStrings overrides;
+    bool print_config, quiet;
+} TrainOptions;
+
+static const Option table[] = {
+    { .name = "CONFIG.yaml",
+      .type = OPTION_STRING,
+      .positional = true,
+      .required = true,
+      .offset = offsetof(TrainOptions, config),
+      .help = "what to train; configs/ holds examples" },
+    { .name = "key=value",
+      .type = OPTION_STRINGS,
+      .positional = true,
+      .offset = offsetof(TrainOptions, overrides),
+      .help = "replaces a key of the file, as in parallel.tensor=2" },
+    { .name = "print-config",
+      .type = OPTION_FLAG,
+      .offset = offsetof(TrainOptions, print_config),
+      .help = "print the resolved configuration and stop" },
+    { .name = "quiet",
+      .type = OPTION_FLAG,
+      .offset = offsetof(TrainOptions, quiet),
+      .help = "say nothing but warnings and errors" },
+    { .name = NULL },
+};
+
+static const Command command = {
+    "train", "CONFIG.yaml [key=value ...] [options]",
+    "Trains the video transformer, alone or under mpirun or srun. A run whose folder holds a\n"
+    "checkpoint resumes from it, on the same or on another mesh.",
+    table
+};
+
+Status train_main(int argc, char **argv)
+{
+    TrainOptions options = { 0 };
+    TrainConfig config;
+    bool helped = false;
+    TRY(options_parse(&command, argc, argv, &options, &helped));
+    if (helped) return OK;
+    log_set_quiet(options.quiet);
+    if (options.print_config) {
+        TRY(train_config_load(options.config, options.overrides.count, options.overrides.items,
+                              &config));
+        return train_config_print(&config, stdout);
+    }
+    Comm *comm = NULL;
+    TRY(comm_start(&comm));
+    Status status = comm_agree(comm, train_config_load(options.config, options.overrides.count,
+                                                       options.overrides.items, &config));
+    if (status == OK) status = trainer_run(comm, &config);
+    comm_finish(comm);
+    return status;
+}
