@@ -2,11 +2,9 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
-#include "core/codec/patch.h"
 #include "core/solver/denoise.h"
-#include "data/video_out.h"
+#include "data/latent_video.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /* Sampling settings of a look in passing: what infer takes by default. */
@@ -17,30 +15,22 @@ typedef struct Sampling {
     Velocity velocity;
     DitShape shape; /* in patches */
     Arena arena;
-    Tensor x;      /* (1, tokens, patch) */
-    Tensor times;  /* (2): timestep of the conditional and the unconditional row */
-    Tensor latent; /* (channels, t, h, w) */
-    Tensor frames; /* (frames, height, width, 3) U8 */
+    Tensor x;     /* (1, tokens, patch) */
+    Tensor times; /* (2): timestep of the conditional and the unconditional row */
 } Sampling;
 
 static Status sampling_create(TrainState *s, Sampling *out)
 {
     const DitConfig *c = &s->config.model.dit;
     const DatasetBucket *b = dataset_bucket(s->train, 0);
-    const int64_t frames = linear_codec_frames(0, b->t);
-    const Shape pixels = SHAPE(frames, b->h * LINEAR_SIDE, b->w * LINEAR_SIDE, 3);
     const size_t latent_bytes = (size_t)(b->tokens * b->patch) * sizeof(float);
     *out = (Sampling){ .shape = { 1, b->t, b->h / c->patch_size[1], b->w / c->patch_size[2] } };
     TRY(velocity_create(&s->dit, s->groups.pipeline, &out->shape, 1, 2, &out->velocity));
     TRY(arena_create(&out->arena, "samples",
-                     2 * latent_bytes + tensor_bytes(tensor_of(NULL, U8, pixels)) +
-                         denoise_scratch(1, b->tokens, b->patch, sample_guidance) +
+                     latent_bytes + denoise_scratch(1, b->tokens, b->patch, sample_guidance) +
                          8 * (size_t)ARENA_ALIGN));
     TRY(tensor_alloc(&out->arena, F32, SHAPE(1, b->tokens, b->patch), "x", &out->x));
-    TRY(tensor_alloc(&out->arena, F32, SHAPE(2), "times", &out->times));
-    TRY(tensor_alloc(&out->arena, F32, SHAPE(c->out_channels, b->t, b->h, b->w), "latent",
-                     &out->latent));
-    return tensor_alloc(&out->arena, U8, pixels, "frames", &out->frames);
+    return tensor_alloc(&out->arena, F32, SHAPE(2), "times", &out->times);
 }
 
 static void sampling_destroy(Sampling *sampling)
@@ -60,26 +50,18 @@ static Status write_video(const TrainState *s, const Sampling *sampling, const c
                           int64_t step, int64_t index)
 {
     char name[64], folder[FILE_PATH_BYTES], path[FILE_PATH_BYTES];
-    VideoOut *video = NULL;
+    const DatasetBucket *b = dataset_bucket(s->train, 0);
+    const LatentGrid grid = { b->t, b->h, b->w };
+    const VideoOutOptions options = { .format = VIDEO_MP4,
+                                      .width = (int)(b->w * LINEAR_SIDE),
+                                      .height = (int)(b->h * LINEAR_SIDE),
+                                      .fps = dataset_info(s->train)->fps,
+                                      .title = prompt };
     TRY(file_join(folder, s->config.run.dir, "samples"));
     TRY(file_make_folders(folder));
     (void)snprintf(name, sizeof name, "step-%08lld-%lld.mp4", (long long)step, (long long)index);
     TRY(file_join(path, folder, name));
-    tokens_to_latent(sampling->latent, tensor_at(sampling->x, 0));
-    TRY(linear_codec_decode(&s->codec, sampling->frames, sampling->latent, 0,
-                            sampling->latent.shape[1]));
-    const VideoOutOptions options = { .format = VIDEO_MP4,
-                                      .width = (int)sampling->frames.shape[2],
-                                      .height = (int)sampling->frames.shape[1],
-                                      .fps = dataset_info(s->train)->fps,
-                                      .title = prompt };
-    TRY(video_out_open(path, &options, &video));
-    const Status status = video_out_push(video, sampling->frames);
-    if (status != OK) {
-        video_out_abort(video);
-        return status;
-    }
-    TRY(video_out_commit(video));
+    TRY(latent_video_write(path, &options, &s->codec, grid, tensor_at(sampling->x, 0), NULL, 0));
     (void)snprintf(name, sizeof name, "step-%08lld-%lld.txt", (long long)step, (long long)index);
     TRY(file_join(path, folder, name));
     return file_write(path, prompt, strlen(prompt));
