@@ -1,0 +1,151 @@
+#include "data/ingest.h"
+
+#include "core/base/file.h"
+#include "core/base/log.h"
+#include "data/dataset.h"
+#include "data/ingest_pass.h"
+#include "data/ingest_summary.h"
+
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Where the dataset grows, and where it goes when it is whole. */
+typedef struct Output {
+    char final[FILE_PATH_BYTES], partial[FILE_PATH_BYTES];
+} Output;
+
+/* An empty folder may be replaced; anything else is somebody's. */
+static Status check_free(const char *path)
+{
+    const FileKind kind = file_kind(path);
+    if (kind == FILE_ABSENT) return OK;
+    FileList list = { 0 };
+    if (kind == FILE_FOLDER) TRY(file_list(path, &list));
+    const bool is_empty = kind == FILE_FOLDER && list.count == 0;
+    file_list_destroy(&list);
+    CHECK(is_empty, ERR_USAGE, "--out %s: exists already; remove it or choose another name", path);
+    return OK;
+}
+
+/* Before any work: the disk must take the dataset where it is wanted. */
+static Status output_open(const char *path, Output *out)
+{
+    Output o;
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/') length--;
+    CHECK(length < FILE_PATH_BYTES - sizeof ".partial", ERR_USAGE, "--out: path of %zu bytes",
+          length);
+    snprintf(o.final, sizeof o.final, "%.*s", (int)length, path);
+    snprintf(o.partial, sizeof o.partial, "%.*s.partial", (int)length, path);
+    TRY(check_free(o.final));
+
+    char parent[FILE_PATH_BYTES];
+    snprintf(parent, sizeof parent, "%s", o.final);
+    char *slash = strrchr(parent, '/');
+    if (slash) slash[slash == parent] = 0;
+    CHECK(!slash || file_kind(parent) == FILE_FOLDER, ERR_IO, "--out %s: there is no folder %s",
+          path, parent);
+    /* what an interrupted ingest has left */
+    TRY(file_remove_tree(o.partial));
+    TRY(file_make_folders(o.partial));
+    *out = o;
+    return OK;
+}
+
+/* The codec of a dataset, or a codec folder as models have it. */
+static Status take_codec(const char *path, LinearCodec *out)
+{
+    char weights[FILE_PATH_BYTES];
+    TRY(file_join(weights, path, "linear_codec.safetensors"));
+    if (file_kind(weights) == FILE_REGULAR) return linear_codec_load(path, out);
+    Dataset *ds;
+    TRY(dataset_open(path, &ds));
+    const DatasetInfo *info = dataset_info(ds);
+    const Status s =
+        strcmp(info->codec, "linear") == 0
+            ? linear_codec_create(out, info->basis, info->mean, info->scale, info->codec_digest,
+                                  path)
+            : status_fail(ERR_FORMAT, "--codec %s: its codec is \"%s\", want \"linear\"", path,
+                          info->codec);
+    dataset_close(ds);
+    return s;
+}
+
+static DatasetInfo describe_dataset(const Ingest *job)
+{
+    return (DatasetInfo){
+        .codec = "linear",
+        .codec_digest = job->codec.digest,
+        .basis = linear_codec_basis(&job->codec),
+        .mean = linear_codec_mean(&job->codec),
+        .scale = linear_codec_scale(&job->codec),
+        .channels = job->codec.channels,
+        .patch = { 1, 2, 2 },
+        .stride = { LINEAR_FRAMES, LINEAR_SIDE, LINEAR_SIDE },
+        .fps = job->opt->fps,
+    };
+}
+
+static Status write_dataset(Ingest *job, const Output *output)
+{
+    const DatasetInfo info = describe_dataset(job);
+    DatasetWriter *writer;
+    TRY(dataset_writer_create(output->partial, &info, &writer));
+    dataset_writer_set_shard_bytes(writer, job->opt->shard_mib << 20);
+    Status s = ingest_encode(job, writer);
+    if (s == OK) s = dataset_writer_finish(writer);
+    dataset_writer_destroy(writer);
+    return s == OK ? file_rename(output->partial, output->final) : s;
+}
+
+/* One worker a core this process may use, and what is left over to the decoders. */
+static void plan_threads(Ingest *job)
+{
+    cpu_set_t set;
+    const int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+    int64_t workers = job->opt->workers > 0 ? job->opt->workers : cores;
+    if (workers > job->list.count) workers = job->list.count;
+    job->workers = (int)workers;
+    job->decoder_threads = cores > job->workers ? cores / job->workers : 1;
+}
+
+static Status run(Ingest *job)
+{
+    const IngestOptions *opt = job->opt;
+    TRY(clip_list_read(opt->source, &job->list));
+    job->videos = calloc((size_t)job->list.count, sizeof *job->videos);
+    CHECK(job->videos, ERR_MEMORY, "no memory for %lld videos", (long long)job->list.count);
+    plan_threads(job);
+    if (opt->codec) TRY(take_codec(opt->codec, &job->codec));
+
+    Output output;
+    TRY(output_open(opt->out, &output));
+    Status s = ingest_scan(job);
+    if (s == OK) s = write_dataset(job, &output);
+    if (s != OK) {
+        /* the message is the failure's, not that of cleaning up */
+        char message[4096];
+        snprintf(message, sizeof message, "%s", status_message());
+        if (file_remove_tree(output.partial) != OK) log_warn("%s", status_message());
+        return status_fail(s, "%s", message);
+    }
+    ingest_summary(job);
+    return OK;
+}
+
+Status ingest_main(int argc, char **argv)
+{
+    IngestOptions opt;
+    bool helped = false;
+    TRY(ingest_options_parse(argc, argv, &opt, &helped));
+    if (helped) return OK;
+    Ingest job = { .opt = &opt };
+    const Status s = run(&job);
+    for (int64_t i = 0; job.videos && i < job.list.count; i++) free(job.videos[i].problem);
+    free(job.videos);
+    clip_list_destroy(&job.list);
+    linear_codec_destroy(&job.codec);
+    return s;
+}

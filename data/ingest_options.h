@@ -1,0 +1,27 @@
+/* ingest_options: the command line of `zoetrope ingest`. */
+#ifndef ZT_DATA_INGEST_OPTIONS_H
+#define ZT_DATA_INGEST_OPTIONS_H
+
+#include "core/base/options.h"
+#include "core/base/status.h"
+
+#include <stdbool.h>
+
+typedef struct IngestOptions {
+    const char *source, *out;
+    OptionInts frames; /* each 4k + 1 */
+    OptionSizes sizes; /* sides multiples of 16 */
+    double fps;
+    int64_t stride;    /* frames between starts of clips; 0: a clip's length */
+    int64_t channels;  /* 0: the default */
+    const char *codec; /* dataset or codec folder to take the codec from; NULL: fit one */
+    int64_t max_clips; /* of one video; 0: all */
+    int64_t shard_mib; /* latents in a shard */
+    int64_t workers;   /* 0: one a core */
+    bool strict;
+} IngestOptions;
+
+/* ERR_USAGE names option and value. On --help sets *helped. */
+Status ingest_options_parse(int argc, char **argv, IngestOptions *out, bool *helped);
+
+#endif
