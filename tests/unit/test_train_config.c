@@ -1,0 +1,136 @@
+/* train_config: every shipped configuration loads, and says the same when printed and read back. */
+#include "train/train_config.h"
+
+#include <glob.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+/* A configuration file of its own for each test. */
+typedef struct TempFile {
+    char path[64];
+} TempFile;
+
+static TempFile write_file(const char *text)
+{
+    TempFile file = { "/tmp/zoetrope-config-XXXXXX" };
+    const int fd = mkstemp(file.path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, strlen(text)), strlen(text));
+    assert_int_equal(close(fd), 0);
+    return file;
+}
+
+static Status load(const char *text, const char *override, TrainConfig *out)
+{
+    const TempFile file = write_file(text);
+    const Status s = train_config_load(file.path, override != NULL, &override, out);
+    assert_int_equal(unlink(file.path), 0);
+    return s;
+}
+
+#define MINIMAL "run: { dir: r }\ndata: { train: d }\n"
+
+static void every_shipped_configuration_loads(void **state)
+{
+    (void)state;
+    glob_t files;
+    assert_int_equal(glob("configs/*.yaml", 0, NULL, &files), 0);
+    assert_true(files.gl_pathc >= 4);
+    for (size_t i = 0; i < files.gl_pathc; i++) {
+        TrainConfig config;
+        const Status s = train_config_load(files.gl_pathv[i], 0, NULL, &config);
+        if (s != OK) print_error("%s\n", status_message());
+        assert_int_equal(s, OK);
+    }
+    globfree(&files);
+}
+
+static void what_is_printed_loads_back_the_same(void **state)
+{
+    (void)state;
+    TrainConfig config, again;
+    char *printed = NULL;
+    size_t length = 0;
+    assert_int_equal(train_config_load("configs/wan-14b-128gpu.yaml", 0, NULL, &config), OK);
+    FILE *stream = open_memstream(&printed, &length);
+    assert_non_null(stream);
+    assert_int_equal(train_config_print(&config, stream), OK);
+    assert_int_equal(fclose(stream), 0);
+    assert_int_equal(load(printed, NULL, &again), OK);
+    assert_memory_equal(&config, &again, sizeof config);
+    /* the sizes are in the file: a later change of the preset does not change an old run */
+    assert_non_null(strstr(printed, "  num_layers: 40\n"));
+    free(printed);
+}
+
+static void keys_override_the_preset(void **state)
+{
+    (void)state;
+    TrainConfig config;
+    ModelConfig preset;
+    assert_int_equal(model_config_preset("tiny", &preset), OK);
+    assert_int_equal(
+        load(MINIMAL "model: { num_layers: 2 }\ntext: { d_model: 64 }\n", NULL, &config), OK);
+    assert_int_equal(config.model.dit.num_layers, 2);
+    assert_int_equal(config.model.dit.ffn_dim, preset.dit.ffn_dim);
+    assert_int_equal(config.model.text.d_model, 64);
+    /* follows the text encoder unless it is said */
+    assert_int_equal(config.model.dit.text_dim, 64);
+    assert_true(config.model.dit.eps == preset.dit.eps);
+}
+
+static void auto_is_zero(void **state)
+{
+    (void)state;
+    TrainConfig config;
+    assert_int_equal(load(MINIMAL, NULL, &config), OK);
+    assert_true(config.parallel.data == 0 && config.parallel.threads == 0);
+    assert_string_equal(train_device_name(&config), "auto");
+    assert_int_equal(load(MINIMAL "device: cpu\n", "parallel.data=2", &config), OK);
+    assert_int_equal(config.parallel.data, 2);
+    assert_string_equal(train_device_name(&config), "cpu");
+}
+
+static void what_does_not_fit_together_is_named(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *override, *message; /* the end of it: the file's name is random */
+    } cases[] = {
+        { "data.micro_batch=9", ": data.micro_batch 9 is larger than data.batch 8" },
+        { "train.warmup=2000", ": train.warmup 2000 is longer than train.steps 1000" },
+        { "train.sample_every=5", ": train.sample_every is 5, but train.sample_prompts is empty" },
+        { "train.heldout_every=5",
+          ": train.heldout_every is 5, but data.heldout names no dataset" },
+        { "model.text_dim=7", ": model.text_dim 7 is not the text encoder's d_model 128" },
+        { "model.attention_head_dim=33",
+          ": model.attention_head_dim 33 and model.freq_dim 256 must be even" },
+        { "model.preset=huge", ": model.preset: no preset is called 'huge'; there are tiny, small, "
+                               "wan-1.3b, wan-5b, wan-14b" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        TrainConfig config;
+        assert_int_equal(load(MINIMAL, cases[i].override, &config), ERR_CONFIG);
+        const char *end = strchr(status_message(), ':');
+        assert_non_null(end);
+        assert_string_equal(end, cases[i].message);
+        assert_int_equal(strncmp(status_message(), "/tmp/zoetrope-config-", 21), 0);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_shipped_configuration_loads),
+        cmocka_unit_test(what_is_printed_loads_back_the_same),
+        cmocka_unit_test(keys_override_the_preset),
+        cmocka_unit_test(auto_is_zero),
+        cmocka_unit_test(what_does_not_fit_together_is_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

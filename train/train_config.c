@@ -1,0 +1,181 @@
+#include "train/train_config.h"
+
+#include <stddef.h>
+
+#define ROW(key, kind, member) \
+    .name = (key), .type = (kind), .offset = offsetof(TrainConfig, member)
+#define TEXT(key, member) ROW(key, CONFIG_STRING, member), .size = sizeof((TrainConfig *)0)->member
+#define INT(key, member, default, low, high) \
+    ROW(key, CONFIG_INT, member), .fallback = (default), .min = (low), .max = (high)
+#define REAL(key, member, default, low, high) \
+    ROW(key, CONFIG_DOUBLE, member), .fallback = (default), .min = (low), .max = (high)
+#define ENUM(key, member, default, words) \
+    ROW(key, CONFIG_ENUM, member), .fallback = (default), .choices = (words)
+/* a size that the preset gives; model_config_check knows the ranges */
+#define SIZE(key, member) \
+    ROW(key, CONFIG_INT, member), .fallback = "preset", .word = "preset", .min = 1, .max = 1 << 20
+#define SMALL(key, member) \
+    ROW(key, CONFIG_DOUBLE, member), .fallback = "preset", .word = "preset", .min = 1e-30, .max = 1
+
+// clang-format off
+static const ConfigKey keys[] = {
+    { TEXT("run.dir", run.dir), .min = 1 },
+    { INT("run.seed", run.seed, "1234", 0, 9e15) },
+
+    { TEXT("model.preset", preset), .fallback = "tiny", .min = 1 },
+    { SIZE("model.num_layers", model.dit.num_layers) },
+    { SIZE("model.num_attention_heads", model.dit.num_attention_heads) },
+    { SIZE("model.attention_head_dim", model.dit.attention_head_dim) },
+    { SIZE("model.ffn_dim", model.dit.ffn_dim) },
+    { SIZE("model.text_dim", model.dit.text_dim) },
+    { SIZE("model.freq_dim", model.dit.freq_dim) },
+    { SIZE("model.rope_max_seq_len", model.dit.rope_max_seq_len) },
+    { SMALL("model.eps", model.dit.eps) },
+
+    { ENUM("text.encoder", text_encoder, "bytes", "bytes") },
+    { SIZE("text.d_model", model.text.d_model) },
+    { SIZE("text.d_kv", model.text.d_kv) },
+    { SIZE("text.d_ff", model.text.d_ff) },
+    { SIZE("text.num_layers", model.text.num_layers) },
+    { SIZE("text.num_heads", model.text.num_heads) },
+    { SIZE("text.relative_attention_num_buckets", model.text.relative_attention_num_buckets) },
+    { SIZE("text.relative_attention_max_distance", model.text.relative_attention_max_distance) },
+    { SIZE("text.max_length", model.text.max_length) },
+    { SMALL("text.layer_norm_epsilon", model.text.layer_norm_epsilon) },
+
+    { ENUM("codec.kind", codec, "linear", "linear") },
+
+    { TEXT("data.train", data.train), .min = 1 },
+    { TEXT("data.heldout", data.heldout), .fallback = "" },
+    { INT("data.batch", data.batch, "8", 1, 1 << 20) },
+    { INT("data.micro_batch", data.micro_batch, "1", 1, 1 << 16) },
+
+    { INT("train.steps", train.steps, "1000", 1, 1e9) },
+    { REAL("train.lr", train.lr, "1e-4", 0, 1) },
+    { INT("train.warmup", train.warmup, "0", 0, 1e9) },
+    { ENUM("train.schedule", train.schedule, "cosine", "cosine|constant") },
+    { REAL("train.decay_floor", train.decay_floor, "0", 0, 1) },
+    { ROW("train.betas", CONFIG_DOUBLES, train.betas), .fallback = "[0.9, 0.95]", .count = 2,
+      .min = 0, .max = 0.999999 },
+    { REAL("train.eps", train.eps, "1e-8", 1e-30, 1) },
+    { REAL("train.weight_decay", train.weight_decay, "0.01", 0, 1000) },
+    { REAL("train.clip", train.clip, "1", 0, 1e9) },
+    { REAL("train.ema", train.ema, "0.999", 0, 0.9999999) },
+    { REAL("train.caption_drop", train.caption_drop, "0.1", 0, 1) },
+    { INT("train.heldout_every", train.heldout_every, "0", 0, 1e9) },
+    { INT("train.sample_every", train.sample_every, "0", 0, 1e9) },
+    { ROW("train.sample_prompts", CONFIG_STRINGS, train.sample_prompts), .fallback = "[]",
+      .min = 1 },
+    { ENUM("train.timestep.sampler", train.timestep.sampler, "logit_normal",
+           "logit_normal|uniform") },
+    { REAL("train.timestep.mean", train.timestep.mean, "0", -20, 20) },
+    { REAL("train.timestep.std", train.timestep.std, "1", 1e-6, 20) },
+    { REAL("train.timestep.shift", train.timestep.shift, "1", 0.01, 100) },
+
+    { INT("parallel.tensor", parallel.tensor, "1", 1, 4096) },
+    { INT("parallel.pipeline", parallel.pipeline, "1", 1, 4096) },
+    { INT("parallel.data", parallel.data, "auto", 1, 65536), .word = "auto" },
+    { ENUM("parallel.schedule", parallel.schedule, "1f1b", "1f1b") },
+    { INT("parallel.threads", parallel.threads, "auto", 1, 4096), .word = "auto" },
+
+    { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },
+    { INT("checkpoint.keep", checkpoint.keep, "3", 0, 1e6) },
+
+    { ENUM("device", device, "auto", "auto|cpu|cuda") },
+    { ENUM("dtype", dtype, "auto", "auto|f32|bf16") },
+    { .name = NULL },
+};
+// clang-format on
+
+static void use_preset_int(int64_t *value, int64_t preset)
+{
+    if (*value == 0) *value = preset;
+}
+
+static void use_preset_double(double *value, double preset)
+{
+    if (*value == 0) *value = preset;
+}
+
+/* What no key gave comes from the preset. */
+static void resolve_dit(DitConfig *dit, const DitConfig *preset, int64_t text_width)
+{
+    dit->in_channels = preset->in_channels;
+    dit->out_channels = preset->out_channels;
+    for (int i = 0; i < 3; i++) dit->patch_size[i] = preset->patch_size[i];
+    use_preset_int(&dit->num_layers, preset->num_layers);
+    use_preset_int(&dit->num_attention_heads, preset->num_attention_heads);
+    use_preset_int(&dit->attention_head_dim, preset->attention_head_dim);
+    use_preset_int(&dit->ffn_dim, preset->ffn_dim);
+    use_preset_int(&dit->text_dim, text_width);
+    use_preset_int(&dit->freq_dim, preset->freq_dim);
+    use_preset_int(&dit->rope_max_seq_len, preset->rope_max_seq_len);
+    use_preset_double(&dit->eps, preset->eps);
+}
+
+static void resolve_text(TextConfig *text, const TextConfig *preset)
+{
+    text->vocab_size = preset->vocab_size;
+    use_preset_int(&text->d_model, preset->d_model);
+    use_preset_int(&text->d_kv, preset->d_kv);
+    use_preset_int(&text->d_ff, preset->d_ff);
+    use_preset_int(&text->num_layers, preset->num_layers);
+    use_preset_int(&text->num_heads, preset->num_heads);
+    use_preset_int(&text->relative_attention_num_buckets, preset->relative_attention_num_buckets);
+    use_preset_int(&text->relative_attention_max_distance, preset->relative_attention_max_distance);
+    use_preset_int(&text->max_length, preset->max_length);
+    use_preset_double(&text->layer_norm_epsilon, preset->layer_norm_epsilon);
+}
+
+/* What one key alone cannot say. */
+static Status check_together(const TrainConfig *c)
+{
+    const TrainKeys *t = &c->train;
+    CHECK(c->data.micro_batch <= c->data.batch, ERR_CONFIG,
+          "data.micro_batch %lld is larger than data.batch %lld", (long long)c->data.micro_batch,
+          (long long)c->data.batch);
+    CHECK(t->warmup <= t->steps, ERR_CONFIG, "train.warmup %lld is longer than train.steps %lld",
+          (long long)t->warmup, (long long)t->steps);
+    CHECK(t->sample_every == 0 || t->sample_prompts.count > 0, ERR_CONFIG,
+          "train.sample_every is %lld, but train.sample_prompts is empty",
+          (long long)t->sample_every);
+    CHECK(t->heldout_every == 0 || c->data.heldout[0] != 0, ERR_CONFIG,
+          "train.heldout_every is %lld, but data.heldout names no dataset",
+          (long long)t->heldout_every);
+    return model_config_check(&c->model);
+}
+
+/* The message says which file; the code stays. */
+static Status name_file(const char *path, Status status)
+{
+    if (status == OK) return OK;
+    char message[900];
+    (void)snprintf(message, sizeof message, "%s", status_message());
+    return status_fail(status, "%s: %s", path, message);
+}
+
+Status train_config_load(const char *path, int override_count, const char *const *overrides,
+                         TrainConfig *out)
+{
+    TrainConfig config;
+    ModelConfig preset;
+    TRY(config_load(keys, path, override_count, overrides, &config, sizeof config));
+    TRY(name_file(path, model_config_preset(config.preset, &preset)));
+    resolve_text(&config.model.text, &preset.text);
+    /* the transformer reads what the text encoder writes, whatever its width */
+    resolve_dit(&config.model.dit, &preset.dit, config.model.text.d_model);
+    TRY(name_file(path, check_together(&config)));
+    *out = config;
+    return OK;
+}
+
+Status train_config_print(const TrainConfig *config, FILE *stream)
+{
+    return config_print(keys, config, stream);
+}
+
+const char *train_device_name(const TrainConfig *config)
+{
+    static const char *const names[] = { "auto", "cpu", "cuda" };
+    return names[config->device];
+}
