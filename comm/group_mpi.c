@@ -70,24 +70,32 @@ static Status take_idle(MpiGroup *mpi, Sending **out)
     return OK;
 }
 
+static void give_back(MpiGroup *mpi, Sending *piece)
+{
+    piece->next = mpi->idle;
+    mpi->idle = piece;
+}
+
 /* An empty tensor sends one empty message, so that the receiver counts the same messages. */
 static Status mpi_send(Group *group, Tensor t, int to, GroupRequest *request)
 {
     MpiGroup *mpi = group->impl;
     const int64_t bytes = (int64_t)tensor_bytes(t);
-    Sending *chain = NULL;
     int64_t first = 0;
+    assert(!request->handle); /* the last send of this request was never waited for */
     do {
         Sending *piece;
         TRY(take_idle(mpi, &piece));
-        piece->next = chain;
-        chain = piece;
         const int code = MPI_Isend((char *)t.data + first, piece_bytes(bytes, first), MPI_BYTE, to,
                                    MESSAGE_TAG, mpi->comm, &piece->request);
-        TRY(group_mpi_check(mpi, code, "MPI_Isend"));
+        if (code != MPI_SUCCESS) {
+            give_back(mpi, piece);
+            return group_mpi_check(mpi, code, "MPI_Isend");
+        }
+        piece->next = request->handle;
+        request->handle = piece;
         first += PIECE_BYTES;
     } while (first < bytes);
-    request->handle = chain;
     return OK;
 }
 
@@ -119,12 +127,10 @@ static Status mpi_wait(Group *group, GroupRequest *request)
     while (chain) {
         const int code = MPI_Wait(&chain->request, MPI_STATUS_IGNORE);
         TRY(group_mpi_check(mpi, code, "MPI_Wait of a send"));
-        Sending *next = chain->next;
-        chain->next = mpi->idle;
-        mpi->idle = chain;
-        chain = next;
+        request->handle = chain->next;
+        give_back(mpi, chain);
+        chain = request->handle;
     }
-    request->handle = NULL;
     return OK;
 }
 

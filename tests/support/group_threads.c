@@ -111,6 +111,7 @@ static Status all_gather_locked(Group *group, Tensor out, Tensor in)
 static Status send_locked(Group *group, Tensor t, int to, GroupRequest *request)
 {
     Meeting *m = group->impl;
+    CHECK(!request->handle, ERR_COMM, "this request's last send was never waited for");
     Letter *letter = malloc(sizeof *letter);
     CHECK(letter, ERR_MEMORY, "no memory for a message");
     *letter = (Letter){ .tensor = t, .from = group->rank, .to = to };
