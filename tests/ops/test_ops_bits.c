@@ -1,0 +1,121 @@
+/* The same call gives the same bits, on one thread or several; instruction sets agree to rounding.
+ */
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "tests/ops/trial.h"
+
+/* The tensors a trial produced: outputs, then gradients. */
+static Tensor product(const Trial *t, int i)
+{
+    return i < t->outputs ? t->call.out[i] : t->call.din[i - t->outputs];
+}
+
+static int products(const Trial *t)
+{
+    return t->outputs + (t->row->backward ? t->inputs : 0);
+}
+
+static int compare_bits(const Trial *a, const Trial *b, const char *what)
+{
+    for (int i = 0; i < products(a); i++) {
+        const Tensor x = product(a, i), y = product(b, i);
+        if (memcmp(x.data, y.data, tensor_bytes(x)) == 0) continue;
+        print_error("%s, %s: product %d has other bits\n", a->row->name, what, i);
+        return 1;
+    }
+    return 0;
+}
+
+static int run_twice(const Case *row, const char *isa, int threads_a, int threads_b,
+                     const char *what)
+{
+    Device a, b;
+    Trial first, second;
+    if (!open_isa(&a, isa, threads_a) || !open_isa(&b, isa, threads_b)) return 0;
+    trial_create(&first, row, row->large, 5);
+    trial_create(&second, row, row->large, 5);
+    int bad = trial_run(&first, &a) != OK || trial_run(&second, &b) != OK;
+    if (!bad) bad = compare_bits(&first, &second, what);
+    trial_destroy(&second);
+    trial_destroy(&first);
+    return bad;
+}
+
+static void bits_repeat(void **state)
+{
+    (void)state;
+    int bad = 0;
+    for (int64_t i = 0; i < op_case_count; i++)
+        bad += run_twice(&op_cases[i], NULL, 2, 2, "run twice");
+    assert_int_equal(bad, 0);
+}
+
+static void bits_do_not_depend_on_threads(void **state)
+{
+    (void)state;
+    int bad = 0;
+    for (int isa = 0; isa < ISA_COUNT; isa++)
+        for (int64_t i = 0; i < op_case_count; i++) {
+            bad += run_twice(&op_cases[i], isa_names[isa], 1, 2, "1 and 2 threads");
+            bad += run_twice(&op_cases[i], isa_names[isa], 1, 3, "1 and 3 threads");
+        }
+    assert_int_equal(bad, 0);
+}
+
+/* Two roundings of sums of up to 520 terms: twice the tolerance of the backward's test. */
+static const double tolerance = 2.2e-5;
+
+static int compare_values(const Trial *a, const Trial *b, const char *isa)
+{
+    for (int i = 0; i < products(a); i++) {
+        const float *x = tensor_f32(product(a, i)), *y = tensor_f32(product(b, i));
+        double difference = 0, largest = 1;
+        for (int64_t e = 0; e < tensor_count(product(a, i)); e++) {
+            if (memcmp(&x[e], &y[e], sizeof *x) == 0) continue;
+            if (isnan(x[e]) != isnan(y[e])) difference = INFINITY;
+            difference = fmax(difference, fabs((double)x[e] - (double)y[e]));
+            largest = fmax(largest, fabs((double)x[e]));
+        }
+        if (difference <= tolerance * largest) continue;
+        print_error("%s: product %d on %s is off by %g\n", a->row->name, i, isa, difference);
+        return 1;
+    }
+    return 0;
+}
+
+static void instruction_sets_agree(void **state)
+{
+    (void)state;
+    int bad = 0;
+    for (int64_t i = 0; i < op_case_count; i++)
+        for (int isa = 1; isa < ISA_COUNT; isa++) {
+            Device plain, wide;
+            Trial a, b;
+            if (!open_isa(&plain, "x86-64", 2) || !open_isa(&wide, isa_names[isa], 2)) continue;
+            trial_create(&a, &op_cases[i], op_cases[i].large, 6);
+            trial_create(&b, &op_cases[i], op_cases[i].large, 6);
+            bad += trial_run(&a, &plain) != OK || trial_run(&b, &wide) != OK ||
+                   compare_values(&a, &b, isa_names[isa]) != 0;
+            trial_destroy(&b);
+            trial_destroy(&a);
+        }
+    assert_int_equal(bad, 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bits_repeat),
+        cmocka_unit_test(bits_do_not_depend_on_threads),
+        cmocka_unit_test(instruction_sets_agree),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
