@@ -158,14 +158,14 @@ $(foreach isa,$(ISAS),$(eval $(call compile_for_isa,$(isa))))
 
 $(LIBRARY): $(LIB_OBJS)
 	@echo "  AR   $@"
-	$(Q)rm -f $@ && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && $(AR) qcs $@ $^
 
 $(PROGRAM): $(OBJ)/tools/main.o $(LIBRARY) $(SHIM)
 	@echo "  LINK $@"
 	$(Q)$(CC) $(CFLAGS) $(LINK) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS) -lm
 
 $(BUILD)/tests/libshared.a: $(TEST_SHARED:%.c=$(OBJ)/%.o)
-	$(Q)rm -f $@ && mkdir -p $(@D) && $(AR) rcs $@ $^
+	$(Q)rm -f $@ && mkdir -p $(@D) && $(AR) qcs $@ $^
 
 $(BUILD)/tests/%: $(OBJ)/tests/%.o $(BUILD)/tests/libshared.a $(LIBRARY) $(SHIM)
 	@mkdir -p $(@D)
