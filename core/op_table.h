@@ -52,6 +52,7 @@ extern "C" {
     OP(timestep_embedding, Tensor emb, Tensor t)                                                   \
     OP(embedding, Tensor y, Tensor table, Tensor ids)                                              \
     OP(embedding_backward, Tensor dtable, Tensor dy, Tensor ids)                                   \
+    OP(transpose, Tensor y, Tensor x)                                                              \
     OP(zero_tail, Tensor x, Tensor lengths)                                                        \
     OP(patch_order, Tensor y, Tensor x, int64_t channels, bool to_patch)                           \
     OP(flow_mix, Tensor x_t, Tensor target, Tensor x, Tensor noise, Tensor t)                      \

@@ -416,6 +416,15 @@ Status op_embedding_backward(const Device *dev, Tensor dtable, Tensor dy, Tensor
     return dev->table->embedding_backward(dev, dtable, dy, ids);
 }
 
+Status op_transpose(const Device *dev, Tensor y, Tensor x)
+{
+    NEED_DIMS(x, 2);
+    NEED(x, x.shape[0], x.shape[1]);
+    NEED_DIMS(y, 2);
+    NEED(y, x.shape[1], x.shape[0]);
+    return dev->table->transpose(dev, y, x);
+}
+
 Status op_zero_tail(const Device *dev, Tensor x, Tensor lengths)
 {
     NEED_DIMS(x, 3);

@@ -41,6 +41,14 @@ static void transpose_row(float *restrict y, const float *restrict x, int64_t gr
         for (int64_t m = 0; m < members; m++) y[m * groups + g] = x[g * members + m];
 }
 
+/* small tables only: position biases by head */
+static Status transpose_kernel(const Device *dev, Tensor y, Tensor x)
+{
+    (void)dev;
+    transpose_row(tensor_f32(y), tensor_f32(x), x.shape[0], x.shape[1]);
+    return OK;
+}
+
 static Status patch_order_kernel(const Device *dev, Tensor y, Tensor x, int64_t channels,
                                  bool to_patch)
 {
@@ -57,5 +65,6 @@ void CPU_FILL(elementwise)(OpTable *table)
     table->axpby = axpby_kernel;
     table->fill = fill_kernel;
     table->zero_tail = zero_tail_kernel;
+    table->transpose = transpose_kernel;
     table->patch_order = patch_order_kernel;
 }

@@ -1,0 +1,261 @@
+#include "tools/bench.h"
+
+#include "comm/comm.h"
+#include "core/base/clock.h"
+#include "core/base/options.h"
+#include "core/model/flops.h"
+#include "core/model/velocity.h"
+#include "train/optimizer.h"
+#include "train/step.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* What is timed: a preset on clips of one shape. tiny as in the quickstart, small with 1,024
+ * tokens. */
+typedef struct BenchCase {
+    const char *preset;
+    int64_t t, h, w; /* latent frames, rows, columns */
+    int64_t clips;   /* of a rank's micro-batch */
+} BenchCase;
+
+static const BenchCase cases[] = {
+    { "tiny", 5, 8, 8, 8 },
+    { "small", 4, 32, 32, 1 },
+};
+
+enum { CAPTION_COUNT = 8, REPEATS_MAX = 100 };
+
+static const char *const captions[CAPTION_COUNT] = {
+    "a white parrot turns its head",
+    "a toy machine spins",
+    "cars race down a dusty road",
+    "a ball is thrown in the air",
+    "a city at night",
+    "waves on a beach",
+    "a person walks by",
+    "a dog on the floor",
+};
+
+typedef struct BenchOptions {
+    int64_t repeats;
+    const char *preset;
+} BenchOptions;
+
+static const Option table[] = {
+    { .name = "repeats",
+      .type = OPTION_INT,
+      .fallback = "7",
+      .min = 1,
+      .max = REPEATS_MAX,
+      .offset = offsetof(BenchOptions, repeats),
+      .help = "timed repeats after one warm-up; the median is shown" },
+    { .name = "preset",
+      .type = OPTION_STRING,
+      .choices = "tiny|small",
+      .offset = offsetof(BenchOptions, preset),
+      .help = "only this preset" },
+    { .name = NULL },
+};
+
+static const Command command = {
+    "bench", "[options]",
+    "Times a training step and a denoise step on made-up clips, beside this machine's measured\n"
+    "f32 matrix rate. Under mpirun the ranks are data-parallel.",
+    table
+};
+
+/* Everything one case needs. */
+typedef struct Bench {
+    Comm *comm;
+    MeshGroups groups;
+    Device device;
+    const BenchCase *job;
+    ModelConfig config;
+    Dit dit;
+    Arena arena;
+    Optimizer optimizer;
+    TrainStep step;
+    Velocity velocity;
+    Tensor latents, v, times; /* (clips, tokens, patch) twice, (clips) */
+    double gemm_gflops;       /* of all ranks */
+    int64_t samples[CAPTION_COUNT];
+} Bench;
+
+static int64_t tokens_of(const BenchCase *job)
+{
+    return job->t * (job->h / 2) * (job->w / 2);
+}
+
+static Status create(Bench *b)
+{
+    const BenchCase *job = b->job;
+    TRY(model_config_preset(job->preset, &b->config));
+    TRY(dit_create(&b->device, &b->config, &b->groups.mesh, b->groups.tensor, &b->dit));
+    const int64_t n = b->dit.params.local_elements, tokens = tokens_of(job);
+    const Shape clips = SHAPE(job->clips, tokens, dit_patch(&b->config.dit));
+    const size_t clip_bytes = tensor_bytes(tensor_of(NULL, F32, clips)) + ARENA_ALIGN;
+    TRY(arena_create(&b->arena, "bench",
+                     4 * ((size_t)n * sizeof(float) + ARENA_ALIGN) + 3 * clip_bytes));
+    Optimizer *o = &b->optimizer;
+    *o = (Optimizer){
+        .dev = &b->device, .params = &b->dit.params, .mesh = &b->groups.mesh, .ema = tensor_none()
+    };
+    Tensor *const flat[] = { &o->weights, &o->grads, &o->exp_avg, &o->exp_avg_sq };
+    for (int i = 0; i < 4; i++) TRY(tensor_alloc(&b->arena, F32, SHAPE(n), "bench", flat[i]));
+    TRY(tensor_alloc(&b->arena, F32, clips, "latents", &b->latents));
+    TRY(tensor_alloc(&b->arena, F32, clips, "velocity", &b->v));
+    TRY(tensor_alloc(&b->arena, F32, SHAPE(job->clips), "times", &b->times));
+    TRY(params_init(&b->dit.params, &b->groups.mesh, 1, o->weights));
+    TRY(dit_bind(&b->dit, o->weights, o->grads));
+    TRY(op_normal(&b->device, b->latents, rng_make(1, RNG_TEST, 0), 0));
+    TRY(op_fill(&b->device, b->times, 500.0f));
+    for (int i = 0; i < CAPTION_COUNT; i++) b->samples[i] = i;
+
+    const DitShape shape = { job->clips, job->t, job->h / 2, job->w / 2 };
+    const TrainStepOptions options = {
+        .flow = { .seed = 1, .logit_normal = true, .std = 1, .shift = 1 },
+        .shapes = &shape,
+        .shape_count = 1,
+        .micros_max = 1
+    };
+    TRY(train_step_create(&b->dit, &b->groups, o->grads, &options, &b->step));
+    return velocity_create(&b->dit, b->groups.pipeline, &shape, 1, job->clips, &b->velocity);
+}
+
+static void destroy(Bench *b)
+{
+    velocity_destroy(&b->velocity);
+    train_step_destroy(&b->step);
+    arena_destroy(&b->arena);
+    dit_destroy(&b->dit);
+}
+
+static Status train_once(Bench *b)
+{
+    const BenchCase *job = b->job;
+    const int64_t tokens = tokens_of(job), patch = dit_patch(&b->config.dit);
+    const MicroBatch micro = { .clips = job->clips,
+                               .t = job->t,
+                               .h = job->h,
+                               .w = job->w,
+                               .tokens = tokens,
+                               .patch = patch,
+                               .latents = b->latents,
+                               .samples = b->samples,
+                               .clip_ids = b->samples,
+                               .captions = captions };
+    const int ranks = b->groups.data->size;
+    const Batch batch = { .micro_count = 1,
+                          .micros = &micro,
+                          .global_clips = job->clips * ranks,
+                          .global_elements = job->clips * ranks * tokens * patch };
+    static const TrainKeys keys = {
+        .steps = 1, .lr = 1e-6, .schedule = LR_CONSTANT, .betas = { 0.9, 0.95 }, .eps = 1e-8
+    };
+    double loss = 0.0, norm = 0.0;
+    TRY(train_step_run(&b->step, &batch, &loss));
+    TRY(optimizer_square_norm(&b->optimizer, &norm));
+    return optimizer_update(&b->optimizer, &keys, 0, 1.0);
+}
+
+static Status denoise_once(Bench *b)
+{
+    const DitShape shape = { b->job->clips, b->job->t, b->job->h / 2, b->job->w / 2 };
+    return velocity_eval(&b->velocity, shape, b->v, b->latents, b->times);
+}
+
+static int compare(const void *a, const void *b)
+{
+    const double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* Median seconds of `once`, ranks starting together. */
+static Status measure(Bench *b, Status (*once)(Bench *), int repeats, double *median_s)
+{
+    double seconds[REPEATS_MAX];
+    TRY(once(b));
+    for (int i = 0; i < repeats; i++) {
+        TRY(comm_barrier(b->comm));
+        const double start = clock_seconds();
+        TRY(once(b));
+        TRY(comm_barrier(b->comm));
+        seconds[i] = clock_seconds() - start;
+    }
+    qsort(seconds, (size_t)repeats, sizeof seconds[0], compare);
+    *median_s = seconds[repeats / 2];
+    return OK;
+}
+
+/* The matrix rate right beside what is measured: these figures are ratios. */
+static Status measure_rate(Bench *b)
+{
+    TRY(comm_barrier(b->comm));
+    TRY(device_measure_gemm(&b->device, &b->gemm_gflops));
+    return group_all_reduce(comm_world(b->comm), tensor_of(&b->gemm_gflops, F64, SHAPE(1)));
+}
+
+static void print_row(const Bench *b, const char *what, double seconds, double flops)
+{
+    if (comm_rank(b->comm) != 0) return;
+    const double gflops = flops / seconds * 1e-9;
+    const int64_t tokens = tokens_of(b->job) * b->job->clips * b->groups.data->size;
+    printf("%-6s %-14s %5d %7d %6lld %8.1f %9.0f %9.1f %9.1f %6.0f%%\n", b->job->preset, what,
+           b->groups.data->size, b->device.threads, (long long)tokens, seconds * 1e3,
+           (double)tokens / seconds, gflops, b->gemm_gflops, 100.0 * gflops / b->gemm_gflops);
+    (void)fflush(stdout);
+}
+
+static Status run_case(Bench *b, int repeats)
+{
+    const double clips = (double)(b->job->clips * b->groups.data->size);
+    const int64_t tokens = tokens_of(b->job);
+    double seconds = 0.0;
+    TRY(create(b));
+    TRY(measure_rate(b));
+    TRY(measure(b, train_once, repeats, &seconds));
+    print_row(b, "training step", seconds, 3 * clips * flops_forward(&b->config, tokens));
+    TRY(velocity_captions(&b->velocity, captions, b->job->clips));
+    TRY(measure_rate(b));
+    TRY(measure(b, denoise_once, repeats, &seconds));
+    print_row(b, "denoise step", seconds,
+              clips * flops_transformer(&b->config.dit, tokens, b->config.text.max_length));
+    return OK;
+}
+
+static Status run(Comm *comm, const BenchOptions *options)
+{
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const int share = (int)cores / comm_local_size(comm);
+    Bench base = { .comm = comm };
+    TRY(device_open(&base.device, "cpu", NULL, share > 0 ? share : 1));
+    TRY(comm_mesh(comm, (MeshShape){ comm_size(comm), 1, 1 }, &base.groups));
+    if (comm_rank(comm) == 0)
+        printf("%-6s %-14s %5s %7s %6s %8s %9s %9s %9s %7s\n", "model", "what", "ranks", "threads",
+               "tokens", "ms", "tokens/s", "GFLOP/s", "GEMM rate", "share");
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (options->preset && strcmp(options->preset, cases[i].preset) != 0) continue;
+        Bench b = base;
+        b.job = &cases[i];
+        const Status status = comm_agree(comm, run_case(&b, (int)options->repeats));
+        destroy(&b);
+        TRY(status);
+    }
+    return OK;
+}
+
+Status bench_main(int argc, char **argv)
+{
+    BenchOptions options = { 0 };
+    bool helped = false;
+    Comm *comm = NULL;
+    TRY(options_parse(&command, argc, argv, &options, &helped));
+    if (helped) return OK;
+    TRY(comm_start(&comm));
+    const Status status = run(comm, &options);
+    comm_finish(comm);
+    return status;
+}
