@@ -1,0 +1,130 @@
+#include "infer/engine.h"
+
+#include "core/base/log.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Rank 0 looks (it may read whole checkpoints to verify them); the others are told. */
+static Status find_model(Engine *e, const char *path)
+{
+    const bool looks = comm_rank(e->comm) == 0;
+
+    TRY(comm_agree(e->comm, looks ? model_dir_resolve(path, e->path) : OK));
+    TRY(group_broadcast(comm_world(e->comm), tensor_of(e->path, U8, SHAPE(FILE_PATH_BYTES)), 0));
+    return comm_agree(e->comm, model_dir_read(e->path, &e->model));
+}
+
+static Status open_device(Engine *e, const EngineOptions *o)
+{
+    const int ranks = comm_local_size(e->comm);
+
+    TRY(device_open(&e->device, o->device, NULL, o->threads));
+    if (o->threads > 0 || ranks <= 1) return OK;
+    /* the ranks of a host may run anywhere on it: without a share each would take every core */
+    return device_open(&e->device, o->device, NULL,
+                       e->device.threads / ranks > 0 ? e->device.threads / ranks : 1);
+}
+
+static Status make_mesh(Engine *e, MeshShape wanted)
+{
+    const DitConfig *c = &e->model.config.dit;
+    /* replicas without a prompt sit idle: no limit from the batch */
+    const MeshLimits limits = { .heads = c->num_attention_heads,
+                                .ffn_dim = c->ffn_dim,
+                                .layers = c->num_layers,
+                                .batch = INT_MAX };
+    MeshShape shape = { 0, 0, 0 };
+
+    TRY(comm_agree(e->comm, mesh_resolve(wanted, comm_size(e->comm), &limits, &shape)));
+    return comm_mesh(e->comm, shape, &e->mesh);
+}
+
+static Status choose_weights(Engine *e, const char *weights)
+{
+    const bool has = model_dir_has(e->path, "transformer_ema");
+
+    CHECK(has || !weights || strcmp(weights, "ema") != 0, ERR_USAGE,
+          "%s: has no averaged weights (transformer_ema); use --weights raw", e->path);
+    e->ema = has && (!weights || strcmp(weights, "ema") == 0);
+    return OK;
+}
+
+static Status check_parts(const Engine *e)
+{
+    const ModelConfig *c = &e->model.config;
+
+    CHECK(c->text.num_layers > 0, ERR_FORMAT,
+          "%s: has no text encoder that reads bytes, so prompts cannot be encoded", e->path);
+    CHECK(e->codec.channels == c->dit.in_channels, ERR_FORMAT,
+          "%s: codec has %lld channels, transformer in_channels is %lld", e->path,
+          (long long)e->codec.channels, (long long)c->dit.in_channels);
+    return OK;
+}
+
+static Status load_component(Engine *e, Component component, Tensor flat)
+{
+    char folder[64];
+
+    snprintf(folder, sizeof(folder), "%s%s", component_folder(component), e->ema ? "_ema" : "");
+    return model_dir_load_params(e->path, folder, &e->dit.params, &e->mesh.mesh, flat);
+}
+
+static Status load_weights(Engine *e)
+{
+    const Mesh *mesh = &e->mesh.mesh;
+    Tensor flat;
+
+    TRY(dit_create(&e->device, &e->model.config, mesh, e->mesh.tensor, &e->dit));
+    TRY(arena_create(&e->weights, "weights", (size_t)e->dit.params.local_elements * sizeof(float)));
+    TRY(tensor_alloc(&e->weights, F32, SHAPE(e->dit.params.local_elements), "weights", &flat));
+    TRY(load_component(e, COMPONENT_TRANSFORMER, flat));
+    TRY(load_component(e, COMPONENT_TEXT_ENCODER, flat));
+    return dit_bind(&e->dit, flat, tensor_none());
+}
+
+/* Not collective: what each rank does for itself. */
+static Status load(Engine *e, const EngineOptions *o)
+{
+    char codec[FILE_PATH_BYTES];
+
+    TRY(open_device(e, o));
+    TRY(choose_weights(e, o->weights));
+    TRY(file_join(codec, e->path, "codec"));
+    TRY(linear_codec_load(codec, &e->codec));
+    TRY(check_parts(e));
+    return load_weights(e);
+}
+
+Status engine_open(Comm *comm, const EngineOptions *options, Engine *out)
+{
+    Status s = OK;
+
+    *out = (Engine){ .comm = comm };
+    TRY_TO(failed, s, find_model(out, options->model));
+    TRY_TO(failed, s, make_mesh(out, options->shape));
+    TRY_TO(failed, s, comm_agree(comm, load(out, options)));
+    log_info("model %s (%s weights) %.2f M parameters, mesh data %d tensor %d pipeline %d, %s, "
+             "%d threads a rank",
+             out->path, out->ema ? "averaged" : "raw", (double)out->dit.params.total * 1e-6,
+             out->mesh.mesh.shape.data, out->mesh.mesh.shape.tensor, out->mesh.mesh.shape.pipeline,
+             out->device.name, out->device.threads);
+    return OK;
+failed:
+    engine_close(out);
+    return s;
+}
+
+void engine_close(Engine *engine)
+{
+    dit_destroy(&engine->dit);
+    arena_destroy(&engine->weights);
+    linear_codec_destroy(&engine->codec);
+    *engine = (Engine){ 0 };
+}
+
+bool engine_leads(const Engine *engine)
+{
+    return engine->mesh.mesh.tp == 0 && engine->mesh.mesh.pp == 0;
+}

@@ -1,0 +1,47 @@
+/*
+ * engine: a trained model, loaded over the mesh and ready to sample.
+ *
+ * Serves infer and evaluate. Rank 0 finds the newest checkpoint that verifies; every rank reads its
+ * own slice of the weights.
+ */
+#ifndef ZT_INFER_ENGINE_H
+#define ZT_INFER_ENGINE_H
+
+#include "comm/comm.h"
+#include "core/base/file.h"
+#include "core/codec/linear.h"
+#include "core/formats/model_dir.h"
+#include "core/model/dit.h"
+
+#include <stdbool.h>
+
+typedef struct EngineOptions {
+    const char *model;   /* what model_dir_resolve takes */
+    const char *weights; /* "ema", "raw", or NULL: ema where there is one */
+    const char *device;
+    int threads;     /* 0: this host's cores, shared out to its ranks */
+    MeshShape shape; /* data 0: what is left of the ranks */
+} EngineOptions;
+
+typedef struct Engine {
+    Comm *comm; /* view */
+    Device device;
+    MeshGroups mesh;
+    char path[FILE_PATH_BYTES]; /* the model directory that was taken */
+    ModelDir model;
+    LinearCodec codec; /* owned, as are the two below */
+    Dit dit;
+    Arena weights;
+    bool ema;
+} Engine;
+
+/* Collective. The engine must stay where it is: its model points into it. What fails on one rank
+ * fails on all: ERR_CONFIG for the mesh, ERR_FORMAT and ERR_IO
+ * for the model's files, ERR_USAGE, ERR_MEMORY. */
+Status engine_open(Comm *comm, const EngineOptions *options, Engine *out);
+void engine_close(Engine *engine);
+
+/* Whether this rank is the one of its replica that decodes and writes. */
+bool engine_leads(const Engine *engine);
+
+#endif

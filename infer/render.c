@@ -1,0 +1,251 @@
+#include "infer/render.h"
+
+#include "core/base/clock.h"
+#include "core/base/log.h"
+#include "core/solver/generate.h"
+#include "data/latent_video.h"
+#include "data/sheet.h"
+#include "infer/latents_file.h"
+#include "infer/record.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct Render {
+    Engine *engine; /* views */
+    const Request *request;
+    GenerateOptions options;
+    DitShape grid;          /* in patches */
+    LatentGrid latent_grid; /* in latent pixels */
+    int64_t tokens, patch;
+    int64_t batch; /* prompts of one replica in one round */
+    int64_t rounds, round;
+    Velocity velocity; /* owned, as is all below */
+    Arena arena;
+    Tensor x;    /* (batch, tokens, patch) */
+    Tensor kept; /* (prompts, tokens, patch), zero where other replicas work; or none */
+    Sheet sheet; /* rows of other replicas black; pixels none without --sheet */
+    Progress progress;
+} Render;
+
+static void on_step(void *watcher, int done)
+{
+    Render *r = watcher;
+    char note[64];
+    const int64_t step = r->round * r->options.denoise.steps + done;
+
+    snprintf(note, sizeof(note), "round %lld of %lld", (long long)r->round + 1,
+             (long long)r->rounds);
+    progress_update(&r->progress, step, r->rounds > 1 ? note : NULL);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+static Status allocate(Render *r, Arena *arena)
+{
+    const int64_t count = r->request->count;
+    void *scratch;
+    size_t mark;
+
+    TRY(tensor_alloc(arena, F32, SHAPE(r->batch, r->tokens, r->patch), "infer.x", &r->x));
+    if (r->request->options->latents) {
+        TRY(tensor_alloc(arena, F32, SHAPE(count, r->tokens, r->patch), "infer.kept", &r->kept));
+    }
+    /* room that generate_latents takes and gives back */
+    mark = arena_mark(arena);
+    TRY(arena_alloc(arena,
+                    generate_scratch(r->batch, r->tokens, r->patch, r->options.denoise.guidance),
+                    "infer.scratch", &scratch));
+    arena_release(arena, mark);
+    return OK;
+}
+
+static void plan(Render *r)
+{
+    const InferOptions *o = r->request->options;
+    const int64_t replicas = r->engine->mesh.mesh.shape.data, count = r->request->count;
+    const int64_t *p = r->engine->model.config.dit.patch_size;
+    const LatentGrid g = { 1 + (o->frames - 1) / LINEAR_FRAMES, o->size.height / LINEAR_SIDE,
+                           o->size.width / LINEAR_SIDE };
+
+    r->latent_grid = g;
+    r->grid = (DitShape){ 1, g.t / p[0], g.h / p[1], g.w / p[2] };
+    r->tokens = dit_tokens(r->grid);
+    r->patch = dit_patch(&r->engine->model.config.dit);
+    /* no replica takes two while another has none */
+    r->batch = (count + replicas - 1) / replicas;
+    if (r->batch > o->batch) r->batch = o->batch;
+    r->rounds = (count + replicas * r->batch - 1) / (replicas * r->batch);
+    r->options = (GenerateOptions){
+        .denoise = { .steps = (int)o->steps,
+                     .guidance = o->guidance,
+                     .shift = o->shift > 0 ? o->shift : r->engine->model.shift,
+                     .on_step = on_step,
+                     .watcher = r },
+        .seed = (uint64_t)o->seed,
+        .negative = o->negative,
+    };
+}
+
+/* Not collective. */
+static Status prepare(Render *r)
+{
+    const InferOptions *o = r->request->options;
+    Arena counting = arena_counting("sampling");
+
+    TRY(velocity_create(&r->engine->dit, r->engine->mesh.pipeline, &r->grid, 1,
+                        generate_rows(r->batch, o->guidance), &r->velocity));
+    TRY(allocate(r, &counting));
+    TRY(arena_create(&r->arena, "sampling", counting.peak));
+    TRY(allocate(r, &r->arena));
+    if (!o->sheet) return OK;
+    return sheet_create(&r->sheet, (int)r->request->count, (int)o->size.width, (int)o->size.height);
+}
+
+static void finish(Render *r)
+{
+    sheet_destroy(&r->sheet);
+    arena_destroy(&r->arena);
+    velocity_destroy(&r->velocity);
+}
+
+/* ---- one round ------------------------------------------------------------------------------- */
+
+/* Decodes one latent into its file and its row of the sheet. */
+static Status write_video(Render *r, int64_t index, Tensor tokens)
+{
+    const InferOptions *o = r->request->options;
+    Sheet *sheet = r->sheet.pixels.data ? &r->sheet : NULL;
+    char path[FILE_PATH_BYTES];
+    char *record = NULL;
+    Status s;
+
+    TRY(request_path(r->request, index, path));
+    TRY(record_write(r->engine, r->request, index, r->options.denoise.shift, &record));
+    const VideoOutOptions options = { .format = r->request->format,
+                                      .width = (int)o->size.width,
+                                      .height = (int)o->size.height,
+                                      .fps = o->fps,
+                                      .title = r->request->prompts[index],
+                                      .comment = record };
+    s = latent_video_write(path, &options, &r->engine->codec, r->latent_grid, tokens, sheet,
+                           (int)index);
+    free(record);
+    if (s == OK && sheet) sheet_draw_caption(sheet, (int)index, r->request->prompts[index]);
+    return s;
+}
+
+/* This replica's prompts of the round: [*first, *first + *count). */
+static void deal(const Render *r, int64_t *first, int64_t *count)
+{
+    const Mesh *mesh = &r->engine->mesh.mesh;
+    const int64_t total = r->request->count;
+
+    *first = (r->round * mesh->shape.data + mesh->dp) * r->batch;
+    *count = *first >= total ? 0 : total - *first < r->batch ? total - *first : r->batch;
+}
+
+static Status render_round(Render *r)
+{
+    int64_t first, count;
+    Tensor x;
+
+    deal(r, &first, &count);
+    if (count == 0) return OK;
+    x = tensor_slice(r->x, 0, count);
+    TRY(generate_latents(&r->velocity, r->grid, &r->options, r->request->prompts + first,
+                         (uint64_t)first, &r->arena, x));
+    if (!engine_leads(r->engine)) return OK;
+    if (r->kept.data) memcpy(tensor_at(r->kept, first).data, x.data, tensor_bytes(x));
+    for (int64_t i = 0; i < count; i++) TRY(write_video(r, first + i, tensor_at(x, i)));
+    return OK;
+}
+
+/* ---- what all replicas made together --------------------------------------------------------- */
+
+/* The first ranks of the replicas add up what each of them drew. */
+static Status join(const Render *r, Tensor t)
+{
+    return engine_leads(r->engine) ? group_all_reduce(r->engine->mesh.data, t) : OK;
+}
+
+static Status write_joined(Render *r)
+{
+    const InferOptions *o = r->request->options;
+    const bool writes = comm_rank(r->engine->comm) == 0;
+
+    if (o->sheet) {
+        TRY(join(r, r->sheet.pixels));
+        TRY(comm_agree(r->engine->comm, writes ? sheet_write(&r->sheet, o->sheet) : OK));
+    }
+    if (!o->latents) return OK;
+    TRY(join(r, r->kept));
+    return comm_agree(
+        r->engine->comm,
+        writes ? latents_save(o->latents, r->engine->codec.channels, r->latent_grid, r->kept) : OK);
+}
+
+static Status print_names(const Render *r)
+{
+    const InferOptions *o = r->request->options;
+    char path[FILE_PATH_BYTES];
+
+    if (comm_rank(r->engine->comm) != 0) return OK;
+    for (int64_t i = 0; i < r->request->count; i++) {
+        TRY(request_path(r->request, i, path));
+        printf("%s\n", path);
+    }
+    if (o->sheet) printf("%s\n", o->sheet);
+    if (o->latents) printf("%s\n", o->latents);
+    CHECK(fflush(stdout) == 0, ERR_IO, "standard output: cannot be written");
+    return OK;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+static void warn_of_idle_replicas(const Render *r)
+{
+    const int64_t replicas = r->engine->mesh.mesh.shape.data, count = r->request->count;
+
+    if (count >= replicas) return;
+    log_warn("%lld of %lld replicas of the model have no prompt: --tensor or --pipeline would put "
+             "them to work",
+             (long long)(replicas - count), (long long)replicas);
+}
+
+static Status render_rounds(Render *r)
+{
+    Comm *comm = r->engine->comm;
+    Status s = OK;
+
+    progress_begin(&r->progress, "infer", "steps", r->rounds * r->options.denoise.steps);
+    for (r->round = 0; r->round < r->rounds && s == OK; r->round++) {
+        s = render_round(r);
+        /* a rank lost inside the model leaves the others waiting: nothing can be agreed on */
+        if (s == ERR_COMM) comm_abort(comm, s);
+        s = comm_agree(comm, s);
+    }
+    progress_end(&r->progress);
+    return s;
+}
+
+Status render_request(Engine *engine, const Request *request)
+{
+    const double start = clock_seconds();
+    Render r = { .engine = engine, .request = request };
+    Status s = OK;
+
+    plan(&r);
+    warn_of_idle_replicas(&r);
+    TRY_TO(done, s, comm_agree(engine->comm, prepare(&r)));
+    TRY_TO(done, s, render_rounds(&r));
+    TRY_TO(done, s, write_joined(&r));
+    TRY_TO(done, s, comm_agree(engine->comm, print_names(&r)));
+    log_info("%lld videos of %lldx%lld, %lld frames, %d steps in %.1f s", (long long)request->count,
+             (long long)request->options->size.width, (long long)request->options->size.height,
+             (long long)request->options->frames, r.options.denoise.steps, clock_seconds() - start);
+done:
+    finish(&r);
+    return s;
+}

@@ -1,0 +1,18 @@
+/*
+ * render: a request's prompts to files, dealt over the replicas of the model.
+ *
+ * Replicas work in rounds: in each, replica r takes the next few prompts, samples them, and its
+ * first rank decodes and writes them; then all agree. What a round has written stays, whatever
+ * happens to a later one.
+ */
+#ifndef ZT_INFER_RENDER_H
+#define ZT_INFER_RENDER_H
+
+#include "infer/engine.h"
+#include "infer/request.h"
+
+/* Writes every file the request asks for and prints their names to standard output. Collective
+ * over the world; an error on any rank is an error on all. */
+Status render_request(Engine *engine, const Request *request);
+
+#endif

@@ -1,0 +1,224 @@
+#include "infer/request.h"
+
+#include "core/text/byte_tokens.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    SIZE_STEP = 16, /* pixels of a token's side: 8 of the codec, 2 of the patch */
+    PROMPTS_BYTES_MAX = 16 << 20,
+    PROMPTS_MAX = 9999, /* four digits in the files' names */
+    SLUG_MAX = 48,
+};
+
+/* ---- prompts --------------------------------------------------------------------------------- */
+
+/* Rank 0's bytes on every rank: *text is allocated on the others. */
+static Status share_bytes(Comm *comm, char **text, size_t *length)
+{
+    Group *world = comm_world(comm);
+    int64_t size = (int64_t)*length;
+
+    TRY(group_broadcast(world, tensor_of(&size, U8, SHAPE(sizeof(size))), 0));
+    *length = (size_t)size;
+    if (comm_rank(comm) != 0) *text = calloc(*length + 1, 1);
+    TRY(comm_agree(comm, *text ? OK : status_fail(ERR_MEMORY, "no memory for %zu bytes", *length)));
+    return *length > 0 ? group_broadcast(world, tensor_of(*text, U8, SHAPE(size)), 0) : OK;
+}
+
+static Status share_file(Comm *comm, const char *path, char **text, size_t *length)
+{
+    const Status s = comm_rank(comm) == 0 ? file_read(path, PROMPTS_BYTES_MAX, text, length) : OK;
+
+    TRY(comm_agree(comm, s));
+    return share_bytes(comm, text, length);
+}
+
+static Status add_prompt(Request *r, const char *what, const char *text, size_t bytes)
+{
+    TRY(byte_tokens_check(what, text, bytes));
+    CHECK(r->count < PROMPTS_MAX, ERR_USAGE, "%s: more than %d prompts", what, PROMPTS_MAX);
+    r->prompts[r->count++] = text;
+    return OK;
+}
+
+/* Cuts `text` into its lines; empty ones are left out. */
+static Status split_lines(Request *r, const char *path, char *text, size_t length)
+{
+    int64_t number = 0;
+
+    for (char *line = text; line < text + length;) {
+        char *end = memchr(line, '\n', (size_t)(text + length - line));
+        char *next, what[FILE_PATH_BYTES + 32];
+        size_t bytes;
+
+        if (!end) end = text + length;
+        next = end + 1;
+        if (end > line && end[-1] == '\r') end--;
+        bytes = (size_t)(end - line);
+        number++;
+        snprintf(what, sizeof(what), "%s:%lld", path, (long long)number);
+        if (bytes > 0) TRY(add_prompt(r, what, line, bytes));
+        *end = 0;
+        line = next;
+    }
+    CHECK(r->count > 0, ERR_USAGE, "%s: has no prompt", path);
+    return OK;
+}
+
+static Status load_prompts(Comm *comm, Request *r)
+{
+    const InferOptions *o = r->options;
+    size_t length = 0;
+
+    CHECK(!o->prompt != !o->prompts, ERR_USAGE, "give --prompt TEXT or --prompts FILE%s",
+          o->prompt ? ", not both" : "");
+    if (o->negative) TRY(byte_tokens_check("--negative", o->negative, strlen(o->negative)));
+    r->prompts = calloc(PROMPTS_MAX, sizeof(*r->prompts));
+    CHECK(r->prompts, ERR_MEMORY, "no memory for the prompts");
+    if (o->prompt) return add_prompt(r, "--prompt", o->prompt, strlen(o->prompt));
+
+    TRY(share_file(comm, o->prompts, &r->text, &length));
+    return split_lines(r, o->prompts, r->text, length);
+}
+
+/* ---- sizes and places ------------------------------------------------------------------------ */
+
+static Status check_sizes(const InferOptions *o)
+{
+    CHECK(o->size.width % SIZE_STEP == 0 && o->size.height % SIZE_STEP == 0, ERR_USAGE,
+          "--size %lldx%lld: both sides must be multiples of %d (nearest: %lldx%lld)",
+          (long long)o->size.width, (long long)o->size.height, SIZE_STEP,
+          (long long)((o->size.width + SIZE_STEP / 2) / SIZE_STEP * SIZE_STEP),
+          (long long)((o->size.height + SIZE_STEP / 2) / SIZE_STEP * SIZE_STEP));
+    CHECK(o->frames % 4 == 1, ERR_USAGE, "--frames %lld: must be 4 k + 1, as %lld or %lld",
+          (long long)o->frames, (long long)((o->frames - 1) / 4 * 4 + 1),
+          (long long)((o->frames - 1) / 4 * 4 + 5));
+    return OK;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    const size_t n = strlen(text), m = strlen(end);
+
+    return n > m && strcasecmp(text + n - m, end) == 0;
+}
+
+/* The format is what --format says, else what the name of --out says, else MP4. */
+static Status choose_format(Request *r)
+{
+    const InferOptions *o = r->options;
+    const bool mp4 = ends_with(o->out, ".mp4"), apng = ends_with(o->out, ".apng");
+    const bool file = mp4 || apng;
+
+    TRY(video_format_parse(o->format ? o->format : apng ? "apng" : "mp4", &r->format));
+    CHECK(!(file && o->prompts), ERR_USAGE, "--out %s: several prompts need a folder", o->out);
+    CHECK(!file || (mp4 ? r->format == VIDEO_MP4 : r->format == VIDEO_APNG), ERR_USAGE,
+          "--out %s and --format %s do not go together", o->out, o->format);
+    r->single = file || (o->prompt && r->format == VIDEO_FRAMES);
+    return OK;
+}
+
+/* The folder that `path` is to be made in must be there before hours are spent. */
+static Status check_parent(const char *option, const char *path)
+{
+    char parent[FILE_PATH_BYTES];
+    const char *name = file_name(path);
+    const int n = (int)(name - path);
+
+    CHECK(n < FILE_PATH_BYTES, ERR_IO, "%s: the path is too long", option);
+    snprintf(parent, sizeof(parent), "%.*s", n > 1 ? n - 1 : n, path);
+    if (n == 0) strcpy(parent, ".");
+    CHECK(*name, ERR_USAGE, "%s %s: names no file", option, path);
+    CHECK(file_kind(parent) == FILE_FOLDER, ERR_IO, "%s %s: there is no folder %s", option, path,
+          parent);
+    CHECK(access(parent, W_OK) == 0, ERR_IO, "%s: %s", parent, strerror(errno));
+    return OK;
+}
+
+static Status check_places(const Request *r)
+{
+    const InferOptions *o = r->options;
+    char trimmed[FILE_PATH_BYTES];
+
+    snprintf(trimmed, sizeof(trimmed), "%s", o->out);
+    for (size_t n = strlen(trimmed); n > 1 && trimmed[n - 1] == '/'; n--) trimmed[n - 1] = 0;
+    if (file_kind(trimmed) != FILE_FOLDER) TRY(check_parent("--out", trimmed));
+    if (r->single && r->format != VIDEO_FRAMES) {
+        CHECK(file_kind(o->out) != FILE_FOLDER, ERR_USAGE, "--out %s: is a folder", o->out);
+    } else if (!r->single) {
+        CHECK(file_kind(trimmed) != FILE_REGULAR, ERR_USAGE,
+              "--out %s: is a file; name a folder, or a file ending in .mp4 or .apng", o->out);
+        TRY(file_make_folders(trimmed));
+    }
+    if (o->sheet) TRY(check_parent("--sheet", o->sheet));
+    return o->latents ? check_parent("--save-latents", o->latents) : OK;
+}
+
+Status request_load(Comm *comm, const InferOptions *options, Request *out)
+{
+    Request r = { .options = options };
+    Status s = check_sizes(options);
+
+    /* the same on every rank: the command line alone decides up to here */
+    if (s == OK) s = choose_format(&r);
+    if (s == OK) s = load_prompts(comm, &r);
+    s = comm_agree(comm, s);
+    if (s == OK) s = comm_agree(comm, comm_rank(comm) == 0 ? check_places(&r) : OK);
+    if (s != OK) {
+        request_destroy(&r);
+        return s;
+    }
+    *out = r;
+    return OK;
+}
+
+void request_destroy(Request *request)
+{
+    free(request->prompts);
+    free(request->text);
+    *request = (Request){ 0 };
+}
+
+/* ---- names ----------------------------------------------------------------------------------- */
+
+/* "A red ball, bouncing!" -> "a-red-ball-bouncing" */
+static void make_slug(const char *prompt, char out[SLUG_MAX + 1])
+{
+    int n = 0;
+
+    for (const char *c = prompt; *c && n < SLUG_MAX; c++) {
+        const bool plain = isascii((unsigned char)*c) && isalnum((unsigned char)*c);
+        if (plain) {
+            out[n++] = (char)tolower((unsigned char)*c);
+        } else if (n > 0 && out[n - 1] != '-') {
+            out[n++] = '-';
+        }
+    }
+    while (n > 0 && out[n - 1] == '-') n--;
+    out[n] = 0;
+    if (n == 0) strcpy(out, "video");
+}
+
+Status request_path(const Request *request, int64_t index, char out[FILE_PATH_BYTES])
+{
+    static const char *const endings[] = {
+        [VIDEO_MP4] = ".mp4", [VIDEO_APNG] = ".apng", [VIDEO_FRAMES] = ""
+    };
+    char slug[SLUG_MAX + 1], name[SLUG_MAX + 32];
+
+    if (request->single) {
+        const int n = snprintf(out, FILE_PATH_BYTES, "%s", request->options->out);
+        CHECK(n < FILE_PATH_BYTES, ERR_IO, "--out: the path is too long");
+        return OK;
+    }
+    make_slug(request->prompts[index], slug);
+    snprintf(name, sizeof(name), "%04lld-%s%s", (long long)index + 1, slug,
+             endings[request->format]);
+    return file_join(out, request->options->out, name);
+}

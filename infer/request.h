@@ -1,0 +1,47 @@
+/*
+ * request: what the user asked the sampling command for, checked.
+ *
+ * The command line is the same on every rank; files are read by rank 0 alone and sent to the
+ * others. After request_load every rank holds the same request, or the same error.
+ */
+#ifndef ZT_INFER_REQUEST_H
+#define ZT_INFER_REQUEST_H
+
+#include "comm/comm.h"
+#include "core/base/file.h"
+#include "core/base/options.h"
+#include "core/base/status.h"
+#include "data/video_out.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* The command line, one field an option. Strings are views of argv. */
+typedef struct InferOptions {
+    const char *model, *prompt, *prompts, *negative, *out, *format, *weights, *sheet, *latents;
+    const char *device;
+    int64_t steps, seed, frames, batch, tensor, pipeline, threads;
+    double guidance, shift, fps;
+    OptionSize size;
+    bool quiet;
+} InferOptions;
+
+extern const Command infer_command;
+
+typedef struct Request {
+    const InferOptions *options; /* view */
+    char *text;                  /* owned: the prompts' bytes */
+    const char **prompts;        /* owned; views of text */
+    int64_t count;
+    VideoFormat format;
+    bool single; /* --out names the file (or the folder of frames) itself */
+} Request;
+
+/* Collective. ERR_USAGE for options and prompts, ERR_IO for files and folders. */
+Status request_load(Comm *comm, const InferOptions *options, Request *out);
+void request_destroy(Request *request);
+
+/* Where video `index` goes: --out itself, or "OUT/0001-words-of-the-prompt.mp4". */
+Status request_path(const Request *request, int64_t index, char out[FILE_PATH_BYTES]);
+
+#endif
