@@ -1,0 +1,282 @@
+/*
+ * The production model against the double-precision one: its velocity, and its hand-written
+ * gradient against central differences, on one rank, over tensor ranks and over pipeline stages.
+ */
+#include "tests/model/double_math.h"
+#include "tests/model/model_case.h"
+#include "tests/model/model_run.h"
+
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+enum { RANDOM_DIRECTIONS = 8 };
+
+/* One layer, one clip, sizes that are multiples of nothing. */
+static const CaseSpec one_layer = { .layers = 1,
+                                    .heads = 3,
+                                    .head_dim = 10,
+                                    .ffn = 17,
+                                    .channels = 5,
+                                    .text_layers = 1,
+                                    .text_width = 9,
+                                    .max_length = 7,
+                                    .batch = 1,
+                                    .grid = { 2, 3, 5 },
+                                    .lengths = { 4 },
+                                    .seed = 1 };
+/* Three layers, two clips, one with the null caption; heads and ffn can be cut in 2 and 4. */
+static const CaseSpec three_layers = { .layers = 3,
+                                       .heads = 4,
+                                       .head_dim = 8,
+                                       .ffn = 20,
+                                       .channels = 3,
+                                       .text_layers = 2,
+                                       .text_width = 11,
+                                       .max_length = 19,
+                                       .batch = 2,
+                                       .grid = { 3, 1, 5 },
+                                       .lengths = { 19, 1 },
+                                       .seed = 2 };
+/* More tokens and text rows than one tile of anything, and not a multiple of a tile. */
+static const CaseSpec many_tokens = { .layers = 1,
+                                      .heads = 2,
+                                      .head_dim = 16,
+                                      .ffn = 24,
+                                      .channels = 2,
+                                      .text_layers = 1,
+                                      .text_width = 8,
+                                      .max_length = 135,
+                                      .batch = 2,
+                                      .grid = { 3, 7, 13 },
+                                      .lengths = { 131, 77 },
+                                      .seed = 3 };
+
+static const MeshShape alone = { .data = 1, .tensor = 1, .pipeline = 1 };
+
+static ModelRun run(const ModelCase *c, MeshShape mesh, int64_t rows)
+{
+    ModelRun result;
+
+    if (model_run(c, mesh, rows, &result) != OK)
+        fail_msg("tensor %d pipeline %d: %s", mesh.tensor, mesh.pipeline, status_message());
+    return result;
+}
+
+static double norm(const double *x, int64_t count)
+{
+    double squares = 0.0;
+
+    for (int64_t i = 0; i < count; i++) squares += x[i] * x[i];
+    return sqrt(squares);
+}
+
+/* ---- forward ------------------------------------------------------------------------------- */
+
+/* A block is about 10 sublayers in a row, each rounding its result to 2^-24 = 6e-8 and carrying
+ * earlier errors on with a factor of a few: 10 * 4 * 6e-8 = 2.4e-6 a block, and as much again for
+ * the embeddings and the head. Relative to the velocity's root mean square. */
+static double forward_tolerance(const ModelCase *c)
+{
+    return 2.4e-6 * (double)(c->config.dit.num_layers + 2);
+}
+
+static void check_forward(const ModelCase *c, const ModelRun *r)
+{
+    const int64_t count = c->batch * c->tokens * c->patch;
+    double *want = dm_new(count);
+    double *difference = dm_new(count);
+
+    model_case_velocity(c, want);
+    for (int64_t i = 0; i < count; i++) difference[i] = (double)r->velocity[i] - want[i];
+
+    const double relative = norm(difference, count) / norm(want, count);
+    const double loss = model_case_loss(c, c->wide);
+    if (!(relative < forward_tolerance(c))) fail_msg("velocity differs by %g", relative);
+    if (!(fabs(r->loss - loss) < forward_tolerance(c) * loss))
+        fail_msg("loss %.9g, expected %.9g", r->loss, loss);
+    free(want);
+    free(difference);
+}
+
+static void velocity_equals_the_double_model(void **state)
+{
+    const CaseSpec *const specs[] = { &one_layer, &three_layers, &many_tokens };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
+        ModelCase c = model_case_create(specs[i]);
+        ModelRun r = run(&c, alone, c.batch);
+        check_forward(&c, &r);
+        model_run_destroy(&r);
+        model_case_destroy(&c);
+    }
+}
+
+/* ---- gradient ------------------------------------------------------------------------------ */
+
+/* The float gradient's own error is about 2.4e-6 a block and direction (as above, there and back)
+ * of its size; central differences are good to 1e-8. Both are spread evenly over the elements, so
+ * along a unit vector in n dimensions they are seen against |g| / sqrt(n). */
+static const double slope_tolerance = 1e-4;
+
+static void check_slope(const ModelCase *c, const ModelRun *r, const Param *only, double slope,
+                        const double *direction)
+{
+    const int64_t first = only ? only->offset : 0;
+    const int64_t span = only ? model_case_elements(only) : c->whole.local_elements;
+    const double size = norm(r->gradient + first, span) / sqrt((double)span);
+    double along = 0.0;
+
+    for (int64_t i = first; i < first + span; i++) along += r->gradient[i] * direction[i];
+    if (!(fabs(along - slope) <= slope_tolerance * fmax(size, fabs(slope))))
+        fail_msg("%s: gradient along a direction is %.9g, central differences say %.9g",
+                 only ? only->name : "all parameters", along, slope);
+}
+
+/* one direction inside each parameter tensor: a wrong gradient is named */
+static void check_every_tensor(const ModelCase *c, const ModelRun *r)
+{
+    double *direction = dm_new(c->whole.local_elements);
+
+    for (int64_t i = 0; i < c->whole.count; i++) {
+        const Param *p = &c->whole.items[i];
+        model_case_direction(c, p, 100, direction);
+        check_slope(c, r, p, model_case_slope(c, direction), direction);
+    }
+    free(direction);
+}
+
+static void check_random_directions(const ModelCase *c, const ModelRun *r)
+{
+    double *direction = dm_new(c->whole.local_elements);
+
+    for (int i = 0; i < RANDOM_DIRECTIONS; i++) {
+        model_case_direction(c, NULL, 200 + (uint64_t)i, direction);
+        check_slope(c, r, NULL, model_case_slope(c, direction), direction);
+    }
+    free(direction);
+}
+
+static void check_gradient(const CaseSpec *spec)
+{
+    ModelCase c = model_case_create(spec);
+    ModelRun r = run(&c, alone, c.batch);
+
+    check_every_tensor(&c, &r);
+    check_random_directions(&c, &r);
+    model_run_destroy(&r);
+    model_case_destroy(&c);
+}
+
+static void gradient_of_one_layer(void **state)
+{
+    (void)state;
+    check_gradient(&one_layer);
+}
+
+static void gradient_of_three_layers_and_two_captions(void **state)
+{
+    (void)state;
+    check_gradient(&three_layers);
+}
+
+static void gradient_over_many_tokens(void **state)
+{
+    ModelCase c = model_case_create(&many_tokens);
+    ModelRun r = run(&c, alone, c.batch);
+    double *direction = dm_new(c.whole.local_elements);
+
+    (void)state;
+    /* the double model takes its time over these: one direction of all parameters together */
+    model_case_direction(&c, NULL, 300, direction);
+    check_slope(&c, &r, NULL, model_case_slope(&c, direction), direction);
+    free(direction);
+    model_run_destroy(&r);
+    model_case_destroy(&c);
+}
+
+/* ---- meshes -------------------------------------------------------------------------------- */
+
+/* Same formulas in another order of sums: per tensor, the forward's error there and back. */
+static void check_same_gradient(const ModelCase *c, const ModelRun *got, const ModelRun *want)
+{
+    const double tolerance = 2.0 * forward_tolerance(c);
+    double *difference = dm_new(c->whole.local_elements);
+
+    for (int64_t i = 0; i < c->whole.count; i++) {
+        const Param *p = &c->whole.items[i];
+        const int64_t count = model_case_elements(p);
+        for (int64_t e = 0; e < count; e++)
+            difference[e] = got->gradient[p->offset + e] - want->gradient[p->offset + e];
+        const double relative = norm(difference, count) / norm(want->gradient + p->offset, count);
+        if (!(relative < tolerance)) fail_msg("%s: gradient differs by %g", p->name, relative);
+    }
+    free(difference);
+}
+
+static void check_mesh(MeshShape mesh, int64_t rows)
+{
+    ModelCase c = model_case_create(&three_layers);
+    ModelRun want = run(&c, alone, c.batch);
+    ModelRun got = run(&c, mesh, rows);
+
+    check_forward(&c, &got);
+    check_same_gradient(&c, &got, &want);
+    check_random_directions(&c, &got);
+    model_run_destroy(&got);
+    model_run_destroy(&want);
+    model_case_destroy(&c);
+}
+
+static void two_tensor_ranks_compute_the_same(void **state)
+{
+    (void)state;
+    check_mesh((MeshShape){ .data = 1, .tensor = 2, .pipeline = 1 }, 2);
+}
+
+static void four_tensor_ranks_compute_the_same(void **state)
+{
+    (void)state;
+    check_mesh((MeshShape){ .data = 1, .tensor = 4, .pipeline = 1 }, 2);
+}
+
+static void two_stages_compute_the_same(void **state)
+{
+    (void)state;
+    check_mesh((MeshShape){ .data = 1, .tensor = 1, .pipeline = 2 }, 2);
+}
+
+static void three_stages_of_two_tensor_ranks_compute_the_same(void **state)
+{
+    (void)state;
+    check_mesh((MeshShape){ .data = 1, .tensor = 2, .pipeline = 3 }, 2);
+}
+
+static void micro_batches_add_up(void **state)
+{
+    (void)state;
+    check_mesh(alone, 1);
+    check_mesh((MeshShape){ .data = 1, .tensor = 2, .pipeline = 2 }, 1);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(velocity_equals_the_double_model),
+        cmocka_unit_test(gradient_of_one_layer),
+        cmocka_unit_test(gradient_of_three_layers_and_two_captions),
+        cmocka_unit_test(gradient_over_many_tokens),
+        cmocka_unit_test(two_tensor_ranks_compute_the_same),
+        cmocka_unit_test(four_tensor_ranks_compute_the_same),
+        cmocka_unit_test(two_stages_compute_the_same),
+        cmocka_unit_test(three_stages_of_two_tensor_ranks_compute_the_same),
+        cmocka_unit_test(micro_batches_add_up),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
