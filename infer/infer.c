@@ -28,19 +28,18 @@ static Status run(Comm *comm, const InferOptions *o)
     return s;
 }
 
-int infer_main(int argc, char **argv)
+Status infer_main(int argc, char **argv)
 {
     InferOptions options = { 0 };
     bool helped = false;
     Comm *comm = NULL;
-    Status s = options_parse(&infer_command, argc, argv, &options, &helped);
+    Status s;
 
-    if (helped) return 0;
+    TRY(options_parse(&infer_command, argc, argv, &options, &helped));
+    if (helped) return OK;
     log_set_quiet(options.quiet);
-    /* ranks start even to say that the command line is wrong: one of them says it */
-    if (comm_start(&comm) != OK) s = ERR_COMM;
-    if (s == OK) s = run(comm, &options);
-    if (s != OK && (!comm || comm_rank(comm) == 0)) log_error("%s", status_message());
+    TRY(comm_start(&comm));
+    s = run(comm, &options);
     comm_finish(comm);
-    return status_exit_code(s);
+    return s;
 }

@@ -2,7 +2,10 @@
 #ifndef ZT_TOOLS_EVALUATE_H
 #define ZT_TOOLS_EVALUATE_H
 
-/* `zoetrope evaluate ...`: argv[0] is "evaluate". Returns the process' exit code. Collective. */
-int evaluate_main(int argc, char **argv);
+#include "core/base/status.h"
+
+/* `zoetrope evaluate ...`: argv[0] is "evaluate". Collective: every rank of the job calls it with
+ * the same arguments and gets the same status. */
+Status evaluate_main(int argc, char **argv);
 
 #endif
