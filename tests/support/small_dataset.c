@@ -1,0 +1,147 @@
+#include "tests/support/small_dataset.h"
+
+#include "core/base/digest.h"
+#include "core/base/file.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+void small_folder(char dir[256])
+{
+    const char *base = getenv("TMPDIR");
+    snprintf(dir, 256, "%s/zt-test-XXXXXX", base != NULL ? base : "/tmp");
+    assert_non_null(mkdtemp(dir));
+}
+
+void small_remove(const char *dir)
+{
+    assert_int_equal(file_remove_tree(dir), OK);
+}
+
+/* ---- contents ------------------------------------------------------------------------------- */
+
+DatasetInfo small_info(void)
+{
+    static float basis[SMALL_CHANNELS * SMALL_BLOCK], mean[SMALL_BLOCK], scale[SMALL_CHANNELS];
+    static char digest[DIGEST_HEX];
+    DigestStream *stream = NULL;
+    Digest raw;
+    for (int i = 0; i < SMALL_CHANNELS * SMALL_BLOCK; i++) basis[i] = (float)(i % 7) - 3;
+    for (int i = 0; i < SMALL_BLOCK; i++) mean[i] = (float)i;
+    for (int i = 0; i < SMALL_CHANNELS; i++) scale[i] = (float)(i + 1);
+    assert_int_equal(digest_stream_create(&stream), OK);
+    digest_stream_update(stream, basis, sizeof(basis));
+    digest_stream_update(stream, mean, sizeof(mean));
+    digest_stream_update(stream, scale, sizeof(scale));
+    digest_stream_finish(stream, &raw);
+    digest_stream_destroy(stream);
+    digest_hex(&raw, digest);
+    return (DatasetInfo){ .codec = "linear",
+                          .codec_digest = digest,
+                          .basis = tensor_of(basis, F32, SHAPE(SMALL_CHANNELS, SMALL_BLOCK)),
+                          .mean = tensor_of(mean, F32, SHAPE(SMALL_BLOCK)),
+                          .scale = tensor_of(scale, F32, SHAPE(SMALL_CHANNELS)),
+                          .channels = SMALL_CHANNELS,
+                          .patch = { 1, 2, 2 },
+                          .stride = { 4, 8, 8 },
+                          .fps = 8 };
+}
+
+static const int64_t sizes[3][3] = { { 3, 4, 4 }, { 3, 2, 4 }, { 1, 4, 2 } };
+
+int64_t small_values(int64_t clip, float *values)
+{
+    const int64_t *s = sizes[clip % 3];
+    const int64_t count = s[0] * s[1] * s[2] * SMALL_CHANNELS;
+    for (int64_t i = 0; i < count; i++) values[i] = (float)((i * 37 + clip * 11) % 101 - 50) / 8;
+    return count;
+}
+
+static void add_clip(DatasetWriter *writer, int64_t clip)
+{
+    char text[3][64], source[32];
+    const char *captions[3];
+    float values[SMALL_MOST_VALUES];
+    const int64_t *s = sizes[clip % 3];
+    const int64_t count = small_values(clip, values);
+    snprintf(source, sizeof(source), "v%lld.mp4", (long long)clip);
+    for (int k = 0; k < 3; k++) {
+        snprintf(text[k], sizeof(text[k]), "clip %lld wording %d \u00e9", (long long)clip, k);
+        captions[k] = text[k];
+    }
+    const ClipRecord record = { .t = s[0],
+                                .h = s[1],
+                                .w = s[2],
+                                .latents =
+                                    tensor_of(values, F32, SHAPE(count / SMALL_PATCH, SMALL_PATCH)),
+                                .frames = 1 + 4 * (s[0] - 1),
+                                .fps = 8,
+                                .start_s = (double)clip / 4,
+                                .crop = { clip, 1, 32, 32 },
+                                .source = source,
+                                .captions = captions,
+                                .caption_count = 1 + clip % 3 };
+    assert_int_equal(dataset_writer_add(writer, &record), OK);
+}
+
+void small_dataset(const char *dir, int64_t clips, int64_t shard_bytes)
+{
+    DatasetWriter *writer = NULL;
+    const DatasetInfo info = small_info();
+    assert_int_equal(dataset_writer_create(dir, &info, &writer), OK);
+    if (shard_bytes > 0) dataset_writer_set_shard_bytes(writer, shard_bytes);
+    for (int64_t clip = 0; clip < clips; clip++) add_clip(writer, clip);
+    assert_int_equal(dataset_writer_finish(writer), OK);
+    dataset_writer_destroy(writer);
+}
+
+/* ---- damage --------------------------------------------------------------------------------- */
+
+char *small_read(const char *dir, const char *name, int64_t *length)
+{
+    char path[FILE_PATH_BYTES], *bytes = NULL;
+    size_t size;
+    assert_int_equal(file_join(path, dir, name), OK);
+    assert_int_equal(file_read(path, 1 << 24, &bytes, &size), OK);
+    *length = (int64_t)size;
+    return bytes;
+}
+
+void small_write(const char *dir, const char *name, const char *bytes, int64_t length)
+{
+    char path[FILE_PATH_BYTES];
+    assert_int_equal(file_join(path, dir, name), OK);
+    FILE *out = fopen(path, "wb"); /* as an accident would: no care, and no cost of an fsync */
+    assert_non_null(out);
+    assert_int_equal(fwrite(bytes, 1, (size_t)length, out), length);
+    assert_int_equal(fclose(out), 0);
+}
+
+void small_damage(const char *dir, const char *name, int64_t offset, int delta)
+{
+    int64_t length;
+    char *bytes = small_read(dir, name, &length);
+    const int64_t at = offset < 0 ? length + offset : offset;
+    bytes[at] = (char)(bytes[at] + delta);
+    small_write(dir, name, bytes, length);
+    free(bytes);
+}
+
+void small_edit(const char *dir, const char *name, const char *from, const char *to)
+{
+    int64_t length;
+    char *bytes = small_read(dir, name, &length);
+    char *at = strstr(bytes, from);
+    assert_non_null(at);
+    const size_t before = (size_t)(at - bytes), after = strlen(at + strlen(from));
+    char *edited = malloc(before + strlen(to) + after + 1);
+    assert_non_null(edited);
+    sprintf(edited, "%.*s%s%s", (int)before, bytes, to, at + strlen(from));
+    small_write(dir, name, edited, (int64_t)strlen(edited));
+    free(edited);
+    free(bytes);
+}
