@@ -50,7 +50,7 @@ void file_writer_abandon(FileWriter *writer);
 /* A writer that holds nothing, for cleanup paths. */
 void file_writer_none(FileWriter *writer);
 
-/* Like mkdir -p: all missing folders of the path. */
+/* Like mkdir -p: all missing folders of the path, durable. */
 Status file_make_folders(const char *path);
 /* Makes the folder's entries durable. */
 Status file_sync_folder(const char *path);

@@ -27,7 +27,10 @@ Status file_make_folders(const char *path)
         if (path[i] != '/' && path[i] != 0) continue;
         memcpy(part, path, i);
         part[i] = 0;
-        if (mkdir(part, 0777) == 0) continue;
+        if (mkdir(part, 0777) == 0) {
+            TRY(file_sync_parent(part));
+            continue;
+        }
         if (errno != EEXIST) return fail_errno(part);
         CHECK(file_kind(part) == FILE_FOLDER, ERR_IO, "%s: is not a folder", part);
     }

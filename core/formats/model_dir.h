@@ -31,6 +31,9 @@ Status model_dir_read(const char *path, ModelDir *out);
 /* Makes the folders and writes all of those. ema: the _ema folders too. */
 Status model_dir_write(const char *path, const ModelDir *model, bool ema);
 
+/* ERR_CONFIG names the first size in which the model stored at `path` is another than `wanted`. */
+Status model_dir_compare(const char *path, const ModelConfig *stored, const ModelConfig *wanted);
+
 /* "diffusion_pytorch_model" or "model". */
 const char *model_dir_base(Component component);
 /* Whether PATH/FOLDER holds weights ("transformer_ema"). */

@@ -60,6 +60,11 @@ static int64_t *slot_of(const Key *key, void *config)
     return (int64_t *)(void *)((char *)config + key->offset);
 }
 
+static const int64_t *value_of(const Key *key, const void *config)
+{
+    return (const int64_t *)(const void *)((const char *)config + key->offset);
+}
+
 static Status read_keys(const Json *root, const char *path, const Key *keys, int count,
                         void *config)
 {
@@ -73,9 +78,9 @@ static Status read_keys(const Json *root, const char *path, const Key *keys, int
     return OK;
 }
 
-static void write_keys(JsonWriter *w, const Key *keys, int count, void *config)
+static void write_keys(JsonWriter *w, const Key *keys, int count, const void *config)
 {
-    for (int i = 0; i < count; i++) json_write_int(w, keys[i].name, *slot_of(&keys[i], config));
+    for (int i = 0; i < count; i++) json_write_int(w, keys[i].name, *value_of(&keys[i], config));
 }
 
 /* A key that has one value in every model this program runs. */
@@ -132,21 +137,21 @@ static Status parse_dit(const Json *root, const char *path, DitConfig *out)
     return read_real(root, path, "eps", 1e-12, 1e-1, 1e-6, &out->eps);
 }
 
-static void build_dit(JsonWriter *w, DitConfig config)
+static void build_dit(JsonWriter *w, const DitConfig *config)
 {
     json_begin_object(w, NULL);
     json_write_string(w, "_class_name", "WanTransformer3DModel");
     json_write_string(w, "_diffusers_version", DIFFUSERS_VERSION);
     json_write_null(w, "added_kv_proj_dim");
     json_write_bool(w, "cross_attn_norm", true);
-    json_write_real(w, "eps", config.eps);
+    json_write_real(w, "eps", config->eps);
     json_write_null(w, "image_dim");
     json_begin_array(w, "patch_size");
-    for (int i = 0; i < 3; i++) json_write_int(w, NULL, config.patch_size[i]);
+    for (int i = 0; i < 3; i++) json_write_int(w, NULL, config->patch_size[i]);
     json_end_array(w);
     json_write_null(w, "pos_embed_seq_len");
     json_write_string(w, "qk_norm", "rms_norm_across_heads");
-    write_keys(w, dit_keys, DIT_KEYS, &config);
+    write_keys(w, dit_keys, DIT_KEYS, config);
     json_end_object(w);
 }
 
@@ -160,7 +165,7 @@ static Status parse_text(const Json *root, const char *path, TextConfig *out)
     return read_real(root, path, "layer_norm_epsilon", 1e-12, 1e-1, 1e-6, &out->layer_norm_epsilon);
 }
 
-static void build_text(JsonWriter *w, TextConfig config)
+static void build_text(JsonWriter *w, const TextConfig *config)
 {
     json_begin_object(w, NULL);
     json_begin_array(w, "architectures");
@@ -172,14 +177,14 @@ static void build_text(JsonWriter *w, TextConfig config)
     json_write_bool(w, "is_gated_act", true);
     json_write_bool(w, "is_encoder_decoder", false);
     json_write_real(w, "dropout_rate", 0.0);
-    json_write_real(w, "layer_norm_epsilon", config.layer_norm_epsilon);
+    json_write_real(w, "layer_norm_epsilon", config->layer_norm_epsilon);
     json_write_int(w, "pad_token_id", 0);
     json_write_int(w, "eos_token_id", 1);
     json_write_int(w, "decoder_start_token_id", 0);
     /* only shared.weight is stored; false leaves the encoder's own copy of it empty on load */
     json_write_bool(w, "tie_word_embeddings", true);
     json_write_string(w, "torch_dtype", "float32");
-    write_keys(w, text_keys, TEXT_KEYS, &config);
+    write_keys(w, text_keys, TEXT_KEYS, config);
     json_end_object(w);
 }
 
@@ -325,6 +330,23 @@ Status model_dir_read(const char *path, ModelDir *out)
     return OK;
 }
 
+static Status compare_keys(const char *path, const Key *keys, int count, const void *stored,
+                           const void *wanted)
+{
+    for (int i = 0; i < count; i++) {
+        const int64_t a = *value_of(&keys[i], stored), b = *value_of(&keys[i], wanted);
+        CHECK(a == b, ERR_CONFIG, "%s: its model has %s %lld, the configuration asks for %lld",
+              path, keys[i].name, (long long)a, (long long)b);
+    }
+    return OK;
+}
+
+Status model_dir_compare(const char *path, const ModelConfig *stored, const ModelConfig *wanted)
+{
+    TRY(compare_keys(path, dit_keys, DIT_KEYS, &stored->dit, &wanted->dit));
+    return compare_keys(path, text_keys, TEXT_KEYS, &stored->text, &wanted->text);
+}
+
 static Status save_part(const char *path, const char *folder, const char *name, JsonWriter *w)
 {
     char directory[FILE_PATH_BYTES], file[FILE_PATH_BYTES];
@@ -340,10 +362,10 @@ static Status save_configs(const char *path, const ModelDir *model, const char *
                            const char *text)
 {
     JsonWriter w = json_writer(2);
-    build_dit(&w, model->config.dit);
+    build_dit(&w, &model->config.dit);
     TRY(save_part(path, transformer, "config.json", &w));
     if (model->config.text.num_layers == 0) return OK;
-    build_text(&w, model->config.text);
+    build_text(&w, &model->config.text);
     return save_part(path, text, "config.json", &w);
 }
 

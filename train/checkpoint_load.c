@@ -1,0 +1,115 @@
+/* Loading: the newest that verifies, then every rank its own slices. See train/checkpoint.h. */
+#include "train/checkpoint.h"
+
+#include "core/base/log.h"
+#include "core/formats/manifest.h"
+#include "train/checkpoint_sets.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Steps that are there, as rank 0 sees them: ranks must not each look for themselves while a file
+ * system is catching up. */
+static Status share_steps(Comm *comm, const char *run_dir, int64_t **steps, int64_t *count)
+{
+    Group *world = comm_world(comm);
+    Status s = OK;
+    if (comm_rank(comm) == 0) s = model_dir_steps(run_dir, steps, count);
+    TRY(comm_agree(comm, s));
+    TRY(group_broadcast(world, tensor_of(count, U8, SHAPE((int64_t)sizeof *count)), 0));
+    if (comm_rank(comm) != 0) {
+        *steps = malloc(((size_t)*count + 1) * sizeof **steps);
+        if (!*steps) s = status_fail(ERR_MEMORY, "%s: no memory to list its checkpoints", run_dir);
+    }
+    TRY(comm_agree(comm, s));
+    const int64_t bytes = *count * (int64_t)sizeof **steps;
+    return group_broadcast(world, tensor_of(*steps, U8, SHAPE(bytes)), 0);
+}
+
+/* This rank's share of the files; every rank reads the manifest. */
+static Status verify_share(const char *path, int rank, int size)
+{
+    Manifest manifest = { 0 };
+    TRY(manifest_read(path, &manifest));
+    Status s = rank == 0 ? manifest_check_names(path, &manifest) : OK;
+    for (int64_t i = rank; i < manifest.count && s == OK; i += size)
+        s = manifest_check_file(path, &manifest, i);
+    manifest_destroy(&manifest);
+    return s;
+}
+
+/* Damage and what cannot be read pass a checkpoint over; a lost rank or no memory does not. */
+static bool passes_over(Status status)
+{
+    return status == ERR_FORMAT || status == ERR_IO;
+}
+
+static Status newest_that_verifies(Comm *comm, const char *run_dir, const int64_t *steps,
+                                   int64_t count, char path[FILE_PATH_BYTES])
+{
+    char why[1024] = "";
+    for (int64_t i = 0; i < count; i++) {
+        TRY(model_dir_step_path(run_dir, steps[i], "", path));
+        const Status s = comm_agree(comm, verify_share(path, comm_rank(comm), comm_size(comm)));
+        if (s == OK || !passes_over(s)) return s;
+        if (i == 0) (void)snprintf(why, sizeof why, "%s", status_message());
+        log_warn("checkpoint %s passed over: %s", file_name(path), status_message());
+    }
+    return status_fail(ERR_FORMAT,
+                       "%s: none of its %lld checkpoints is whole; the newest: %s (to start again, "
+                       "move them away)",
+                       run_dir, (long long)count, why);
+}
+
+static Status load_set(const char *path, const CheckpointSet *set, const CheckpointState *state,
+                       const Mesh *mesh)
+{
+    char folder[FILE_PATH_BYTES];
+    TRY(file_join(folder, path, set->folder));
+    return model_dir_load_set(folder, set->base, set->prefix, set->component, state->params, mesh,
+                              set->flat);
+}
+
+/* Averages that were not stored start from the weights. */
+static void copy_missing_ema(const char *path, const CheckpointState *state)
+{
+    if (!state->ema.data || model_dir_has(path, "transformer_ema")) return;
+    log_info("%s holds no averaged weights: they start from the weights", path);
+    memcpy(state->ema.data, state->weights.data, tensor_bytes(state->weights));
+}
+
+/* Not collective: reads only. */
+static Status load(const char *path, const Mesh *mesh, CheckpointState *state)
+{
+    ModelDir stored;
+    CheckpointState present = *state;
+    CheckpointSets sets = { 0 };
+    TRY(model_dir_read(path, &stored));
+    TRY(model_dir_compare(path, &stored.config, &state->model->config));
+    TRY(checkpoint_read_progress(path, &state->progress));
+    if (state->ema.data && !model_dir_has(path, "transformer_ema")) present.ema.data = NULL;
+    TRY(checkpoint_sets_create(&present, INT64_MAX, &sets));
+    Status s = OK;
+    for (int i = 0; i < sets.count && s == OK; i++)
+        s = load_set(path, &sets.items[i], &present, mesh);
+    checkpoint_sets_destroy(&sets);
+    if (s == OK) copy_missing_ema(path, state);
+    return s;
+}
+
+Status checkpoint_load(Comm *comm, const MeshGroups *groups, const char *run_dir,
+                       CheckpointState *state, bool *found, char path[FILE_PATH_BYTES])
+{
+    char taken[FILE_PATH_BYTES];
+    int64_t *steps = NULL, count = 0;
+    Status s = share_steps(comm, run_dir, &steps, &count);
+    if (s == OK && count > 0) {
+        s = newest_that_verifies(comm, run_dir, steps, count, taken);
+        if (s == OK) s = comm_agree(comm, load(taken, &groups->mesh, state));
+        if (s == OK && path) memcpy(path, taken, sizeof taken);
+    }
+    if (s == OK) *found = count > 0;
+    free(steps);
+    return s;
+}

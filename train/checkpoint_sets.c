@@ -1,0 +1,94 @@
+#include "train/checkpoint_sets.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void checkpoint_sets_destroy(CheckpointSets *sets)
+{
+    for (int i = 0; i < sets->count; i++) {
+        CheckpointSet *set = &sets->items[i];
+        free(set->params);
+        free(set->names);
+        free(set->specs);
+        safetensors_plan_destroy(&set->plan);
+    }
+    *sets = (CheckpointSets){ 0 };
+}
+
+void checkpoint_set_file(const CheckpointSet *set, int64_t file, char out[512])
+{
+    char name[256];
+    safetensors_file_name(set->base, file, set->plan.files, name);
+    (void)snprintf(out, 512, "%s/%s", set->folder, name);
+}
+
+static Status fill(CheckpointSet *set, const ParamList *params, int64_t max_file_bytes)
+{
+    const size_t most = (size_t)params->count + 1;
+    set->params = malloc(most * sizeof *set->params);
+    set->names = malloc(most * sizeof *set->names);
+    set->specs = malloc(most * sizeof *set->specs);
+    CHECK(set->params && set->names && set->specs, ERR_MEMORY,
+          "checkpoint: no memory to plan %s/%s", set->folder, set->base);
+    for (int64_t i = 0; i < params->count; i++) {
+        const Param *param = &params->items[i];
+        if (!set->prefix && param->component != set->component) continue;
+        const int64_t k = set->count++;
+        (void)snprintf(set->names[k], sizeof set->names[k], "%s%s%s",
+                       set->prefix ? component_folder(param->component) : "",
+                       set->prefix ? "." : "", param->name);
+        set->params[k] = param;
+        set->specs[k] = (SafetensorsSpec){ set->names[k], F32, param->shape };
+    }
+    return safetensors_plan(set->specs, set->count, max_file_bytes, &set->plan);
+}
+
+static Status add(CheckpointSets *sets, const ParamList *params, CheckpointSet set,
+                  int64_t max_file_bytes)
+{
+    CheckpointSet *slot = &sets->items[sets->count];
+    *slot = set;
+    sets->count++;
+    TRY(fill(slot, params, max_file_bytes));
+    sets->files += slot->plan.files;
+    return OK;
+}
+
+static Status add_models(CheckpointSets *sets, const CheckpointState *state, Tensor flat,
+                         const char *suffix, int64_t max_file_bytes)
+{
+    const bool text = state->model->config.text.num_layers > 0;
+    for (int c = 0; c < COMPONENT_COUNT; c++) {
+        if (c == COMPONENT_TEXT_ENCODER && !text) continue;
+        CheckpointSet set = { .component = (Component)c, .flat = flat };
+        set.base = model_dir_base(set.component);
+        (void)snprintf(set.folder, sizeof set.folder, "%s%s", component_folder(set.component),
+                       suffix);
+        TRY(add(sets, state->params, set, max_file_bytes));
+    }
+    return OK;
+}
+
+static Status add_all(CheckpointSets *sets, const CheckpointState *state, int64_t max_file_bytes)
+{
+    const CheckpointSet first = {
+        .folder = "optimizer", .base = "exp_avg", .prefix = true, .flat = state->exp_avg
+    };
+    const CheckpointSet second = {
+        .folder = "optimizer", .base = "exp_avg_sq", .prefix = true, .flat = state->exp_avg_sq
+    };
+    TRY(add_models(sets, state, state->weights, "", max_file_bytes));
+    if (state->ema.data) TRY(add_models(sets, state, state->ema, "_ema", max_file_bytes));
+    TRY(add(sets, state->params, first, max_file_bytes));
+    return add(sets, state->params, second, max_file_bytes);
+}
+
+Status checkpoint_sets_create(const CheckpointState *state, int64_t max_file_bytes,
+                              CheckpointSets *out)
+{
+    *out = (CheckpointSets){ 0 };
+    const Status s = add_all(out, state, max_file_bytes);
+    if (s != OK) checkpoint_sets_destroy(out);
+    return s;
+}

@@ -1,0 +1,40 @@
+/*
+ * checkpoint_sets: which tensors a checkpoint stores, in which files, in one global order.
+ *
+ * A pure function of the parameter list and the file size limit: every rank plans the same without
+ * a message. File f, counted over all sets, is written by rank f modulo the number of ranks.
+ */
+#ifndef ZT_TRAIN_CHECKPOINT_SETS_H
+#define ZT_TRAIN_CHECKPOINT_SETS_H
+
+#include "train/checkpoint.h"
+
+enum { CHECKPOINT_SETS_MAX = 6, CHECKPOINT_NAME_BYTES = 160 };
+
+/* Tensors that share a folder, a base name and a flat buffer. */
+typedef struct CheckpointSet {
+    char folder[32];     /* "transformer_ema" */
+    const char *base;    /* "diffusion_pytorch_model" */
+    bool prefix;         /* all components, each name after its folder's: optimizer/ */
+    Component component; /* of a set without prefix */
+    Tensor flat;         /* this rank's buffer; view */
+    int64_t count;
+    const Param **params;                 /* owned; views into the list */
+    char (*names)[CHECKPOINT_NAME_BYTES]; /* owned; as they stand in the file */
+    SafetensorsSpec *specs;               /* owned */
+    SafetensorsPlan plan;                 /* owned */
+} CheckpointSet;
+
+typedef struct CheckpointSets {
+    CheckpointSet items[CHECKPOINT_SETS_MAX];
+    int count;
+    int64_t files; /* of all sets */
+} CheckpointSets;
+
+Status checkpoint_sets_create(const CheckpointState *state, int64_t max_file_bytes,
+                              CheckpointSets *out);
+void checkpoint_sets_destroy(CheckpointSets *sets);
+/* "transformer/diffusion_pytorch_model.safetensors": file f of one set, below the checkpoint. */
+void checkpoint_set_file(const CheckpointSet *set, int64_t file, char out[512]);
+
+#endif
