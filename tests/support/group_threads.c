@@ -12,7 +12,7 @@ typedef struct World {
     bool broken; /* a rank has failed: nobody waits any more */
 } World;
 
-/* A send that its receiver has not taken yet. */
+/* A send that its sender has not waited for yet. */
 typedef struct Letter {
     Tensor tensor; /* view of the sender's buffer */
     int from, to;
@@ -26,7 +26,7 @@ typedef struct Meeting {
     int size, arrived;
     int64_t turn;    /* how often everybody has arrived */
     Tensor *tensors; /* owned; (size): what each rank brought to this collective */
-    Letter *letters; /* not yet received, in order of sending */
+    Letter *letters; /* not yet waited for, in order of sending */
 } Meeting;
 
 static Status broken(void)
@@ -123,27 +123,25 @@ static Status send_locked(Group *group, Tensor t, int to, GroupRequest *request)
     return OK;
 }
 
-static Letter **find_letter(Meeting *m, int from, int to)
+static Letter *find_letter(Meeting *m, int from, int to)
 {
-    Letter **at = &m->letters;
-    while (*at && ((*at)->from != from || (*at)->to != to)) at = &(*at)->next;
+    Letter *at = m->letters;
+    while (at && (at->taken || at->from != from || at->to != to)) at = at->next;
     return at;
 }
 
 static Status receive_locked(Group *group, Tensor t, int from)
 {
     Meeting *m = group->impl;
-    Letter **at;
-    while (!*(at = find_letter(m, from, group->rank))) {
+    Letter *letter;
+    while (!(letter = find_letter(m, from, group->rank))) {
         if (m->world->broken) return broken();
         (void)pthread_cond_wait(&m->world->changed, &m->world->lock);
     }
-    Letter *letter = *at;
     CHECK(same_layout(letter->tensor, t), ERR_COMM, "received %lld values of %s, expected %lld",
           (long long)tensor_count(letter->tensor), dtype_name(letter->tensor.dtype),
           (long long)tensor_count(t));
     memcpy(t.data, letter->tensor.data, tensor_bytes(t));
-    *at = letter->next;
     letter->taken = true;
     (void)pthread_cond_broadcast(&m->world->changed);
     return OK;
@@ -157,6 +155,9 @@ static Status wait_locked(Group *group, GroupRequest *request)
         if (m->world->broken) return broken();
         (void)pthread_cond_wait(&m->world->changed, &m->world->lock);
     }
+    Letter **at = &m->letters;
+    while (*at != letter) at = &(*at)->next;
+    *at = letter->next;
     free(letter);
     request->handle = NULL;
     return OK;
