@@ -24,7 +24,8 @@ export ZOETROPE=$build/zoetrope
 by_line=(stdbuf -oL)
 if [ -n "${SANITIZE:-}" ]; then
     by_line=()
-    export ASAN_OPTIONS=fast_unwind_on_malloc=0:malloc_context_size=40
+    # a refused allocation is NULL, as without the sanitizer
+    export ASAN_OPTIONS=fast_unwind_on_malloc=0:malloc_context_size=40:allocator_may_return_null=1
     export LSAN_OPTIONS=suppressions=$PWD/tests/sanitize/leaks.supp:print_suppressions=0
     export UBSAN_OPTIONS=print_stacktrace=1
 fi

@@ -35,9 +35,10 @@ void arena_destroy(Arena *arena)
 Status arena_alloc(Arena *arena, size_t bytes, const char *name, void **out)
 {
     const size_t reserved = round_up(bytes);
-    CHECK(arena->counting || reserved <= arena->size - arena->used, ERR_MEMORY,
-          "arena %s: %s needs %zu bytes, %zu of %zu are left", arena->name, name, bytes,
-          arena->size - arena->used, arena->size);
+    const bool wrapped = reserved < bytes; /* a size near the end of the address space */
+    const bool fits = arena->counting || reserved <= arena->size - arena->used;
+    CHECK(fits && !wrapped, ERR_MEMORY, "arena %s: %s needs %zu bytes, %zu of %zu are left",
+          arena->name, name, bytes, arena->size - arena->used, arena->size);
     *out = arena->counting ? NULL : arena->base + arena->used;
     arena->used += reserved;
     if (arena->used > arena->peak) arena->peak = arena->used;

@@ -84,10 +84,14 @@ Tensor tensor_at(Tensor t, int64_t index)
 
 const char *tensor_describe(Tensor t, char out[96])
 {
-    int n = snprintf(out, 96, "(");
+    /* five dimensions of 20 digits do not fit 96 letters: the description is cut, not the memory */
+    char text[160];
+    int n = snprintf(text, sizeof text, "(");
     for (int i = 0; i < t.ndim; i++)
-        n += snprintf(out + n, 96 - (size_t)n, "%s%lld", i ? ", " : "", (long long)t.shape[i]);
-    (void)snprintf(out + n, 96 - (size_t)n, ") %s", dtype_name(t.dtype));
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s%lld", i ? ", " : "",
+                      (long long)t.shape[i]);
+    (void)snprintf(text + n, sizeof text - (size_t)n, ") %s", dtype_name(t.dtype));
+    (void)snprintf(out, 96, "%.95s", text);
     return out;
 }
 
