@@ -5,6 +5,7 @@
 #include "core/base/status.h"
 #include "core/device.h"
 #include "data/ingest.h"
+#include "infer/infer.h"
 #include "tools/version.h"
 #include "train/train.h"
 
@@ -24,6 +25,7 @@ typedef struct Verb {
 static const Verb verbs[] = {
     { "ingest", ingest_main, "turn videos with captions into a dataset" },
     { "train", train_main, "train a model, alone or under mpirun or srun" },
+    { "infer", infer_main, "render prompts to videos" },
 };
 enum { VERB_COUNT = sizeof verbs / sizeof verbs[0] };
 

@@ -191,7 +191,8 @@ static void euler_converges_at_first_order(void **state)
 {
     (void)state;
     assert_near(euler_error(50) / euler_error(100), 2, 0.05);
-    assert_true(euler_error(100) < 2e-3);
+    /* h/2 times x'' = x'/2 + 0.3, which is at most 0.7 */
+    assert_true(euler_error(100) < 0.005 * 0.7);
 }
 
 static void what_is_not_finite_stops_the_loop_at_once(void **state)
