@@ -150,6 +150,7 @@ static void batch_holds_until_the_next_call(void **state)
         const double start_s = clock_seconds();
         while (clock_seconds() - start_s < 0.05) {
         } /* the thread would have had the time to run over it */
+        assert_int_equal(batch->step, step);
         note_batch(batch, lines);
     }
     loader_destroy(loader);
