@@ -29,6 +29,17 @@ int64_t model_case_elements(const Param *param)
     return count_of(param->shape);
 }
 
+const Param *model_case_backward_order(const ModelCase *c, int64_t i)
+{
+    int64_t transformer = 0;
+
+    while (transformer < c->whole.count &&
+           c->whole.items[transformer].component == COMPONENT_TRANSFORMER)
+        transformer++;
+    if (i < transformer) return &c->whole.items[transformer - 1 - i];
+    return &c->whole.items[c->whole.count - 1 - (i - transformer)];
+}
+
 /* the text encoder's inner width is not its width, and no two sizes that could be mixed up agree */
 static ModelConfig config_of(const CaseSpec *spec)
 {

@@ -50,5 +50,8 @@ void model_case_join(const ModelCase *c, const ParamList *ranks, const Mesh *mes
 
 /* Elements of the whole tensor. */
 int64_t model_case_elements(const Param *param);
+/* The i-th parameter as the backward meets them: the transformer from its head down, then the text
+ * encoder. */
+const Param *model_case_backward_order(const ModelCase *c, int64_t i);
 
 #endif

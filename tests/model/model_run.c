@@ -165,7 +165,7 @@ static Status rank_body(int rank, const MeshGroups *groups, void *argument)
 static Status merge(const ModelCase *c, Shared *shared, int ranks, double *gradient)
 {
     for (int64_t i = 0; i < c->whole.count; i++) {
-        const Param *p = &c->whole.items[i];
+        const Param *p = model_case_backward_order(c, i);
         for (int64_t e = p->offset; e < p->offset + model_case_elements(p); e++) {
             double value = NAN;
             for (int rank = 0; rank < ranks; rank++) {
