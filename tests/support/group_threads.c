@@ -77,13 +77,15 @@ static void add_into(Tensor sum, Tensor t)
 }
 // clang-format on
 
-/* The first rank sums in the order of ranks; the others copy. */
+/* The first rank sums along the tree that comm/ uses, ((0 + 1) + (2 + 3)) + ...; the others copy.
+ */
 static Status all_reduce_locked(Group *group, Tensor t)
 {
     Meeting *m = group->impl;
     TRY(bring(group, t));
-    if (group->rank == 0)
-        for (int i = 1; i < m->size; i++) add_into(t, m->tensors[i]);
+    for (int stride = 1; group->rank == 0 && stride < m->size; stride *= 2)
+        for (int i = 0; i + stride < m->size; i += 2 * stride)
+            add_into(m->tensors[i], m->tensors[i + stride]);
     TRY(meet(m));
     if (group->rank > 0) memcpy(t.data, m->tensors[0].data, tensor_bytes(t));
     return meet(m);

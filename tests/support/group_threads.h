@@ -4,7 +4,7 @@
  * Stricter than a network on purpose: a send stays under way, reading the sender's buffer, until
  * the receiver takes it, so writing that buffer too early is seen as wrong numbers. A receive whose
  * size or type is not the sender's is an error. When one rank fails, calls of the others fail too
- * instead of waiting for ever.
+ * instead of waiting for ever. Sums have the bits of sums over MPI.
  */
 #ifndef ZT_TESTS_SUPPORT_GROUP_THREADS_H
 #define ZT_TESTS_SUPPORT_GROUP_THREADS_H
