@@ -36,8 +36,8 @@ typedef enum ScheduleKind {
 
 typedef struct Schedule {
     int stages, micros;
-    int *counts;  /* owned; slots of each stage */
-    Slot **slots; /* owned; slots[stage][i] */
+    int *counts;   /* owned; slots of each stage */
+    Slot **slots;  /* owned; slots[stage][i] */
     int in_flight; /* most micro-batches alive on any one stage: activation slots to plan */
 } Schedule;
 
