@@ -242,9 +242,10 @@ Status render_request(Engine *engine, const Request *request)
     TRY_TO(done, s, render_rounds(&r));
     TRY_TO(done, s, write_joined(&r));
     TRY_TO(done, s, comm_agree(engine->comm, print_names(&r)));
-    log_info("%lld videos of %lldx%lld, %lld frames, %d steps in %.1f s", (long long)request->count,
-             (long long)request->options->size.width, (long long)request->options->size.height,
-             (long long)request->options->frames, r.options.denoise.steps, clock_seconds() - start);
+    log_info("%lld %s of %lldx%lld, %lld frames, %d steps in %.1f s", (long long)request->count,
+             request->count == 1 ? "video" : "videos", (long long)request->options->size.width,
+             (long long)request->options->size.height, (long long)request->options->frames,
+             r.options.denoise.steps, clock_seconds() - start);
 done:
     finish(&r);
     return s;

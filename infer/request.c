@@ -1,8 +1,8 @@
 #include "infer/request.h"
 
 #include "core/text/byte_tokens.h"
+#include "infer/names.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,7 +13,6 @@ enum {
     SIZE_STEP = 16, /* pixels of a token's side: 8 of the codec, 2 of the patch */
     PROMPTS_BYTES_MAX = 16 << 20,
     PROMPTS_MAX = 9999, /* four digits in the files' names */
-    SLUG_MAX = 48,
 };
 
 /* ---- prompts --------------------------------------------------------------------------------- */
@@ -185,40 +184,14 @@ void request_destroy(Request *request)
     *request = (Request){ 0 };
 }
 
-/* ---- names ----------------------------------------------------------------------------------- */
-
-/* "A red ball, bouncing!" -> "a-red-ball-bouncing" */
-static void make_slug(const char *prompt, char out[SLUG_MAX + 1])
-{
-    int n = 0;
-
-    for (const char *c = prompt; *c && n < SLUG_MAX; c++) {
-        const bool plain = isascii((unsigned char)*c) && isalnum((unsigned char)*c);
-        if (plain) {
-            out[n++] = (char)tolower((unsigned char)*c);
-        } else if (n > 0 && out[n - 1] != '-') {
-            out[n++] = '-';
-        }
-    }
-    while (n > 0 && out[n - 1] == '-') n--;
-    out[n] = 0;
-    if (n == 0) strcpy(out, "video");
-}
-
 Status request_path(const Request *request, int64_t index, char out[FILE_PATH_BYTES])
 {
-    static const char *const endings[] = {
-        [VIDEO_MP4] = ".mp4", [VIDEO_APNG] = ".apng", [VIDEO_FRAMES] = ""
-    };
-    char slug[SLUG_MAX + 1], name[SLUG_MAX + 32];
+    const char *given = request->options->out;
 
-    if (request->single) {
-        const int n = snprintf(out, FILE_PATH_BYTES, "%s", request->options->out);
-        CHECK(n < FILE_PATH_BYTES, ERR_IO, "--out: the path is too long");
-        return OK;
+    if (!request->single) {
+        return video_name(given, index, request->prompts[index], request->format, out);
     }
-    make_slug(request->prompts[index], slug);
-    snprintf(name, sizeof(name), "%04lld-%s%s", (long long)index + 1, slug,
-             endings[request->format]);
-    return file_join(out, request->options->out, name);
+    CHECK(strlen(given) < FILE_PATH_BYTES, ERR_IO, "--out: the path is too long");
+    strcpy(out, given);
+    return OK;
 }
