@@ -1,0 +1,474 @@
+/*
+ * checkpoint: what one mesh saves, every other loads, element by element; damage is named and an
+ * older checkpoint used; nothing partial stands under a final name.
+ */
+/* ranks: 1 4 */
+#include "core/base/log.h"
+#include "core/formats/manifest.h"
+#include "train/checkpoint.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+
+static Comm *comm;
+static char run_dir[FILE_PATH_BYTES];
+
+/* One rank's side of a run on some mesh. */
+typedef struct Side {
+    MeshGroups groups;
+    ModelDir model;
+    ParamList params;
+    CheckpointState state;
+} Side;
+
+enum { BUFFERS = 4 };
+
+static Tensor *buffer(CheckpointState *state, int i)
+{
+    Tensor *const all[BUFFERS] = { &state->weights, &state->ema, &state->exp_avg,
+                                   &state->exp_avg_sq };
+    return all[i];
+}
+
+/* Big enough that one writer's file is more than any buffer between, small enough to be quick. */
+static ModelConfig small_config(void)
+{
+    ModelConfig config;
+    assert_int_equal(model_config_preset("tiny", &config), OK);
+    config.dit.num_layers = 3;
+    config.dit.num_attention_heads = 4;
+    config.dit.attention_head_dim = 16;
+    config.dit.ffn_dim = 96;
+    config.dit.text_dim = config.text.d_model = 32;
+    config.text.d_ff = 40;
+    return config;
+}
+
+/* Whole-model values: any mesh puts the same number at the same element of the same tensor. */
+static void fill(const Side *side, int i, int64_t step, Tensor flat)
+{
+    const uint64_t seed = (uint64_t)(100 * step + i);
+    assert_int_equal(params_init(&side->params, &side->groups.mesh, seed, flat), OK);
+    /* parameters that start at 0 or 1 would not show a mistake */
+    for (int64_t n = 0; n < side->params.count; n++) {
+        const Param *p = &side->params.items[n];
+        if (!p->local) continue;
+        const Tensor t = params_view(p, flat);
+        const bool cut = p->cut >= 0 && p->shape.ndim == 1;
+        const int64_t first = cut ? p->local_shape.dims[0] * side->groups.mesh.tp : 0;
+        if (p->shape.ndim != 1) continue;
+        for (int64_t k = 0; k < tensor_count(t); k++)
+            tensor_f32(t)[k] = (float)(seed + (uint64_t)n) + (float)(first + k) * 0x1p-8f;
+    }
+}
+
+static Status save_codec(void *context, const char *folder)
+{
+    char path[FILE_PATH_BYTES];
+    TRY(file_join(path, folder, "config.json"));
+    return file_write(path, context, strlen(context));
+}
+
+/* Groups live as long as the comm, so each mesh is made once. */
+static MeshGroups groups_of(MeshShape shape)
+{
+    static MeshGroups made[8];
+    static int count;
+    for (int i = 0; i < count; i++)
+        if (memcmp(&made[i].mesh.shape, &shape, sizeof shape) == 0) return made[i];
+    assert_true(count < 8);
+    assert_int_equal(comm_mesh(comm, shape, &made[count]), OK);
+    return made[count++];
+}
+
+static void side_create(MeshShape shape, Side *side)
+{
+    static char codec[] = "{}";
+    *side = (Side){ .model = { .config = small_config(), .shift = 3.0 } };
+    side->groups = groups_of(shape);
+    assert_int_equal(params_plan(&side->model.config, &side->groups.mesh, &side->params), OK);
+    side->state = (CheckpointState){ .params = &side->params,
+                                     .model = &side->model,
+                                     .config_text = "run: {}\n",
+                                     .codec_save = save_codec,
+                                     .codec_context = codec };
+    for (int i = 0; i < BUFFERS; i++) {
+        const int64_t n = side->params.local_elements;
+        *buffer(&side->state, i) = tensor_of(calloc((size_t)n, 4), F32, SHAPE(n));
+    }
+}
+
+static void side_destroy(Side *side)
+{
+    for (int i = 0; i < BUFFERS; i++) free(buffer(&side->state, i)->data);
+    params_destroy(&side->params);
+}
+
+static void set_step(Side *side, int64_t step)
+{
+    side->state.progress = (CheckpointProgress){
+        .step = step, .samples = 8 * step, .seed = 0xfedcba9876543210u, .config_digest = "abc"
+    };
+    for (int i = 0; i < BUFFERS; i++) fill(side, i, step, *buffer(&side->state, i));
+}
+
+static Status save(Side *side, int keep, int64_t max_file_bytes)
+{
+    const CheckpointOptions options = { run_dir, keep, max_file_bytes };
+    return checkpoint_save(comm, &side->groups, &side->state, &options);
+}
+
+/* Every element of every local tensor of all four buffers is that of `step`. */
+static void assert_holds(Side *side, int64_t step)
+{
+    const size_t bytes = (size_t)side->params.local_elements * 4;
+    const Tensor expected = tensor_of(calloc(1, bytes), F32, SHAPE(side->params.local_elements));
+    assert_int_equal(side->state.progress.step, step);
+    assert_int_equal(side->state.progress.samples, 8 * step);
+    assert_true(side->state.progress.seed == 0xfedcba9876543210u);
+    assert_string_equal(side->state.progress.config_digest, "abc");
+    for (int i = 0; i < BUFFERS; i++) {
+        fill(side, i, step, expected);
+        assert_memory_equal(buffer(&side->state, i)->data, expected.data, bytes);
+    }
+    free(expected.data);
+}
+
+static void load_into(MeshShape shape, int64_t step)
+{
+    Side side;
+    bool found = false;
+    char path[FILE_PATH_BYTES], name[64];
+    side_create(shape, &side);
+    assert_int_equal(checkpoint_load(comm, &side.groups, run_dir, &side.state, &found, path), OK);
+    assert_true(found);
+    (void)snprintf(name, sizeof name, "step-%08lld", (long long)step);
+    assert_string_equal(file_name(path), name);
+    assert_holds(&side, step);
+    side_destroy(&side);
+}
+
+/* --- helpers on the folder: rank 0 acts, all wait --- */
+
+static const char *step_file(int64_t step, const char *name)
+{
+    static char path[FILE_PATH_BYTES];
+    char folder[FILE_PATH_BYTES];
+    assert_int_equal(model_dir_step_path(run_dir, step, "", folder), OK);
+    assert_int_equal(file_join(path, folder, name), OK);
+    return path;
+}
+
+static void damage(int64_t step, const char *name, bool cut)
+{
+    assert_int_equal(comm_barrier(comm), OK);
+    if (comm_rank(comm) == 0) {
+        char *bytes = NULL;
+        size_t length = 0;
+        const char *path = step_file(step, name);
+        assert_int_equal(file_read(path, 1 << 26, &bytes, &length), OK);
+        bytes[length / 2] ^= 4;
+        assert_int_equal(file_write(path, bytes, cut ? length / 2 : length), OK);
+        free(bytes);
+    }
+    assert_int_equal(comm_barrier(comm), OK);
+}
+
+static void remove_run(void)
+{
+    assert_int_equal(comm_barrier(comm), OK);
+    if (comm_rank(comm) == 0) assert_int_equal(file_remove_tree(run_dir), OK);
+    assert_int_equal(comm_barrier(comm), OK);
+}
+
+/* Names in checkpoints/, joined by spaces. */
+static void assert_steps(const char *expected)
+{
+    char folder[FILE_PATH_BYTES], names[1024] = "";
+    FileList list = { 0 };
+    assert_int_equal(comm_barrier(comm), OK);
+    assert_int_equal(file_join(folder, run_dir, "checkpoints"), OK);
+    assert_int_equal(file_list(folder, &list), OK);
+    for (int64_t i = 0; i < list.count; i++)
+        (void)snprintf(names + strlen(names), sizeof names - strlen(names), "%s%s", i ? " " : "",
+                       list.names[i]);
+    file_list_destroy(&list);
+    assert_string_equal(names, expected);
+    assert_int_equal(comm_barrier(comm), OK);
+}
+
+/* The meshes that this number of ranks can form. */
+static int meshes(MeshShape out[4])
+{
+    if (comm_size(comm) == 1) {
+        out[0] = (MeshShape){ 1, 1, 1 };
+        return 1;
+    }
+    out[0] = (MeshShape){ 1, 2, 2 };
+    out[1] = (MeshShape){ 2, 2, 1 };
+    out[2] = (MeshShape){ 4, 1, 1 };
+    out[3] = (MeshShape){ 1, 4, 1 };
+    return 4;
+}
+
+/* --- promises --- */
+
+static void what_one_mesh_saves_any_other_loads(void **state)
+{
+    (void)state;
+    /* one file a component, and so small files that every rank writes several */
+    static const int64_t limits[2] = { 0, 40000 };
+    MeshShape shapes[4];
+    const int count = meshes(shapes);
+    for (int k = 0; k < 2; k++) {
+        for (int from = 0; from < count; from++) {
+            Side side;
+            remove_run();
+            side_create(shapes[from], &side);
+            set_step(&side, 10);
+            assert_int_equal(save(&side, 0, limits[k]), OK);
+            assert_holds(&side, 10);
+            side_destroy(&side);
+            for (int to = 0; to < count; to++) load_into(shapes[to], 10);
+        }
+    }
+}
+
+/* The same bytes from every mesh; the root was computed by one rank alone. */
+static void the_digest_does_not_depend_on_the_mesh(void **state)
+{
+    (void)state;
+    MeshShape shapes[4];
+    const int count = meshes(shapes);
+    Digest roots[4];
+    for (int k = 0; k < count; k++) {
+        Side side;
+        remove_run();
+        side_create(shapes[k], &side);
+        set_step(&side, 10);
+        assert_int_equal(save(&side, 0, 40000), OK);
+        side_destroy(&side);
+        char folder[FILE_PATH_BYTES];
+        assert_int_equal(model_dir_step_path(run_dir, 10, "", folder), OK);
+        assert_int_equal(manifest_verify(folder, &roots[k]), OK);
+        assert_memory_equal(&roots[k], &roots[0], sizeof roots[0]);
+    }
+}
+
+static void damage_is_passed_over(void **state)
+{
+    (void)state;
+    MeshShape shapes[4];
+    Side side;
+    bool found = false;
+    (void)meshes(shapes);
+    remove_run();
+    side_create(shapes[0], &side);
+    assert_int_equal(checkpoint_load(comm, &side.groups, run_dir, &side.state, &found, NULL), OK);
+    assert_false(found);
+    for (int64_t step = 1; step <= 4; step++) {
+        set_step(&side, step);
+        assert_int_equal(save(&side, 0, 0), OK);
+    }
+    load_into(shapes[0], 4);
+    damage(4, "transformer/diffusion_pytorch_model.safetensors", false);
+    load_into(shapes[0], 3);
+    damage(3, "optimizer/exp_avg_sq.safetensors", true);
+    load_into(shapes[0], 2);
+    damage(2, "state.json", false);
+    load_into(shapes[0], 1);
+    damage(1, "manifest.json", true);
+    found = false;
+    assert_int_equal(checkpoint_load(comm, &side.groups, run_dir, &side.state, &found, NULL),
+                     ERR_FORMAT);
+    assert_non_null(strstr(status_message(), "none of its 4 checkpoints is whole"));
+    assert_non_null(strstr(status_message(), "diffusion_pytorch_model.safetensors: is damaged"));
+
+    /* when its step comes again, the damaged one is replaced */
+    set_step(&side, 4);
+    assert_int_equal(save(&side, 0, 0), OK);
+    load_into(shapes[0], 4);
+    assert_steps("step-00000001 step-00000002 step-00000003 step-00000004");
+    side_destroy(&side);
+}
+
+static void what_was_interrupted_is_ignored_and_cleaned_up(void **state)
+{
+    (void)state;
+    MeshShape shapes[4];
+    Side side;
+    char partial[FILE_PATH_BYTES], final[FILE_PATH_BYTES];
+    (void)meshes(shapes);
+    remove_run();
+    side_create(shapes[0], &side);
+    set_step(&side, 1);
+    assert_int_equal(save(&side, 0, 0), OK);
+    set_step(&side, 2);
+    assert_int_equal(save(&side, 0, 0), OK);
+    assert_int_equal(comm_barrier(comm), OK);
+    assert_int_equal(model_dir_step_path(run_dir, 2, "", final), OK);
+    assert_int_equal(model_dir_step_path(run_dir, 2, ".partial", partial), OK);
+    if (comm_rank(comm) == 0) assert_int_equal(file_rename(final, partial), OK);
+    load_into(shapes[0], 1);
+    set_step(&side, 3);
+    assert_int_equal(save(&side, 0, 0), OK);
+    assert_steps("step-00000001 step-00000003");
+    side_destroy(&side);
+}
+
+static void only_the_newest_are_kept(void **state)
+{
+    (void)state;
+    MeshShape shapes[4];
+    Side side;
+    (void)meshes(shapes);
+    remove_run();
+    side_create(shapes[0], &side);
+    for (int64_t step = 1; step <= 4; step++) {
+        set_step(&side, step);
+        assert_int_equal(save(&side, step == 4 ? 2 : 0, 0), OK);
+    }
+    assert_steps("step-00000003 step-00000004");
+    load_into(shapes[0], 4);
+    /* a run that goes on from an older step never loses what it just saved */
+    set_step(&side, 2);
+    assert_int_equal(save(&side, 1, 0), OK);
+    assert_steps("step-00000002 step-00000003 step-00000004");
+    side_destroy(&side);
+}
+
+static void a_step_that_is_there_is_not_written_again(void **state)
+{
+    (void)state;
+    MeshShape shapes[4];
+    Side side;
+    Digest before, after;
+    char folder[FILE_PATH_BYTES];
+    (void)meshes(shapes);
+    remove_run();
+    side_create(shapes[0], &side);
+    set_step(&side, 5);
+    assert_int_equal(save(&side, 0, 0), OK);
+    assert_int_equal(model_dir_step_path(run_dir, 5, "", folder), OK);
+    assert_int_equal(manifest_verify(folder, &before), OK);
+    assert_int_equal(comm_barrier(comm), OK);
+    ((float *)side.state.weights.data)[0] += 1.0f;
+    assert_int_equal(save(&side, 0, 0), OK);
+    assert_int_equal(manifest_verify(folder, &after), OK);
+    assert_memory_equal(&before, &after, sizeof before);
+    assert_int_equal(comm_barrier(comm), OK);
+
+    /* another configuration at the same step is another checkpoint */
+    (void)strcpy(side.state.progress.config_digest, "def");
+    assert_int_equal(save(&side, 0, 0), OK);
+    assert_int_equal(manifest_verify(folder, &after), OK);
+    assert_true(memcmp(&before, &after, sizeof before) != 0);
+    assert_steps("step-00000005");
+    side_destroy(&side);
+}
+
+/* A limit on file sizes on one rank only: the way a full disk looks to it. */
+static void a_full_disk_on_one_rank_is_an_error_on_all(void **state)
+{
+    (void)state;
+    MeshShape shapes[4];
+    Side side;
+    struct rlimit before, limit;
+    (void)meshes(shapes);
+    remove_run();
+    side_create(shapes[0], &side);
+    set_step(&side, 1);
+    assert_int_equal(save(&side, 0, 0), OK);
+
+    for (int who = 0; who < comm_size(comm); who++) {
+        set_step(&side, 2);
+        assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+        limit = before;
+        limit.rlim_cur = 20000;
+        void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+        if (comm_rank(comm) == who) assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+        const Status s = save(&side, 1, 40000);
+        assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        (void)signal(SIGXFSZ, handler);
+        assert_int_equal(s, ERR_IO);
+        assert_non_null(strstr(status_message(), ".safetensors: File too large"));
+        assert_steps("step-00000001");
+    }
+    load_into(shapes[0], 1);
+    assert_int_equal(save(&side, 0, 0), OK);
+    load_into(shapes[0], 2);
+    side_destroy(&side);
+}
+
+static void another_model_is_refused(void **state)
+{
+    (void)state;
+    MeshShape shapes[4];
+    Side side;
+    bool found = false;
+    (void)meshes(shapes);
+    remove_run();
+    side_create(shapes[0], &side);
+    set_step(&side, 1);
+    assert_int_equal(save(&side, 0, 0), OK);
+    side.model.config.dit.ffn_dim = 128;
+    assert_int_equal(checkpoint_load(comm, &side.groups, run_dir, &side.state, &found, NULL),
+                     ERR_CONFIG);
+    assert_non_null(strstr(status_message(), "has ffn_dim 96, the configuration asks for 128"));
+    side_destroy(&side);
+}
+
+static void averages_that_were_not_stored_start_from_the_weights(void **state)
+{
+    (void)state;
+    MeshShape shapes[4];
+    Side side;
+    bool found = false;
+    (void)meshes(shapes);
+    remove_run();
+    side_create(shapes[0], &side);
+    set_step(&side, 1);
+    const Tensor ema = side.state.ema;
+    side.state.ema = tensor_none();
+    assert_int_equal(save(&side, 0, 0), OK);
+    side.state.ema = ema;
+    assert_int_equal(checkpoint_load(comm, &side.groups, run_dir, &side.state, &found, NULL), OK);
+    assert_memory_equal(ema.data, side.state.weights.data, tensor_bytes(ema));
+    side_destroy(&side);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_one_mesh_saves_any_other_loads),
+        cmocka_unit_test(the_digest_does_not_depend_on_the_mesh),
+        cmocka_unit_test(damage_is_passed_over),
+        cmocka_unit_test(what_was_interrupted_is_ignored_and_cleaned_up),
+        cmocka_unit_test(only_the_newest_are_kept),
+        cmocka_unit_test(a_step_that_is_there_is_not_written_again),
+        cmocka_unit_test(a_full_disk_on_one_rank_is_an_error_on_all),
+        cmocka_unit_test(another_model_is_refused),
+        cmocka_unit_test(averages_that_were_not_stored_start_from_the_weights),
+    };
+    if (comm_start(&comm) != OK) return 1;
+    log_set_quiet(true);
+    /* one folder for all ranks: rank 0 makes it and says where */
+    const char *base = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
+    (void)snprintf(run_dir, sizeof run_dir, "%s/test_checkpoint.XXXXXX", base);
+    if (comm_rank(comm) == 0 && !mkdtemp(run_dir)) return 1;
+    if (group_broadcast(comm_world(comm), tensor_of(run_dir, U8, SHAPE(sizeof run_dir)), 0) != OK)
+        return 1;
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    (void)comm_barrier(comm);
+    if (comm_rank(comm) == 0) (void)file_remove_tree(run_dir);
+    comm_finish(comm);
+    return failed;
+}
