@@ -6,6 +6,8 @@
 #include "core/device.h"
 #include "data/ingest.h"
 #include "infer/infer.h"
+#include "tools/bench.h"
+#include "tools/evaluate.h"
 #include "tools/version.h"
 #include "train/train.h"
 
@@ -26,6 +28,9 @@ static const Verb verbs[] = {
     { "ingest", ingest_main, "turn videos with captions into a dataset" },
     { "train", train_main, "train a model, alone or under mpirun or srun" },
     { "infer", infer_main, "render prompts to videos" },
+    { "bench", bench_main, "time training and denoise steps on this machine" },
+    { "evaluate", evaluate_main,
+      "measure the loss by timestep, and whether captions get their videos" },
 };
 enum { VERB_COUNT = sizeof verbs / sizeof verbs[0] };
 
