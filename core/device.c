@@ -88,7 +88,12 @@ Status device_measure_gemm(const Device *device, double *gflops)
     float *buffer = calloc(3 * count, sizeof *buffer);
     CHECK(buffer, ERR_MEMORY, "device: no memory to measure the gemm rate");
     for (size_t i = 0; i < 2 * count; i++) buffer[i] = (float)(i % 7) - 3.0f;
-    const GemmOperand a = { buffer, SIDE, false }, b = { buffer + count, SIDE, false };
+    const Gemm gemm = { .c = buffer + 2 * count,
+                        .a = { buffer, SIDE, false },
+                        .b = { buffer + count, SIDE, false },
+                        .m = SIDE,
+                        .n = SIDE,
+                        .k = SIDE };
 
     /* the best of the runs that fit the budget: the first ones still start threads */
     Status s = OK;
@@ -96,9 +101,7 @@ Status device_measure_gemm(const Device *device, double *gflops)
     const double start_s = clock_seconds();
     for (int runs = 0; runs < 3 || clock_seconds() - start_s < budget_s; runs++) {
         const double run_s = clock_seconds();
-        TRY_TO(done, s,
-               gemm_f32(buffer + 2 * count, SIDE, a, b, (GemmSize){ SIDE, SIDE, SIDE }, false,
-                        device->threads));
+        TRY_TO(done, s, gemm_f32(&gemm, device->threads));
         const double took_s = clock_seconds() - run_s;
         if (took_s < best_s) best_s = took_s;
     }

@@ -1,8 +1,9 @@
 /*
  * gemm: f32 matrix products, by oneDNN; its one owner.
  *
- * Row-major C (m, n) = op(A) (m, k) op(B) (k, n), or += when accumulate. Runs on `threads` OpenMP
- * threads; inside a parallel region on the calling thread alone.
+ * C is cut into tiles that depend on its shape alone, and each tile is one call of the library on
+ * one thread. So the bits do not depend on how many threads there are: left to itself the library
+ * also cuts the sum, differently for each thread count.
  */
 #ifndef ZT_CORE_BLAS_GEMM_H
 #define ZT_CORE_BLAS_GEMM_H
@@ -15,16 +16,19 @@
 typedef struct GemmOperand {
     const float *data;
     int64_t stride;  /* floats between rows as stored */
-    bool transposed; /* op is the transpose of what is stored */
+    bool transposed; /* the operand is the transpose of what is stored */
 } GemmOperand;
 
-typedef struct GemmSize {
+typedef struct Gemm {
+    float *c;         /* (m, n), contiguous */
+    GemmOperand a, b; /* (m, k), (k, n) */
     int64_t m, n, k;
-} GemmSize;
+    const float *bias; /* (n) added to every row, or NULL; not with accumulate */
+    bool accumulate;   /* C += A B rather than C = A B + bias */
+} Gemm;
 
 /* ERR_DEVICE when the library refuses. */
-Status gemm_f32(float *c, int64_t c_stride, GemmOperand a, GemmOperand b, GemmSize size,
-                bool accumulate, int threads);
+Status gemm_f32(const Gemm *gemm, int threads);
 
 /* "oneDNN 2.6.3": for --version and reports. */
 void gemm_version(char out[32]);

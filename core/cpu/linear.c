@@ -1,32 +1,32 @@
 #include "core/cpu/cpu.h"
 
-#include <string.h>
-
 #include "core/blas/gemm.h"
-
-/* y += b, or y = b: every row of y starts as the bias, and the product is added to it */
-static void start_with_bias(const Device *dev, float *y, const float *b, int64_t rows, int64_t out)
-{
-#pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, rows *out))
-    for (int64_t r = 0; r < rows; r++) memcpy(y + r * out, b, (size_t)out * sizeof *y);
-}
 
 static Status linear_kernel(const Device *dev, Tensor y, Tensor x, Tensor w, Tensor b)
 {
     const int64_t rows = tensor_rows(x), in = tensor_width(x), out = w.shape[0];
-    if (b.data) start_with_bias(dev, tensor_f32(y), tensor_f32(b), rows, out);
-    return gemm_f32(tensor_f32(y), out, (GemmOperand){ tensor_f32(x), in, false },
-                    (GemmOperand){ tensor_f32(w), in, true }, (GemmSize){ rows, out, in },
-                    b.data != NULL, dev->threads);
+    const Gemm gemm = { .c = tensor_f32(y),
+                        .a = { tensor_f32(x), in, false },
+                        .b = { tensor_f32(w), in, true },
+                        .m = rows,
+                        .n = out,
+                        .k = in,
+                        .bias = b.data };
+    return gemm_f32(&gemm, dev->threads);
 }
 
 static Status linear_backward_input_kernel(const Device *dev, Tensor dx, Tensor dy, Tensor w,
                                            bool accumulate)
 {
     const int64_t rows = tensor_rows(dy), in = tensor_width(dx), out = tensor_width(dy);
-    return gemm_f32(tensor_f32(dx), in, (GemmOperand){ tensor_f32(dy), out, false },
-                    (GemmOperand){ tensor_f32(w), in, false }, (GemmSize){ rows, in, out },
-                    accumulate, dev->threads);
+    const Gemm gemm = { .c = tensor_f32(dx),
+                        .a = { tensor_f32(dy), out, false },
+                        .b = { tensor_f32(w), in, false },
+                        .m = rows,
+                        .n = in,
+                        .k = out,
+                        .accumulate = accumulate };
+    return gemm_f32(&gemm, dev->threads);
 }
 
 /* db += column sums of dy: a task owns CPU_COLUMNS columns */
@@ -54,9 +54,14 @@ static Status linear_backward_weight_kernel(const Device *dev, Tensor dw, Tensor
 {
     const int64_t rows = tensor_rows(x), in = tensor_width(x), out = tensor_width(dy);
     if (db.data) add_column_sums(dev, tensor_f32(db), tensor_f32(dy), rows, out);
-    return gemm_f32(tensor_f32(dw), in, (GemmOperand){ tensor_f32(dy), out, true },
-                    (GemmOperand){ tensor_f32(x), in, false }, (GemmSize){ out, in, rows }, true,
-                    dev->threads);
+    const Gemm gemm = { .c = tensor_f32(dw),
+                        .a = { tensor_f32(dy), out, true },
+                        .b = { tensor_f32(x), in, false },
+                        .m = out,
+                        .n = in,
+                        .k = rows,
+                        .accumulate = true };
+    return gemm_f32(&gemm, dev->threads);
 }
 
 void CPU_FILL(linear)(OpTable *table)

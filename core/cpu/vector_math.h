@@ -1,8 +1,8 @@
 /*
  * vector_math: exp and what is made of it, without branches, so that loops over them vectorise.
  *
- * cpu_exp: relative error below 2e-7 (2 ulp) on [-87.3, 88.7]; arguments outside are clamped to it,
- * so it gives neither 0 nor infinity. NaN stays NaN.
+ * cpu_exp: relative error below 2e-7 (2 ulp) on [-87.3, 88.37]; arguments outside are clamped to
+ * it, so it gives neither 0 nor infinity. NaN stays NaN.
  */
 #ifndef ZT_CORE_CPU_VECTOR_MATH_H
 #define ZT_CORE_CPU_VECTOR_MATH_H
@@ -33,7 +33,7 @@ static inline float cpu_exp(float x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     x = x < -87.3f ? -87.3f : x;
-    x = x > 88.7f ? 88.7f : x;
+    x = x > 88.37f ? 88.37f : x; /* n <= 127: 2^128 is no float */
     const float shifted = x * 1.44269504f + magic;
     const float n = shifted - magic;
     /* ln 2 in two parts: the first has few bits, so n times it is exact */
@@ -45,9 +45,7 @@ static inline float cpu_exp(float x)
     p = p * r + 1.0f / 6.0f;
     p = p * r + 0.5f;
     p = p * r * r + r + 1.0f;
-    /* 2^128 is no float: take the last doubling apart */
-    const uint32_t scale = (cpu_bits(shifted) - cpu_bits(magic) + 126u) << 23;
-    return p * cpu_float(scale) * 2.0f;
+    return p * cpu_float((cpu_bits(shifted) - cpu_bits(magic) + 127u) << 23);
 }
 
 static inline float cpu_sigmoid(float x)
