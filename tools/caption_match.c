@@ -1,0 +1,221 @@
+#include "tools/caption_match.h"
+
+#include "core/base/log.h"
+#include "data/latent_video.h"
+#include "infer/names.h"
+
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
+
+typedef struct Matching {
+    Engine *engine; /* views */
+    Velocity *velocity;
+    Dataset *ds;
+    const Scenes *scenes;
+    const MatchOptions *options;
+    Arena scratch;   /* owned, as is all below */
+    float **latents; /* (scenes): this replica's, each (tokens, patch); NULL for the others' */
+    float *clip;     /* (tokens, patch) of the largest bucket */
+    Sheet sheet;
+    Progress progress;
+    int64_t rounds, round;
+} Matching;
+
+static const DatasetBucket *bucket_of(const Matching *m, int64_t scene)
+{
+    return dataset_bucket(m->ds, dataset_clip(m->ds, m->scenes->first[scene]).bucket);
+}
+
+static const char *prompt_of(const Matching *m, int64_t scene)
+{
+    return dataset_caption(m->ds, m->scenes->first[scene], 0);
+}
+
+static void on_step(void *watcher, int done)
+{
+    Matching *m = watcher;
+
+    progress_update(&m->progress, m->round * m->options->generate.denoise.steps + done, NULL);
+}
+
+/* ---- memory ---------------------------------------------------------------------------------- */
+
+/* Not collective. */
+static Status prepare(Matching *m)
+{
+    const DatasetBucket *first = bucket_of(m, 0);
+    const Mesh *mesh = &m->engine->mesh.mesh;
+    const double guidance = m->options->generate.denoise.guidance;
+    size_t scratch = 0;
+    int64_t elements = 0;
+
+    for (int64_t i = 0; i < dataset_buckets(m->ds); i++) {
+        const DatasetBucket *b = dataset_bucket(m->ds, i);
+        const size_t bytes = generate_scratch(1, b->tokens, b->patch, guidance);
+        if (bytes > scratch) scratch = bytes;
+        if (b->tokens * b->patch > elements) elements = b->tokens * b->patch;
+    }
+    TRY(arena_create(&m->scratch, "evaluate", scratch));
+    m->latents = calloc((size_t)m->options->scenes, sizeof(*m->latents));
+    m->clip = malloc((size_t)elements * sizeof(float));
+    CHECK(m->latents && m->clip, ERR_MEMORY, "no memory to compare %lld scenes",
+          (long long)m->options->scenes);
+    /* scene s belongs to replica s % replicas */
+    for (int64_t s = mesh->dp; s < m->options->scenes; s += mesh->shape.data) {
+        const DatasetBucket *b = bucket_of(m, s);
+        m->latents[s] = malloc((size_t)(b->tokens * b->patch) * sizeof(float));
+        CHECK(m->latents[s], ERR_MEMORY, "no memory for the latents of scene %lld", (long long)s);
+    }
+    if (!m->options->out) return OK;
+    return sheet_create(&m->sheet, (int)m->options->scenes, (int)(first->w * LINEAR_SIDE),
+                        (int)(first->h * LINEAR_SIDE));
+}
+
+static void finish(Matching *m)
+{
+    for (int64_t i = 0; m->latents && i < m->options->scenes; i++) free(m->latents[i]);
+    free(m->latents);
+    free(m->clip);
+    sheet_destroy(&m->sheet);
+    arena_destroy(&m->scratch);
+}
+
+/* ---- rendering ------------------------------------------------------------------------------- */
+
+static Status write_scene(Matching *m, int64_t scene, Tensor tokens)
+{
+    const DatasetBucket *b = bucket_of(m, scene);
+    const VideoOutOptions options = { .format = VIDEO_MP4,
+                                      .width = (int)(b->w * LINEAR_SIDE),
+                                      .height = (int)(b->h * LINEAR_SIDE),
+                                      .fps = dataset_info(m->ds)->fps,
+                                      .title = prompt_of(m, scene) };
+    char path[FILE_PATH_BYTES];
+
+    TRY(video_name(m->options->out, scene, prompt_of(m, scene), VIDEO_MP4, path));
+    TRY(latent_video_write(path, &options, &m->engine->codec, (LatentGrid){ b->t, b->h, b->w },
+                           tokens, &m->sheet, (int)scene));
+    sheet_draw_caption(&m->sheet, (int)scene, prompt_of(m, scene));
+    return OK;
+}
+
+static Status render_scene(Matching *m, int64_t scene)
+{
+    const DatasetBucket *b = bucket_of(m, scene);
+    const int64_t *p = m->engine->model.config.dit.patch_size;
+    const DitShape grid = { 1, b->t / p[0], b->h / p[1], b->w / p[2] };
+    const char *prompt = prompt_of(m, scene);
+    GenerateOptions options = m->options->generate;
+    Tensor x;
+
+    options.denoise.on_step = on_step;
+    options.denoise.watcher = m;
+    x = tensor_of(m->latents[scene], F32, SHAPE(1, b->tokens, b->patch));
+    TRY(generate_latents(m->velocity, grid, &options, &prompt, (uint64_t)scene, &m->scratch, x));
+    if (!m->options->out || !engine_leads(m->engine)) return OK;
+    return write_scene(m, scene, tensor_at(x, 0));
+}
+
+static Status render_scenes(Matching *m)
+{
+    Comm *comm = m->engine->comm;
+    const Mesh *mesh = &m->engine->mesh.mesh;
+    const int64_t count = m->options->scenes;
+    Status s = OK;
+
+    m->rounds = (count + mesh->shape.data - 1) / mesh->shape.data;
+    progress_begin(&m->progress, "evaluate", "steps",
+                   m->rounds * m->options->generate.denoise.steps);
+    for (m->round = 0; m->round < m->rounds && s == OK; m->round++) {
+        const int64_t scene = m->round * mesh->shape.data + mesh->dp;
+        if (scene < count) s = render_scene(m, scene);
+        /* a rank lost inside the model leaves the others waiting */
+        if (s == ERR_COMM) comm_abort(comm, s);
+        s = comm_agree(comm, s);
+    }
+    progress_end(&m->progress);
+    TRY(s);
+    if (!m->options->out) return OK;
+
+    if (engine_leads(m->engine)) TRY(group_all_reduce(m->engine->mesh.data, m->sheet.pixels));
+    if (comm_rank(comm) == 0) {
+        char path[FILE_PATH_BYTES];
+        s = file_join(path, m->options->out, "sheet.png");
+        if (s == OK) s = sheet_write(&m->sheet, path);
+    }
+    return comm_agree(comm, s);
+}
+
+/* ---- comparing ------------------------------------------------------------------------------- */
+
+static double mean_square(const float *a, const float *b, int64_t count)
+{
+    double sum = 0;
+
+    for (int64_t i = 0; i < count; i++) {
+        const double d = (double)a[i] - (double)b[i];
+        sum += d * d;
+    }
+    return sum / (double)count;
+}
+
+/* One clip against each of this replica's scenes of its size. */
+static void compare_clip(const Matching *m, int64_t clip, Match *matches)
+{
+    const int64_t bucket = dataset_clip(m->ds, clip).bucket;
+    const DatasetBucket *b = dataset_bucket(m->ds, bucket);
+
+    for (int64_t scene = 0; scene < m->options->scenes; scene++) {
+        const bool own = m->scenes->of_clip[clip] == scene;
+        double distance;
+
+        if (!m->latents[scene] || bucket_of(m, scene) != b) continue;
+        distance = mean_square(m->latents[scene], m->clip, b->tokens * b->patch);
+        if (distance < matches[scene].distance) {
+            matches[scene].distance = distance;
+            matches[scene].nearest = (double)clip;
+        }
+        if (own && distance < matches[scene].own_distance) matches[scene].own_distance = distance;
+    }
+}
+
+/* Not collective: the first rank of each replica reads every clip once. */
+static Status compare_clips(Matching *m, Match *matches)
+{
+    if (!engine_leads(m->engine)) return OK;
+    for (int64_t scene = 0; scene < m->options->scenes; scene++) {
+        if (m->latents[scene]) matches[scene] = (Match){ DBL_MAX, 0, DBL_MAX };
+    }
+    for (int64_t clip = 0; clip < dataset_clips(m->ds); clip++) {
+        const DatasetBucket *b = dataset_bucket(m->ds, dataset_clip(m->ds, clip).bucket);
+        TRY(dataset_read_latents(m->ds, clip, tensor_of(m->clip, F32, SHAPE(b->tokens, b->patch))));
+        compare_clip(m, clip, matches);
+    }
+    return OK;
+}
+
+Status caption_match(Engine *engine, Velocity *velocity, Dataset *ds, const Scenes *scenes,
+                     const MatchOptions *options, Match *matches)
+{
+    Matching m = {
+        .engine = engine, .velocity = velocity, .ds = ds, .scenes = scenes, .options = options
+    };
+    const int64_t values = options->scenes * (int64_t)(sizeof(Match) / sizeof(double));
+    Status s = OK;
+
+    for (int64_t i = 0; i < options->scenes; i++) matches[i] = (Match){ 0 };
+    TRY_TO(done, s, comm_agree(engine->comm, prepare(&m)));
+    TRY_TO(done, s, render_scenes(&m));
+    TRY_TO(done, s, comm_agree(engine->comm, compare_clips(&m, matches)));
+    /* zero but on the rank that compared the scene */
+    TRY_TO(done, s,
+           group_all_reduce(comm_world(engine->comm), tensor_of(matches, F64, SHAPE(values))));
+    for (int64_t i = 0; i < options->scenes; i++) {
+        matches[i].distance = sqrt(matches[i].distance);
+        matches[i].own_distance = sqrt(matches[i].own_distance);
+    }
+done:
+    finish(&m);
+    return s;
+}
