@@ -182,6 +182,37 @@ static void first_latent_frame_sees_only_the_first_frame(void **state)
     linear_codec_destroy(&codec);
 }
 
+static void first_frame_is_the_average_of_its_four(void **state)
+{
+    (void)state;
+    LinearCodec codec;
+    fit_codec(16, 20, &codec);
+    const Tensor latent = tensor_of((float[16]){ 1, -1, 2, 0.5F, 3, -2, 1, 1, 4, -4, 2, 2, 1, 3 },
+                                    F32, SHAPE(16, 1, 1, 1));
+    uint8_t pixels[8 * 8 * 3];
+    const Tensor frames = tensor_of(pixels, U8, SHAPE(1, 8, 8, 3));
+    assert_int_equal(linear_codec_decode(&codec, frames, latent, 0, 1), OK);
+    bool four_differ = false;
+    for (int i = 0; i < 8 * 8 * 3; i++) {
+        double value[4], sum = 0;
+        for (int f = 0; f < 4; f++) {
+            const int at = f * 8 * 8 * 3 + i;
+            value[f] = (double)codec.mean[at];
+            for (int c = 0; c < 16; c++) {
+                value[f] += (double)codec.basis[c * LINEAR_BLOCK + at] *
+                            (double)tensor_f32(latent)[c] / (double)codec.scale[c];
+            }
+            sum += value[f] / 4;
+        }
+        const double want = fmin(255, fmax(0, (sum + 1) * 127.5));
+        /* half a step of rounding */
+        assert_true(fabs((double)pixels[i] - want) < 0.501);
+        four_differ |= fabs(value[0] - sum) * 127.5 > 2;
+    }
+    assert_true(four_differ); /* or this test could not fail */
+    linear_codec_destroy(&codec);
+}
+
 static void decoding_in_parts_gives_the_bytes_of_the_whole(void **state)
 {
     (void)state;
@@ -361,6 +392,7 @@ int main(void)
         cmocka_unit_test(more_channels_lose_less),
         cmocka_unit_test(latents_have_unit_variance_together),
         cmocka_unit_test(first_latent_frame_sees_only_the_first_frame),
+        cmocka_unit_test(first_frame_is_the_average_of_its_four),
         cmocka_unit_test(decoding_in_parts_gives_the_bytes_of_the_whole),
         cmocka_unit_test(fits_in_any_order_and_parts_are_the_same),
         cmocka_unit_test(saved_and_loaded_is_identical),
