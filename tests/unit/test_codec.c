@@ -81,6 +81,31 @@ static double codec_error(const LinearCodec *codec, int noise)
     return sum / CLIPS / BYTES;
 }
 
+/* Fitted once: each takes an eigen-decomposition of 768 x 768. */
+typedef struct Fixture {
+    LinearCodec full;  /* every direction; from clips with noise 40 */
+    LinearCodec small; /* 16 channels; from clips with noise 20 */
+} Fixture;
+
+static int set_up(void **state)
+{
+    Fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    fit_codec(LINEAR_BLOCK, 40, &f->full);
+    fit_codec(16, 20, &f->small);
+    *state = f;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    Fixture *f = *state;
+    linear_codec_destroy(&f->full);
+    linear_codec_destroy(&f->small);
+    free(f);
+    return 0;
+}
+
 static void basis_is_orthonormal(void **state)
 {
     (void)state;
@@ -102,22 +127,22 @@ static void basis_is_orthonormal(void **state)
 
 static void what_lies_in_the_span_comes_back_exactly(void **state)
 {
-    (void)state;
     /* all 768 directions span everything, noise too */
-    LinearCodec codec;
-    fit_codec(LINEAR_BLOCK, 80, &codec);
-    assert_true(codec_error(&codec, 80) == 0);
-    linear_codec_destroy(&codec);
+    const Fixture *f = *state;
+    assert_true(codec_error(&f->full, 40) == 0);
 }
 
 static void more_channels_lose_less(void **state)
 {
-    (void)state;
+    const Fixture *f = *state;
     const int64_t channels[] = { 1, 4, 16, 48, 192 };
     double last = INFINITY;
     for (size_t i = 0; i < sizeof channels / sizeof *channels; i++) {
         LinearCodec codec;
-        fit_codec(channels[i], 40, &codec);
+        const Tensor basis = tensor_slice(linear_codec_basis(&f->full), 0, channels[i]);
+        const Tensor scale = tensor_slice(linear_codec_scale(&f->full), 0, channels[i]);
+        const Tensor mean = linear_codec_mean(&f->full);
+        assert_int_equal(linear_codec_create(&codec, basis, mean, scale, NULL, "leading"), OK);
         const double error = codec_error(&codec, 40);
         assert_true(error < last);
         last = error;
@@ -129,9 +154,7 @@ static void more_channels_lose_less(void **state)
 
 static void latents_have_unit_variance_together(void **state)
 {
-    (void)state;
-    LinearCodec codec;
-    fit_codec(16, 20, &codec);
+    const LinearCodec codec = ((Fixture *)*state)->small;
     uint8_t *pixels = malloc(BYTES);
     Tensor latent = make_latent(codec.channels);
     const float *z = tensor_f32(latent);
@@ -153,14 +176,11 @@ static void latents_have_unit_variance_together(void **state)
     }
     free(latent.data);
     free(pixels);
-    linear_codec_destroy(&codec);
 }
 
 static void first_latent_frame_sees_only_the_first_frame(void **state)
 {
-    (void)state;
-    LinearCodec codec;
-    fit_codec(16, 20, &codec);
+    const LinearCodec codec = ((Fixture *)*state)->small;
     uint8_t *pixels = malloc(BYTES);
     Tensor latent = make_latent(codec.channels), changed = make_latent(codec.channels);
     draw_clip(pixels, 3, 20);
@@ -179,14 +199,11 @@ static void first_latent_frame_sees_only_the_first_frame(void **state)
     free(latent.data);
     free(changed.data);
     free(pixels);
-    linear_codec_destroy(&codec);
 }
 
 static void first_frame_is_the_average_of_its_four(void **state)
 {
-    (void)state;
-    LinearCodec codec;
-    fit_codec(16, 20, &codec);
+    const LinearCodec codec = ((Fixture *)*state)->small;
     const Tensor latent = tensor_of((float[16]){ 1, -1, 2, 0.5F, 3, -2, 1, 1, 4, -4, 2, 2, 1, 3 },
                                     F32, SHAPE(16, 1, 1, 1));
     uint8_t pixels[8 * 8 * 3];
@@ -210,14 +227,11 @@ static void first_frame_is_the_average_of_its_four(void **state)
         four_differ |= fabs(value[0] - sum) * 127.5 > 2;
     }
     assert_true(four_differ); /* or this test could not fail */
-    linear_codec_destroy(&codec);
 }
 
 static void decoding_in_parts_gives_the_bytes_of_the_whole(void **state)
 {
-    (void)state;
-    LinearCodec codec;
-    fit_codec(16, 20, &codec);
+    const LinearCodec codec = ((Fixture *)*state)->small;
     uint8_t *pixels = malloc(BYTES), *whole = malloc(BYTES), *part = malloc(BYTES);
     Tensor latent = make_latent(codec.channels);
     draw_clip(pixels, 5, 20);
@@ -240,14 +254,12 @@ static void decoding_in_parts_gives_the_bytes_of_the_whole(void **state)
     free(pixels);
     free(whole);
     free(part);
-    linear_codec_destroy(&codec);
 }
 
 static void fits_in_any_order_and_parts_are_the_same(void **state)
 {
-    (void)state;
-    LinearCodec forward, parts;
-    fit_codec(16, 20, &forward);
+    const Fixture *f = *state;
+    LinearCodec parts;
     LinearFit *total, *part;
     uint8_t *pixels = malloc(BYTES);
     assert_int_equal(linear_codec_fit_create(&total), OK);
@@ -259,21 +271,19 @@ static void fits_in_any_order_and_parts_are_the_same(void **state)
         linear_codec_fit_merge(total, part);
     }
     assert_int_equal(linear_codec_fit_finish(total, 16, &parts), OK);
-    assert_string_equal(forward.digest, parts.digest);
+    assert_string_equal(f->small.digest, parts.digest);
     linear_codec_fit_destroy(total);
     linear_codec_fit_destroy(part);
-    linear_codec_destroy(&forward);
     linear_codec_destroy(&parts);
     free(pixels);
 }
 
 static void saved_and_loaded_is_identical(void **state)
 {
-    (void)state;
+    const LinearCodec codec = ((Fixture *)*state)->small;
     char folder[] = "/tmp/zoetrope-codec-XXXXXX", path[128];
     assert_non_null(mkdtemp(folder));
-    LinearCodec codec, loaded;
-    fit_codec(16, 20, &codec);
+    LinearCodec loaded;
     assert_int_equal(linear_codec_save(&codec, folder), OK);
     assert_int_equal(linear_codec_load(folder, &loaded), OK);
     assert_int_equal(loaded.channels, 16);
@@ -294,15 +304,12 @@ static void saved_and_loaded_is_identical(void **state)
     fclose(file);
     assert_int_equal(linear_codec_load(folder, &loaded), ERR_FORMAT);
     assert_non_null(strstr(status_message(), "linear_codec.safetensors"));
-    linear_codec_destroy(&codec);
     assert_int_equal(file_remove_tree(folder), OK);
 }
 
 static void wrong_parameters_are_refused(void **state)
 {
-    (void)state;
-    LinearCodec codec, copy;
-    fit_codec(4, 20, &codec);
+    LinearCodec codec = ((Fixture *)*state)->small, copy;
     const Tensor basis = linear_codec_basis(&codec), mean = linear_codec_mean(&codec);
     const Tensor scale = linear_codec_scale(&codec);
     assert_int_equal(linear_codec_create(&copy, basis, mean, scale, codec.digest, "x"), OK);
@@ -312,12 +319,13 @@ static void wrong_parameters_are_refused(void **state)
     memset(digest, '0', 64);
     digest[64] = 0;
     assert_int_equal(linear_codec_create(&copy, basis, mean, scale, digest, "x"), ERR_FORMAT);
+    const float kept[] = { codec.scale[2], codec.basis[5] };
     codec.scale[2] = 0;
     assert_int_equal(linear_codec_create(&copy, basis, mean, scale, NULL, "x"), ERR_FORMAT);
-    codec.scale[2] = 1;
+    codec.scale[2] = kept[0];
     codec.basis[5] = NAN;
     assert_int_equal(linear_codec_create(&copy, basis, mean, scale, NULL, "x"), ERR_FORMAT);
-    linear_codec_destroy(&codec);
+    codec.basis[5] = kept[1];
 }
 
 static void one_grey_video_still_makes_a_codec(void **state)
@@ -401,5 +409,5 @@ int main(void)
         cmocka_unit_test(sizes_that_do_not_fit_are_refused),
         cmocka_unit_test(tokens_are_in_data_order),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }
