@@ -22,9 +22,10 @@ CPU_SOURCES  := $(wildcard core/cpu/*.c)
 LIB_SOURCES  := $(filter-out tools/main.c $(CPU_SOURCES),\
                   $(wildcard core/*.c core/*/*.c comm/*.c data/*.c train/*.c infer/*.c tools/*.c))
 TEST_SOURCES := $(wildcard tests/*/test_*.c)
+BENCH_SOURCES := $(wildcard tests/bench/bench_*.c)
 # what several tests share
-TEST_SHARED  := $(filter-out $(TEST_SOURCES) tests/sanitize/%,$(wildcard tests/*/*.c))
-TEST_SCRIPTS := $(wildcard tests/e2e/*.sh)
+TEST_SHARED  := $(filter-out $(TEST_SOURCES) $(BENCH_SOURCES) tests/sanitize/%,$(wildcard tests/*/*.c))
+TEST_SCRIPTS := $(filter-out %_support.sh,$(wildcard tests/e2e/*.sh))
 ISAS         := x86_64 avx2 avx512
 SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh .ci/run)
 
@@ -33,7 +34,6 @@ LIBRARY  := $(BUILD)/libzoetrope.a
 PROGRAM  := $(BUILD)/zoetrope
 LIB_OBJS := $(LIB_SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/version.o \
             $(foreach isa,$(ISAS),$(CPU_SOURCES:%.c=$(OBJ)/%.$(isa).o))
-TESTS    := $(TEST_SOURCES:%.c=$(BUILD)/%)
 
 # ---- flags ---------------------------------------------------------------------------------------
 
@@ -74,8 +74,8 @@ quickstart:  ## clips, training and videos in minutes; CLIPS=folder takes your o
 	@$(MAKE) $(PARALLEL) all
 	@BUILD=$(BUILD) tools/quickstart.sh
 
-bench: $(PROGRAM)  ## measure training and sampling steps on this machine
-	$(Q)BUILD=$(BUILD) tools/bench.sh
+bench: $(PROGRAM) $(BENCH_SOURCES:%.c=$(BUILD)/%)  ## measure training and sampling steps on this machine
+	@BUILD=$(BUILD) tools/bench.sh
 
 sanitize:  ## build with address and undefined-behaviour sanitizers, run unit, ops and model tests
 	@CC=$(CC) tools/bootstrap.sh
@@ -111,11 +111,10 @@ PARALLEL  = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 # ---- tests ---------------------------------------------------------------------------------------
 
 T     ?=
-AREAS ?= $(sort $(patsubst tests/%/,%,$(dir $(TEST_SOURCES) $(TEST_SCRIPTS))))
-# chosen by area and by name, so that T=name links only what it runs
-CHOSEN := $(foreach t,$(TEST_SOURCES) $(TEST_SCRIPTS),$(if \
-            $(and $(filter $(AREAS),$(notdir $(patsubst %/,%,$(dir $(t))))),\
-                  $(if $(T),$(findstring $(T),$(notdir $(t))),all)),$(t)))
+AREAS ?= unit ops model mpi e2e
+# in the order of areas; by name, so that T=name links only what it runs
+CHOSEN := $(foreach area,$(AREAS),$(foreach t,$(filter tests/$(area)/%,$(TEST_SOURCES) $(TEST_SCRIPTS)),\
+            $(if $(T),$(if $(findstring $(T),$(notdir $(t))),$(t)),$(t))))
 
 run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM)
 	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh $(CHOSEN)
@@ -178,4 +177,5 @@ compile_commands.json: Makefile FORCE
 	        "$$comma" "$(CURDIR)" "$$file" '$(strip $(COMPILE))' "$$file"; comma=$$(printf ',\n.'); comma=$${comma%.}; \
 	done; echo; echo ']'; } > $@
 
--include $(LIB_OBJS:.o=.d) $(TEST_SOURCES:%.c=$(OBJ)/%.d) $(TEST_SHARED:%.c=$(OBJ)/%.d) $(OBJ)/tools/main.d
+-include $(LIB_OBJS:.o=.d) $(OBJ)/tools/main.d \
+         $(patsubst %.c,$(OBJ)/%.d,$(TEST_SOURCES) $(TEST_SHARED) $(BENCH_SOURCES))

@@ -25,7 +25,8 @@ find_package() {
         fi
         cflags+=" $(pkg-config --cflags "$name")"
         printf -v "$variable" '%s %s' "${!variable}" "$(pkg-config --libs "$name")"
-        versions+="$label $(pkg-config --modversion "$name"), "
+        # what tests alone use is not in the program
+        [ "$variable" = test_libs ] || versions+="$label $(pkg-config --modversion "$name"), "
         return 0
     done
     missing+=("$label $minimum or newer (pkg-config ${*// /, }${found:+; $found is too old})")
@@ -45,7 +46,7 @@ find_onednn() {
         missing+=("oneDNN 2.6 or newer ($version is too old)")
     else
         libs+=" -ldnnl"
-        versions+="onednn $version"
+        versions+="oneDNN $version"
     fi
 }
 
