@@ -14,7 +14,7 @@ struct VideoFolder {
     int64_t frames;
 };
 
-static Status check_free(const char *path)
+Status video_folder_check(const char *path)
 {
     const FileKind kind = file_kind(path);
     FileList list = { 0 };
@@ -47,7 +47,6 @@ Status video_folder_open(const char *path, const VideoOutOptions *options, Video
     VideoFolder *folder;
     Status s;
 
-    TRY(check_free(path));
     folder = calloc(1, sizeof(*folder));
     CHECK(folder, ERR_MEMORY, "no memory to write %s", path);
     folder->width = options->width;

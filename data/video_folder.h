@@ -11,6 +11,8 @@
 
 typedef struct VideoFolder VideoFolder;
 
+/* ERR_USAGE unless nothing, or an empty folder, is there. */
+Status video_folder_check(const char *path);
 Status video_folder_open(const char *path, const VideoOutOptions *options, VideoFolder **out);
 Status video_folder_push(VideoFolder *folder, const uint8_t *rgb);
 /* Frees `folder` whatever the answer. */

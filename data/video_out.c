@@ -1,5 +1,6 @@
 #include "data/video_out.h"
 
+#include "core/base/file.h"
 #include "data/video_file.h"
 #include "data/video_folder.h"
 
@@ -30,6 +31,13 @@ Status video_format_parse(const char *name, VideoFormat *out)
     return status_fail(ERR_USAGE, "unknown format \"%s\": use mp4, apng or png", name);
 }
 
+Status video_out_check_path(const char *path, VideoFormat format)
+{
+    if (format == VIDEO_FRAMES) return video_folder_check(path);
+    CHECK(file_kind(path) != FILE_FOLDER, ERR_USAGE, "%s: is a folder, not a file to write", path);
+    return OK;
+}
+
 Status video_out_open(const char *path, const VideoOutOptions *options, VideoOut **out)
 {
     VideoOut *video;
@@ -38,6 +46,7 @@ Status video_out_open(const char *path, const VideoOutOptions *options, VideoOut
     CHECK(isfinite(options->fps) && options->fps > 0 && options->fps <= FPS_MAX, ERR_USAGE,
           "%s: cannot write %g frames per second: use a number above 0, up to %d", path,
           options->fps, FPS_MAX);
+    TRY(video_out_check_path(path, options->format));
     video = calloc(1, sizeof(*video));
     CHECK(video, ERR_MEMORY, "no memory to write %s", path);
     video->options = *options;

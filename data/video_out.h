@@ -30,8 +30,12 @@ typedef struct VideoOutOptions {
 
 typedef struct VideoOut VideoOut;
 
-/* Options and the folder are checked before anything is written. ERR_USAGE for sizes, rates and
- * a folder of frames that is not empty; ERR_IO; ERR_DEVICE when libav has no such encoder. */
+/* Whether a video may be put under this name: ERR_USAGE for a folder where a file should be, a file
+ * where a folder should be, and a folder of frames that is not empty. */
+Status video_out_check_path(const char *path, VideoFormat format);
+
+/* Everything is checked before anything is written. ERR_USAGE for sizes, rates and what
+ * video_out_check_path says; ERR_IO; ERR_DEVICE when libav has no such encoder. */
 Status video_out_open(const char *path, const VideoOutOptions *options, VideoOut **out);
 /* frames (frames, height, width, 3) U8, RGB; any number of them. */
 Status video_out_push(VideoOut *video, Tensor frames);

@@ -5,7 +5,7 @@
 #include "infer/render.h"
 #include "infer/request.h"
 
-static Status run(Comm *comm, const InferOptions *o)
+Status infer_run(Comm *comm, const InferOptions *o)
 {
     const EngineOptions engine_options = {
         .model = o->model,
@@ -39,7 +39,7 @@ Status infer_main(int argc, char **argv)
     if (helped) return OK;
     log_set_quiet(options.quiet);
     TRY(comm_start(&comm));
-    s = run(comm, &options);
+    s = infer_run(comm, &options);
     comm_finish(comm);
     return s;
 }

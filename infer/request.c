@@ -148,12 +148,15 @@ static Status check_places(const Request *r)
     snprintf(trimmed, sizeof(trimmed), "%s", o->out);
     for (size_t n = strlen(trimmed); n > 1 && trimmed[n - 1] == '/'; n--) trimmed[n - 1] = 0;
     if (file_kind(trimmed) != FILE_FOLDER) TRY(check_parent("--out", trimmed));
-    if (r->single && r->format != VIDEO_FRAMES) {
-        CHECK(file_kind(o->out) != FILE_FOLDER, ERR_USAGE, "--out %s: is a folder", o->out);
-    } else if (!r->single) {
+    if (!r->single) {
         CHECK(file_kind(trimmed) != FILE_REGULAR, ERR_USAGE,
               "--out %s: is a file; name a folder, or a file ending in .mp4 or .apng", o->out);
         TRY(file_make_folders(trimmed));
+    }
+    for (int64_t i = 0; i < r->count; i++) {
+        char path[FILE_PATH_BYTES];
+        TRY(request_path(r, i, path));
+        TRY(video_out_check_path(path, r->format));
     }
     if (o->sheet) TRY(check_parent("--sheet", o->sheet));
     return o->latents ? check_parent("--save-latents", o->latents) : OK;
