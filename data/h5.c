@@ -1,11 +1,13 @@
 #include "data/h5_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* File-level because the library's state is global too: one lock for all of the process. */
 static pthread_mutex_t library_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -100,6 +102,22 @@ Status h5_fail(Status code, const H5File *file, const char *object, const char *
     return status_fail(code, "%s: %s: %s: %s", file->path, object, what, reason);
 }
 
+/* The old kinds of group and header have no checksums, and one changed byte in them can crash the
+ * library (1.10.8: the size of a group's local heap). Ours are never of that kind. */
+static Status check_header(const H5File *file, const char *path)
+{
+    enum { SYMBOL_TABLE_MESSAGE = 17 };
+    H5O_info_t info;
+    if (H5Oget_info_by_name2(file->id, path, &info, H5O_INFO_HDR, H5P_DEFAULT) < 0) {
+        return h5_fail(ERR_FORMAT, file, path, "cannot look at the object");
+    }
+    const bool old =
+        info.hdr.version < 2 || (info.hdr.mesg.present >> SYMBOL_TABLE_MESSAGE & 1) != 0;
+    CHECK(!old, ERR_FORMAT, "%s: %s is of HDF5's format before 1.8, without checksums", file->path,
+          path);
+    return OK;
+}
+
 Status h5_check_links(const H5File *file, const char *path)
 {
     char prefix[128];
@@ -118,6 +136,7 @@ Status h5_check_links(const H5File *file, const char *path)
         CHECK(info.type == H5L_TYPE_HARD, ERR_FORMAT,
               "%s: %s is a soft, external or user-defined link: datasets have none", file->path,
               prefix);
+        TRY(check_header(file, prefix));
     }
     return OK;
 }
@@ -177,10 +196,11 @@ static Status open_locked(const char *path, bool writing, int64_t size_bytes, H5
     H5File *file = NULL;
     TRY(file_alloc(path, writing, size_bytes, &file));
     h5_lock();
-    const Status s = open_or_create(file);
+    Status s = open_or_create(file);
+    if (s == OK && !writing) s = check_header(file, "/");
     h5_unlock();
     if (s != OK) {
-        free(file);
+        h5_close(file);
         return s;
     }
     *out = file;
@@ -192,12 +212,29 @@ Status h5_create(const char *path, H5File **out)
     return open_locked(path, true, 0, out);
 }
 
+/* Looks at the first bytes before the library does: signature and version of the superblock. */
+static Status check_superblock(const char *path)
+{
+    static const uint8_t signature[8] = { 0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n' };
+    uint8_t head[9];
+    const int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    CHECK(fd >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+    const ssize_t got = pread(fd, head, sizeof(head), 0);
+    close(fd);
+    CHECK(got == sizeof(head) && memcmp(head, signature, sizeof(signature)) == 0, ERR_FORMAT,
+          "%s: is not an HDF5 file", path);
+    CHECK(head[8] == 2 || head[8] == 3, ERR_FORMAT,
+          "%s: is of HDF5's format before 1.8, without checksums", path);
+    return OK;
+}
+
 Status h5_open(const char *path, H5File **out)
 {
     struct stat st;
     CHECK(lstat(path, &st) == 0, ERR_IO, "%s: %s", path, strerror(errno));
     CHECK(!S_ISLNK(st.st_mode), ERR_FORMAT, "%s: is a symbolic link: shards are plain files", path);
     CHECK(S_ISREG(st.st_mode), ERR_FORMAT, "%s: is not a plain file", path);
+    TRY(check_superblock(path));
     return open_locked(path, false, (int64_t)st.st_size, out);
 }
 
@@ -207,10 +244,11 @@ Status h5_close(H5File *file)
     Status s = OK;
     h5_lock();
     /* what is written lies in caches until now: a full disk may first show here */
-    if (file->writing && H5Fflush(file->id, H5F_SCOPE_GLOBAL) < 0) {
+    if (file->id >= 0 && file->writing && H5Fflush(file->id, H5F_SCOPE_GLOBAL) < 0) {
         s = h5_fail(ERR_IO, file, "/", "cannot write");
     }
-    if (H5Fclose(file->id) < 0 && s == OK) s = h5_fail(ERR_IO, file, "/", "cannot close");
+    if (file->id >= 0 && H5Fclose(file->id) < 0 && s == OK)
+        s = h5_fail(ERR_IO, file, "/", "cannot close");
     h5_unlock();
     free(file);
     return s;

@@ -4,7 +4,8 @@
  * HDF5 is not meant for hostile files, and much of its trouble is in what a dataset has no use for.
  * So there are fixed names only, never a walk over what a file offers; hard links only; arrays of
  * five fixed types, chunked, bounded, with the filters shuffle, deflate and fletcher32; attributes
- * of the root that are one number or one fixed-length string. No plugin is ever loaded.
+ * of the root that are one number or one fixed-length string; metadata of the format since 1.8,
+ * where every piece has a checksum. No plugin is ever loaded.
  *
  * One mutex around every call: whether the library is thread-safe depends on the distribution's
  * build (Debian: the serial one is, the parallel one is not), and where it is, it has one lock too.

@@ -35,7 +35,8 @@ hid_t h5_memory_type(H5Type type);
  * straight after the call that failed. */
 Status h5_fail(Status code, const H5File *file, const char *object, const char *what);
 
-/* Every link on the way to `path` must exist and be hard; called before anything follows it. */
+/* Every link on the way to `path` must exist, be hard, and lead to an object of the format with
+ * checksums; called before anything follows it. */
 Status h5_check_links(const H5File *file, const char *path);
 
 #endif

@@ -46,7 +46,7 @@ arrow train train core comm data
 arrow infer infer core comm data
 
 owner 'mpi\.h' 'comm/' 'Open MPI'
-owner 'hdf5.*\.h|H5.*\.h' 'data/h5' 'HDF5'
+owner 'hdf5.*\.h|H5.*\.h' 'data/h5|tests/support/h5' 'HDF5'
 owner 'yaml\.h' 'core/base/config' 'libyaml'
 owner 'jansson\.h' 'core/base/json' 'jansson'
 owner 'openssl/.*' 'core/base/digest' 'OpenSSL'
