@@ -364,6 +364,11 @@ HostileCase hostile_case(int index)
     return cases[index].about;
 }
 
+int hostile_open_objects(void)
+{
+    return (int)H5Fget_obj_count(H5F_OBJ_ALL, H5F_OBJ_ALL);
+}
+
 void hostile_apply(int index, const char *path)
 {
     /* the cases leave types and spaces open; the file must be closed whatever they leave */

@@ -15,6 +15,8 @@ typedef struct HostileCase {
 /* Number of cases; each changes one thing in a good shard. */
 int hostile_count(void);
 HostileCase hostile_case(int index);
+/* Files, arrays, groups, types and attributes that are open in the library now. */
+int hostile_open_objects(void);
 /* Changes the shard at `path`. */
 void hostile_apply(int index, const char *path);
 /* Writes the same objects to `to` in the format before 1.8, whose metadata has no checksums; with
