@@ -64,8 +64,11 @@ Status byte_tokens_check(const char *what, const char *text, size_t bytes)
     for (size_t i = 0; i < bytes;) {
         const size_t n = utf8_sequence(s + i, bytes - i);
         CHECK(n > 0, ERR_USAGE, "%s is not UTF-8: byte 0x%02x at offset %zu", what, s[i], i);
-        CHECK(s[i] >= 0x20 && s[i] != 0x7F, ERR_USAGE,
-              "%s holds the control character 0x%02x at offset %zu", what, s[i], i);
+        /* U+0080 to U+009F are C2 80 to C2 9F; a terminal takes U+009B for an escape */
+        const unsigned code = s[i] == 0xC2 ? s[i + 1] : s[i];
+        const bool control = n == 1 ? code < 0x20 || code == 0x7F : s[i] == 0xC2 && code < 0xA0;
+        CHECK(!control, ERR_USAGE, "%s holds the control character 0x%02x at offset %zu", what,
+              code, i);
         i += n;
     }
     return OK;
