@@ -123,12 +123,12 @@ run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM)
 
 # only what compiles or links needs the libraries
 ifneq ($(filter-out help test quickstart sanitize lint format clean,$(or $(MAKECMDGOALS),all)),)
+PROBLEM := $(shell tools/find_libraries.sh --make $(CC) $(BUILD)/libraries.mk)
+ifneq ($(PROBLEM),)
+$(error $(PROBLEM))
+endif
 include $(BUILD)/libraries.mk
 endif
-
-$(BUILD)/libraries.mk: tools/find_libraries.sh
-	@mkdir -p $(@D)
-	@tools/find_libraries.sh --make $(CC) > $@
 
 # objects are made again when the compiler or its flags change
 $(BUILD)/flags: FORCE

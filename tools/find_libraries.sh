@@ -1,13 +1,17 @@
 #!/bin/bash
 # Finds the libraries that zoetrope stands on.
 #
-#   tools/find_libraries.sh --make CC    a Makefile fragment: flags and versions
-#   tools/find_libraries.sh --missing CC one line for each thing that is missing or too old
-#
-# With --make, anything missing is one line on standard error and exit code 1.
+#   tools/find_libraries.sh --missing CC     one line for each thing that is missing or too old
+#   tools/find_libraries.sh --make CC OUT    writes OUT, a Makefile fragment of flags and versions,
+#                                            or says in one line on standard output what is missing
 set -u
 mode=${1:?--make or --missing}
 cc=${2:-gcc}
+out=${3:-}
+
+# found before, by this script with this compiler
+if [ "$mode" = --make ] && [ "$out" -nt "$0" ] && grep -qx "# $cc" "$out"; then exit 0; fi
+
 missing=()
 cflags="" libs="" test_libs="" openmp="" versions=""
 
@@ -92,12 +96,16 @@ fi
 
 if ((${#missing[@]})); then
     printf -v list '%s, ' "${missing[@]}"
-    echo "zoetrope: missing: ${list%, }; run tools/bootstrap.sh" >&2
-    exit 1
+    echo "missing: ${list%, }; run tools/bootstrap.sh"
+    exit 0
 fi
+mkdir -p "$(dirname "$out")"
+cat > "$out" << FRAGMENT
+# $cc
 # libraries' headers are not ours to warn about
-echo "LIB_CFLAGS := ${cflags//-I/-isystem }"
-echo "LIBS := $libs"
-echo "TEST_LIBS := $test_libs"
-echo "OPENMP := $openmp"
-echo "LIB_VERSIONS := ${versions%, }"
+LIB_CFLAGS := ${cflags//-I/-isystem }
+LIBS := $libs
+TEST_LIBS := $test_libs
+OPENMP := $openmp
+LIB_VERSIONS := ${versions%, }
+FRAGMENT
