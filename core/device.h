@@ -16,9 +16,9 @@ extern "C" {
 typedef struct OpTable OpTable; /* core/op_table.h: one function pointer an op */
 
 typedef struct Device {
-    const char *name;     /* "cpu avx512" */
+    const char *name; /* "cpu avx512" */
     const OpTable *table;
-    int threads;          /* OpenMP threads an op may use */
+    int threads; /* OpenMP threads an op may use */
 } Device;
 
 /* kind: "auto", "cpu" or "cuda". isa: NULL for the best, or "x86-64", "avx2", "avx512" (tests).

@@ -25,7 +25,7 @@ typedef struct GroupRequest {
 typedef struct GroupOps {
     Status (*all_reduce)(Group *group, Tensor t); /* sum in place, the same bits on every rank */
     Status (*broadcast)(Group *group, Tensor t, int root);
-    Status (*all_gather)(Group *group, Tensor out, Tensor in); /* out (size, in...) */
+    Status (*all_gather)(Group *group, Tensor out, Tensor in);             /* out (size, in...) */
     Status (*send)(Group *group, Tensor t, int to, GroupRequest *request); /* returns at once */
     Status (*receive)(Group *group, Tensor t, int from);                   /* in order of sending */
     Status (*wait)(Group *group, GroupRequest *request);

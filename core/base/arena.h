@@ -20,10 +20,10 @@ extern "C" {
 enum { ARENA_ALIGN = 64 }; /* a cache line and an AVX-512 vector */
 
 typedef struct Arena {
-    char *base;     /* owned; NULL in a counting arena */
-    size_t size;    /* bytes reserved */
-    size_t used;    /* bytes handed out now */
-    size_t peak;    /* most bytes ever handed out: what the plan reads */
+    char *base;  /* owned; NULL in a counting arena */
+    size_t size; /* bytes reserved */
+    size_t used; /* bytes handed out now */
+    size_t peak; /* most bytes ever handed out: what the plan reads */
     bool counting;
     const char *name; /* "activations": what an error names */
 } Arena;

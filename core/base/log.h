@@ -3,7 +3,8 @@
  *
  * log_info speaks once for the whole job (rank 0); log_rank speaks for one rank and names it. Lines
  * are lower case, values after their names, units given. Standard output is for programs only.
- * A progress bar is drawn in place when standard error is a terminal; otherwise a line now and then.
+ * A progress bar is drawn in place when standard error is a terminal; otherwise a line now and
+ * then.
  */
 #ifndef ZT_CORE_BASE_LOG_H
 #define ZT_CORE_BASE_LOG_H
@@ -33,7 +34,8 @@ typedef struct Progress {
     bool terminal;
 } Progress;
 
-/* Rank 0 draws; other ranks may call too and nothing happens. `note` (may be NULL) ends the line. */
+/* Rank 0 draws; other ranks may call too and nothing happens. `note` (may be NULL) ends the line.
+ */
 void progress_begin(Progress *progress, const char *what, const char *unit, int64_t total);
 void progress_update(Progress *progress, int64_t done, const char *note);
 void progress_end(Progress *progress);

@@ -15,13 +15,13 @@ extern "C" {
 #endif
 
 typedef enum RngPurpose {
-    RNG_INIT = 1,     /* initial weights; id: hash of the tensor's name */
-    RNG_NOISE,        /* training noise; id: global sample number */
-    RNG_TIMESTEP,     /* training timesteps; id: global sample number */
-    RNG_CAPTION,      /* index 0: caption drop, 1: which wording; id: global sample number */
-    RNG_SHUFFLE,      /* order of the data; id: epoch */
-    RNG_SAMPLE,       /* noise that sampling starts from; id: request number */
-    RNG_EVAL,         /* noise of the held-out loss; id: clip * bins + bin */
+    RNG_INIT = 1, /* initial weights; id: hash of the tensor's name */
+    RNG_NOISE,    /* training noise; id: global sample number */
+    RNG_TIMESTEP, /* training timesteps; id: global sample number */
+    RNG_CAPTION,  /* index 0: caption drop, 1: which wording; id: global sample number */
+    RNG_SHUFFLE,  /* order of the data; id: epoch */
+    RNG_SAMPLE,   /* noise that sampling starts from; id: request number */
+    RNG_EVAL,     /* noise of the held-out loss; id: clip * bins + bin */
     RNG_TEST,
 } RngPurpose;
 

@@ -34,34 +34,34 @@ Status status_fail(Status code, const char *format, ...) __attribute__((format(p
 int status_exit_code(Status status);
 
 /* Pass an error on to the caller. */
-#define TRY(expression)                                                                            \
-    do {                                                                                           \
-        const Status try_status_ = (expression);                                                   \
-        if (try_status_ != OK) return try_status_;                                                 \
+#define TRY(expression)                            \
+    do {                                           \
+        const Status try_status_ = (expression);   \
+        if (try_status_ != OK) return try_status_; \
     } while (0)
 
 /* Pass an error on by way of the function's one exit. */
-#define TRY_TO(label, status, expression)                                                          \
-    do {                                                                                           \
-        (status) = (expression);                                                                   \
-        if ((status) != OK) goto label;                                                            \
+#define TRY_TO(label, status, expression) \
+    do {                                  \
+        (status) = (expression);          \
+        if ((status) != OK) goto label;   \
     } while (0)
 
 /* Check what the world (not a bug) can break: CHECK(fd >= 0, ERR_IO, "%s: %s", path, why). */
-#define CHECK(condition, code, ...)                                                                \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            (void)status_fail((code), __VA_ARGS__);                                                \
-            return (code); /* not the call: the compiler sees that this is not OK */               \
-        }                                                                                          \
+#define CHECK(condition, code, ...)                                                  \
+    do {                                                                             \
+        if (!(condition)) {                                                          \
+            (void)status_fail((code), __VA_ARGS__);                                  \
+            return (code); /* not the call: the compiler sees that this is not OK */ \
+        }                                                                            \
     } while (0)
 
-#define CHECK_TO(label, status, condition, code, ...)                                              \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            (status) = status_fail((code), __VA_ARGS__);                                           \
-            goto label;                                                                            \
-        }                                                                                          \
+#define CHECK_TO(label, status, condition, code, ...)    \
+    do {                                                 \
+        if (!(condition)) {                              \
+            (status) = status_fail((code), __VA_ARGS__); \
+            goto label;                                  \
+        }                                                \
     } while (0)
 
 #ifdef __cplusplus

@@ -31,7 +31,7 @@ typedef struct Shape {
 } Shape;
 
 /* SHAPE(batch, tokens, width) */
-#define SHAPE(...)                                                                                 \
+#define SHAPE(...) \
     ((Shape){ (int)(sizeof((int64_t[]){ __VA_ARGS__ }) / sizeof(int64_t)), { __VA_ARGS__ } })
 
 size_t dtype_bytes(DType dtype);
@@ -39,10 +39,10 @@ const char *dtype_name(DType dtype); /* "F32": the safetensors spelling */
 
 Tensor tensor_of(void *data, DType dtype, Shape shape);
 Tensor tensor_none(void);
-int64_t tensor_count(Tensor t);                     /* elements */
+int64_t tensor_count(Tensor t); /* elements */
 size_t tensor_bytes(Tensor t);
-int64_t tensor_rows(Tensor t);                      /* elements / last dimension */
-int64_t tensor_width(Tensor t);                     /* last dimension */
+int64_t tensor_rows(Tensor t);  /* elements / last dimension */
+int64_t tensor_width(Tensor t); /* last dimension */
 /* The same elements with another shape; the counts must agree. */
 Tensor tensor_reshape(Tensor t, Shape shape);
 /* t[first .. first + count) along the outermost dimension. */
@@ -51,7 +51,7 @@ Tensor tensor_slice(Tensor t, int64_t first, int64_t count);
 Tensor tensor_at(Tensor t, int64_t index);
 /* "(8, 80, 256) F32" into out. */
 const char *tensor_describe(Tensor t, char out[96]);
-float *tensor_f32(Tensor t);                        /* asserts the dtype */
+float *tensor_f32(Tensor t); /* asserts the dtype */
 
 #ifdef __cplusplus
 }

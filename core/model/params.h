@@ -31,28 +31,28 @@ typedef enum ParamInit { INIT_ZERO, INIT_ONE, INIT_XAVIER, INIT_NORMAL } ParamIn
 typedef enum ParamPlace { PLACE_FIRST, PLACE_BLOCK, PLACE_LAST } ParamPlace; /* which stage */
 
 typedef struct Param {
-    char name[96];        /* "blocks.3.attn1.to_q.weight" */
+    char name[96]; /* "blocks.3.attn1.to_q.weight" */
     Component component;
-    Shape shape;          /* whole, canonical */
-    Shape local_shape;    /* this rank's tensor slice of it (whole where not cut) */
-    int cut;              /* dimension cut over tensor ranks, or -1: replicated */
-    int stage;            /* pipeline stage that owns it */
-    int64_t block;        /* block index, or -1 */
+    Shape shape;       /* whole, canonical */
+    Shape local_shape; /* this rank's tensor slice of it (whole where not cut) */
+    int cut;           /* dimension cut over tensor ranks, or -1: replicated */
+    int stage;         /* pipeline stage that owns it */
+    int64_t block;     /* block index, or -1 */
     ParamInit init;
-    float std;            /* of INIT_NORMAL */
-    bool decay;           /* weight decay: matrices only */
-    bool local;           /* owned by this rank's stage */
-    int64_t offset;       /* elements into the flat buffer; -1 when not local */
-    int bucket;           /* gradient bucket; -1 when not local */
+    float std;      /* of INIT_NORMAL */
+    bool decay;     /* weight decay: matrices only */
+    bool local;     /* owned by this rank's stage */
+    int64_t offset; /* elements into the flat buffer; -1 when not local */
+    int bucket;     /* gradient bucket; -1 when not local */
 } Param;
 
 typedef struct ParamList {
-    Param *items;          /* owned; canonical order: transformer in forward order, then text encoder */
+    Param *items; /* owned; canonical order: transformer in forward order, then text encoder */
     int64_t count;
-    int64_t total;         /* elements of the whole model */
+    int64_t total;          /* elements of the whole model */
     int64_t local_elements; /* length of this rank's flat buffer (each tensor aligned to 16) */
-    int buckets;           /* gradient buckets in this rank's buffer */
-    int64_t *bucket_first; /* owned; (buckets + 1) element offsets */
+    int buckets;            /* gradient buckets in this rank's buffer */
+    int64_t *bucket_first;  /* owned; (buckets + 1) element offsets */
 } ParamList;
 
 Status params_plan(const ModelConfig *config, const Mesh *mesh, ParamList *out);
