@@ -35,9 +35,9 @@ Status op_linear_backward_weight(const Device *dev, Tensor dw, Tensor db, Tensor
 /* ---- norms ---------------------------------------------------------------------------------- */
 
 /* LayerNorm without parameters, then modulation (spec 4.5a, c and 4.6):
- * y = (x - mean) rstd (1 + scale) + shift;  x, y (batch, tokens, width); shift, scale (batch,
- * width) mean, rstd (batch, tokens) are kept for the backward; variance is biased, eps inside the
- * root. */
+ * y = (x - mean) rstd (1 + scale) + shift;
+ * x, y (batch, tokens, width); shift, scale (batch, width); mean, rstd (batch, tokens) are kept for
+ * the backward; variance is biased, eps inside the root. */
 Status op_layernorm_modulate(const Device *dev, Tensor y, Tensor mean, Tensor rstd, Tensor x,
                              Tensor shift, Tensor scale, float eps);
 /* dx =, or += when accumulate; dshift, dscale (batch, width) = sums over tokens */
@@ -140,8 +140,8 @@ Status op_zero_tail(const Device *dev, Tensor x, Tensor lengths);
 /* The head's column order is (ph, pw, c), c fastest; the latents' patch order is (c, ph, pw)
  * (spec 17, 2). y, x (rows, channels * 4). to_patch: head order -> patch order; else back. */
 Status op_patch_order(const Device *dev, Tensor y, Tensor x, int64_t channels, bool to_patch);
-/* x_t = (1 - t) x + t noise;  target = noise - x (spec 13);  all (batch, ...); t (batch) in [0,1]
- */
+/* x_t = (1 - t) x + t noise;  target = noise - x (spec 13);
+ * all (batch, ...); t (batch) in [0,1] */
 Status op_flow_mix(const Device *dev, Tensor x_t, Tensor target, Tensor x, Tensor noise, Tensor t);
 /* out[i] = normal element first + i of rng */
 Status op_normal(const Device *dev, Tensor out, Rng rng, uint64_t first);

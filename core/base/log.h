@@ -34,8 +34,7 @@ typedef struct Progress {
     bool terminal;
 } Progress;
 
-/* Rank 0 draws; other ranks may call too and nothing happens. `note` (may be NULL) ends the line.
- */
+/* Rank 0 draws; other ranks may call too and nothing happens. `note`, if any, ends the line. */
 void progress_begin(Progress *progress, const char *what, const char *unit, int64_t total);
 void progress_update(Progress *progress, int64_t done, const char *note);
 void progress_end(Progress *progress);
