@@ -8,6 +8,8 @@
 #include "infer/infer.h"
 #include "tools/bench.h"
 #include "tools/evaluate.h"
+#include "tools/inspect.h"
+#include "tools/verify.h"
 #include "tools/version.h"
 #include "train/train.h"
 
@@ -31,6 +33,8 @@ static const Verb verbs[] = {
     { "bench", bench_main, "time training and denoise steps on this machine" },
     { "evaluate", evaluate_main,
       "measure the loss by timestep, and whether captions get their videos" },
+    { "inspect", inspect_main, "show what a dataset, a run, a checkpoint or its tensors hold" },
+    { "verify", verify_main, "compare a checkpoint, a run or a dataset with its checksums" },
 };
 enum { VERB_COUNT = sizeof verbs / sizeof verbs[0] };
 
