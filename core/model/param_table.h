@@ -21,9 +21,9 @@
     X(TIME2_B,   "condition_embedder.time_embedder.linear_2.bias",  DIMS(WIDTH),                 -1, ZERO) \
     X(TIME_PROJ_W, "condition_embedder.time_proj.weight",           DIMS(SIX_WIDTH, WIDTH),      -1, XAVIER) \
     X(TIME_PROJ_B, "condition_embedder.time_proj.bias",             DIMS(SIX_WIDTH),             -1, ZERO) \
-    X(TEXT1_W,   "condition_embedder.text_embedder.linear_1.weight", DIMS(WIDTH, TEXT),          -1, SMALL) \
+    X(TEXT1_W,   "condition_embedder.text_embedder.linear_1.weight", DIMS(WIDTH, TEXT),          -1, XAVIER) \
     X(TEXT1_B,   "condition_embedder.text_embedder.linear_1.bias",  DIMS(WIDTH),                 -1, ZERO) \
-    X(TEXT2_W,   "condition_embedder.text_embedder.linear_2.weight", DIMS(WIDTH, WIDTH),         -1, SMALL) \
+    X(TEXT2_W,   "condition_embedder.text_embedder.linear_2.weight", DIMS(WIDTH, WIDTH),         -1, XAVIER) \
     X(TEXT2_B,   "condition_embedder.text_embedder.linear_2.bias",  DIMS(WIDTH),                 -1, ZERO)
 
 #define ATTENTION_PARAMS(X, ID, prefix) \

@@ -1,0 +1,44 @@
+#!/bin/bash
+# A run that stops and goes on is the run that never stopped.
+set -u
+# shellcheck source=tests/e2e/train_support.sh
+. tests/e2e/train_support.sh
+data=$work/data
+make_dataset "$data" || { not_ok resume "no dataset"; exit 1; }
+keys=(data.micro_batch=4)
+
+same_hex() { # NAME RUN_A RUN_B
+    if [ -n "$(column "$2" loss_hex)" ] &&
+        [ "$(column "$2" loss_hex)" = "$(column "$3" loss_hex)" ]; then ok "$1"
+    else not_ok "$1" "$(paste <(column "$2" loss_hex) <(column "$3" loss_hex) | awk '$1 != $2' | head -n 2)"; fi
+}
+
+train 2 "$work/whole" train.steps=10 "${keys[@]}" parallel.tensor=2
+train 2 "$work/parts" train.steps=5 "${keys[@]}" parallel.tensor=2
+train 2 "$work/parts" train.steps=10 "${keys[@]}" parallel.tensor=2
+same_hex resume_continues_bitwise "$work/whole" "$work/parts"
+
+# saved on data 1 x tensor 2 x pipeline 2, resumed on 2 x 1 x 1
+train 4 "$work/moved" train.steps=5 "${keys[@]}" parallel.tensor=2 parallel.pipeline=2
+train 2 "$work/moved" train.steps=10 "${keys[@]}" parallel.data=2
+difference=$(worst "$work/whole" "$work/moved" loss)
+echo "resumed on another mesh: largest relative difference of the loss $difference"
+if below "$difference" 1e-4; then ok resume_on_another_mesh_agrees
+else not_ok resume_on_another_mesh_agrees "loss $difference, limit 1e-4"; fi
+
+# stopped by SIGTERM in the middle: code 75, then on to the same end
+train 1 "$work/steady" train.steps=40 "${keys[@]}"
+train 1 "$work/stopped" train.steps=40 "${keys[@]}" &
+process=$!
+for ((i = 0; i < 600; i++)); do
+    [ "$(column "$work/stopped" step 2> /dev/null | wc -l)" -ge 3 ] && break
+    sleep 0.05
+done
+pkill -TERM -P $process -x zoetrope || kill -TERM $process
+wait $process
+code=$?
+done_steps=$(column "$work/stopped" step | wc -l)
+if [ $code = 75 ] && [ "$done_steps" -lt 40 ]; then ok sigterm_ends_with_75
+else not_ok sigterm_ends_with_75 "code $code after $done_steps steps"; fi
+train 1 "$work/stopped" train.steps=40 "${keys[@]}"
+same_hex run_stopped_by_signal_continues_bitwise "$work/steady" "$work/stopped"
