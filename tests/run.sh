@@ -36,9 +36,9 @@ trap 'exit 130' INT TERM
 
 passed=0 failed=0
 
-# count LOG CODE: adds what the log says; explains in `why`
+# count LOG CODE SECONDS: adds what the log says; explains in `why`
 count() {
-    local log=$1 code=$2 good bad
+    local log=$1 code=$2 seconds=$3 good bad
     # without the rank tags of mpirun; a test counts once, on rank 0, unless a rank failed it
     bad=$(sed -nE 's/^(\[[0-9]+,[0-9]+\]<std[a-z]+>:)?//
                    s/^\[  FAILED  \] ([^ ]+)$/\1/p; s/^not ok ([^:]+).*/\1/p' "$log" | sort -u)
@@ -47,7 +47,7 @@ count() {
         sort | comm -23 - <(echo "$bad") | grep -c .)
     bad=$(echo "$bad" | grep -c .)
     why=""
-    if [ "$code" = 124 ] || [ "$code" = 137 ]; then
+    if [ "$code" -ne 0 ] && [ "$seconds" -ge "$limit_s" ]; then
         why="stopped after $limit_s s" bad=$((bad + 1))
     elif [ "$code" -ne 0 ] && [ "$bad" = 0 ]; then
         why="ended with code $code" bad=1
@@ -68,8 +68,8 @@ run() {
     TMPDIR=$scratch/tmp timeout --kill-after=10 "$limit_s" "$@" > "$log" 2>&1 < /dev/null
     code=$?
     rm -rf "$scratch/tmp"
-    count "$log" "$code"
     took=$(((${EPOCHREALTIME/./} - ${start/./}) / 10000))
+    count "$log" "$code" $((took / 100))
     printf '%-44s %4d.%02d s  %s%s\n' "$name" $((took / 100)) $((took % 100)) "$results" \
         "${why:+ ($why)}"
     if ((failed > before)); then
