@@ -1,7 +1,11 @@
 /*
- * The double-precision model against PyTorch: a small random WanTransformer3DModel (diffusers) and
- * UMT5EncoderModel (transformers), computed in double by tests/fixtures/make_wan.py.
+ * Both models against PyTorch: a small random WanTransformer3DModel (diffusers) and
+ * UMT5EncoderModel (transformers), computed in double by tests/fixtures/make_wan.py. The
+ * double-precision model reads the files in its own way; the production model loads the folder as
+ * any user's.
  */
+#include "core/formats/model_dir.h"
+#include "core/model/dit.h"
 #include "tests/model/fixture.h"
 #include "tests/model/wan_double.h"
 
@@ -45,17 +49,17 @@ static const ModelConfig config = {
 enum { MAX_LOADED = 256 };
 
 /* Every parameter that was asked for, kept until the test ends. */
-typedef struct Weights {
+typedef struct StoredWeights {
     Fixture files[COMPONENT_COUNT];
     char names[MAX_LOADED][96];
     double *values[MAX_LOADED];
     Component components[MAX_LOADED];
     int count;
-} Weights;
+} StoredWeights;
 
 static const double *weights_find(void *context, Component component, const char *name)
 {
-    Weights *w = context;
+    StoredWeights *w = context;
     int64_t elements = 0;
 
     for (int i = 0; i < w->count; i++) {
@@ -72,7 +76,7 @@ static const double *weights_find(void *context, Component component, const char
 }
 
 typedef struct Case {
-    Weights weights;
+    StoredWeights weights;
     Fixture expected;
     WanDouble model;
     int64_t batch;
@@ -172,11 +176,114 @@ static void velocity_equals_diffusers(void **state)
     free(want);
 }
 
+/* ---- the production model ------------------------------------------------------------------- */
+
+typedef struct Loaded {
+    Device dev;
+    Group alone;
+    Mesh mesh;
+    Dit dit;
+    Arena weights, scratch;
+    DitSlot slot;
+} Loaded;
+
+static void ok(Status status)
+{
+    if (status != OK) fail_msg("%s", status_message());
+}
+
+/* The folder's weights, and room for one forward of `shape`. */
+static void loaded_create(Loaded *l, DitShape shape)
+{
+    Tensor flat;
+    size_t scratch = 0;
+
+    *l = (Loaded){ .alone = group_self(), .mesh = mesh_of_rank((MeshShape){ 1, 1, 1 }, 0) };
+    ok(device_open(&l->dev, "cpu", NULL, 1));
+    ok(dit_create(&l->dev, &config, &l->mesh, &l->alone, &l->dit));
+    const int64_t n = l->dit.params.local_elements;
+    ok(arena_create(&l->weights, "weights", (size_t)n * sizeof(float)));
+    ok(tensor_alloc(&l->weights, F32, SHAPE(n), "weights", &flat));
+    ok(model_dir_load_params(FOLDER, "transformer", &l->dit.params, &l->mesh, flat));
+    ok(model_dir_load_params(FOLDER, "text_encoder", &l->dit.params, &l->mesh, flat));
+    ok(dit_bind(&l->dit, flat, tensor_none()));
+    ok(dit_slot_create(&l->dit, &shape, 1, false, &l->slot));
+    ok(dit_slot_shape(&l->dit, &l->slot, shape));
+    ok(dit_scratch(&l->dit, shape, false, &scratch));
+    ok(arena_create(&l->scratch, "scratch", scratch));
+}
+
+static void loaded_destroy(Loaded *l)
+{
+    dit_slot_destroy(&l->slot);
+    arena_destroy(&l->scratch);
+    arena_destroy(&l->weights);
+    dit_destroy(&l->dit);
+}
+
+/* Fills an F32 tensor. */
+static void fill(Tensor t, const double *values, int64_t count)
+{
+    assert_int_equal(tensor_count(t), count);
+    for (int64_t i = 0; i < count; i++) tensor_f32(t)[i] = (float)values[i];
+}
+
+/* |got - want| / |want| */
+static double relative(Tensor got, const double *want)
+{
+    double squares = 0.0, size = 0.0;
+
+    for (int64_t i = 0; i < tensor_count(got); i++) {
+        const double off = (double)tensor_f32(got)[i] - want[i];
+        squares += off * off;
+        size += want[i] * want[i];
+    }
+    return sqrt(squares / size);
+}
+
+static void folder_of_diffusers_loads_and_runs(void **state)
+{
+    const Case *c = *state;
+    int64_t count = 0, latents = 0;
+    double *grid = fixture_read(&c->expected, "grid", &count);
+    double *timesteps = fixture_read(&c->expected, "timesteps", &count);
+    double *latent = fixture_read(&c->expected, "latent", &latents);
+    double *encoded = fixture_read(&c->expected, "encoded", &count);
+    double *velocity = fixture_read(&c->expected, "velocity", &count);
+    Loaded l;
+
+    loaded_create(&l, (DitShape){ c->batch, (int64_t)grid[0], (int64_t)grid[1], (int64_t)grid[2] });
+    fill(l.slot.x_t, latent, latents);
+    fill(l.slot.t, timesteps, c->batch);
+    memcpy(l.slot.text.ids.data, c->ids, tensor_bytes(l.slot.text.ids));
+    for (int64_t b = 0; b < c->batch; b++)
+        ((int32_t *)l.slot.text.lengths.data)[b] = (int32_t)c->lengths[b];
+    ok(dit_encode_text(&l.dit, &l.slot, &l.scratch));
+    const double text = relative(l.slot.text.out, encoded);
+    ok(dit_forward(&l.dit, &l.slot, tensor_none(), tensor_none(), &l.scratch));
+    assert_int_equal(tensor_count(l.slot.v), count);
+    const double differs = relative(l.slot.v, velocity);
+
+    print_message("text differs by %.1e, velocity by %.1e\n", text, differs);
+    /* F32: as derived in test_model.c, 2.4e-6 a layer, and two for both ends; the file's latents
+     * and timesteps are exact in F32 */
+    const double tolerance = 2.4e-6 * (double)(config.dit.num_layers + 2);
+    assert_true(text < 2.4e-6 * (double)(config.text.num_layers + 1));
+    assert_true(differs < tolerance);
+    loaded_destroy(&l);
+    free(grid);
+    free(timesteps);
+    free(latent);
+    free(encoded);
+    free(velocity);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(text_encoder_equals_transformers),
         cmocka_unit_test(velocity_equals_diffusers),
+        cmocka_unit_test(folder_of_diffusers_loads_and_runs),
     };
     return cmocka_run_group_tests(tests, case_open, case_close);
 }
