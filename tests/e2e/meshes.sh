@@ -5,8 +5,7 @@
 set -u
 # shellcheck source=tests/e2e/train_support.sh
 . tests/e2e/train_support.sh
-data=$work/data
-make_dataset "$data" || { not_ok meshes_agree "no dataset"; exit 1; }
+make_dataset || { not_ok meshes_agree "no dataset"; exit 1; }
 
 train 1 "$work/1x1x1" train.steps=20 data.micro_batch=8 || tail -n 3 "$work/1x1x1.log"
 for mesh in 2x1x1 1x2x1 1x1x2 1x2x2 2x2x1 1x4x1 1x1x4 2x2x2; do

@@ -3,8 +3,7 @@
 set -u
 # shellcheck source=tests/e2e/train_support.sh
 . tests/e2e/train_support.sh
-data=$work/data
-make_dataset "$data" || { not_ok resume "no dataset"; exit 1; }
+make_dataset || { not_ok resume "no dataset"; exit 1; }
 keys=(data.micro_batch=4)
 
 same_hex() { # NAME RUN_A RUN_B

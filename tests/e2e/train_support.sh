@@ -2,19 +2,20 @@
 # shellcheck shell=bash
 : "${ZOETROPE:?run me through tests/run.sh}"
 work=$(mktemp -d)
+data=$work/data
 trap 'rm -rf "$work"' EXIT
 
 ok() { echo "ok $1"; }
 not_ok() { echo "not ok $1: $2"; }
 
-# make_dataset DIR: two moving test pictures with captions, 9 frames of 32x32
+# make_dataset: $data from two moving test pictures with captions, 9 frames of 32x32
 make_dataset() {
     mkdir -p "$work/clips"
     ffmpeg -v error -y -f lavfi -i testsrc2=size=64x64:rate=8:duration=4 -pix_fmt yuv420p "$work/clips/bars.mp4"
     ffmpeg -v error -y -f lavfi -i mandelbrot=size=64x64:rate=8 -t 4 -pix_fmt yuv420p "$work/clips/fractal.mp4"
     printf 'coloured bars with a counter\na test picture\n' > "$work/clips/bars.txt"
     printf 'a fractal grows\n' > "$work/clips/fractal.txt"
-    "$ZOETROPE" ingest "$work/clips" --out "$1" --frames 9 --size 32x32 --fps 8 --stride 2 > /dev/null 2>&1
+    "$ZOETROPE" ingest "$work/clips" --out "$data" --frames 9 --size 32x32 --fps 8 --stride 2 > /dev/null 2>&1
 }
 
 # train RANKS RUN KEY=VALUE...: one thread a rank, the log in RUN.log
