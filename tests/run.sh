@@ -13,6 +13,7 @@ build=${BUILD:-build}
 logs=$build/tests/logs
 mkdir -p "$logs"
 limit_s=300
+export LC_ALL=C # one order of names, one decimal point
 
 # every rank count on any machine, also as root in a container, on one host
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
