@@ -192,7 +192,7 @@ static double deviation(const ModelCase *c, const Param *p, double *value)
     if (strstr(p->name, "norm") && strstr(p->name, "weight")) *value = 1.0;
     if (p->shape.ndim == 1 || strstr(p->name, "proj_out")) return 0.0;
     if (strstr(p->name, "scale_shift_table")) return 1.0 / sqrt(width);
-    if (strstr(p->name, "time_embedder") || strstr(p->name, "text_embedder")) return 0.02;
+    if (strstr(p->name, "time_embedder")) return 0.02;
     return sqrt(2.0 / (rows + columns)); /* Xavier */
 }
 
