@@ -41,43 +41,63 @@ static void add_bias(float *restrict score, const float *restrict bias, int64_t 
 }
 
 /* new maximum m' >= m; shrink = exp(m - m'); score = exp(score - m'); sum = sum shrink + ... */
-static void soften(const Tile *t, int64_t keys)
+static void soften(const Tile *t, int64_t keys, int64_t lanes)
 {
     float *restrict score = t->score, *restrict maximum = t->maximum;
     float *restrict sum = t->sum, *restrict shrink = t->shrink;
-    float top[QUERY_TILE], total[QUERY_TILE];
-    for (int64_t i = 0; i < QUERY_TILE; i++) top[i] = maximum[i];
+    float top[QUERY_TILE];
+    for (int64_t i = 0; i < lanes; i++) top[i] = maximum[i];
     for (int64_t j = 0; j < keys; j++)
-        for (int64_t i = 0; i < QUERY_TILE; i++) {
+        for (int64_t i = 0; i < lanes; i++) {
             const float s = score[j * QUERY_TILE + i];
             top[i] = s > top[i] ? s : top[i];
         }
-    for (int64_t i = 0; i < QUERY_TILE; i++) {
-        shrink[i] = cpu_exp(maximum[i] - top[i]);
+    for (int64_t i = 0; i < lanes; i++) {
+        shrink[i] = cpu_exp_below(maximum[i] - top[i]);
         maximum[i] = top[i];
-        total[i] = sum[i] * shrink[i];
+        sum[i] *= shrink[i];
     }
     for (int64_t j = 0; j < keys; j++)
-        for (int64_t i = 0; i < QUERY_TILE; i++) {
-            const float p = cpu_exp(score[j * QUERY_TILE + i] - top[i]);
+        for (int64_t i = 0; i < lanes; i++) {
+            const float p = cpu_exp_below(score[j * QUERY_TILE + i] - maximum[i]);
             score[j * QUERY_TILE + i] = p;
-            total[i] += p;
+            sum[i] += p;
         }
-    for (int64_t i = 0; i < QUERY_TILE; i++) sum[i] = total[i];
 }
 
 static void attend_keys(const Tile *t, const float *k, const float *v, const float *bias,
                         int64_t keys, int64_t queries, AttentionSize size)
 {
-    const int64_t dim = size.head_dim;
+    const int64_t dim = size.head_dim, lanes = attention_lanes(queries);
     tile_multiply(t->score, QUERY_TILE, (TileA){ k, size.stride, 1 }, t->q, QUERY_TILE,
-                  (TileSize){ keys, QUERY_TILE, dim }, false);
+                  (TileSize){ keys, lanes, dim }, false);
     if (bias) add_bias(t->score, bias, keys, queries);
-    soften(t, keys);
+    soften(t, keys, lanes);
     for (int64_t d = 0; d < dim; d++)
-        for (int64_t i = 0; i < QUERY_TILE; i++) t->out[d * QUERY_TILE + i] *= t->shrink[i];
+        for (int64_t i = 0; i < lanes; i++) t->out[d * QUERY_TILE + i] *= t->shrink[i];
     tile_multiply(t->out, QUERY_TILE, (TileA){ v, 1, size.stride }, t->score, QUERY_TILE,
-                  (TileSize){ dim, QUERY_TILE, keys }, true);
+                  (TileSize){ dim, lanes, keys }, true);
+}
+
+static void begin(const Tile *t, int64_t dim, int64_t lanes)
+{
+    for (int64_t i = 0; i < lanes; i++) {
+        t->maximum[i] = -FLT_MAX;
+        t->sum[i] = 0;
+    }
+    for (int64_t d = 0; d < dim; d++)
+        for (int64_t i = 0; i < lanes; i++) t->out[d * QUERY_TILE + i] = 0;
+}
+
+/* out /= sum, and the logarithm of the whole sum; without a key there is nothing to attend to */
+static void finish(const Tile *t, float *lse, int64_t keys, int64_t queries, int64_t dim)
+{
+    for (int64_t i = 0; i < queries; i++) {
+        lse[i] = keys > 0 ? t->maximum[i] + logf(t->sum[i]) : -INFINITY;
+        t->shrink[i] = keys > 0 ? 1.0f / t->sum[i] : 0.0f;
+    }
+    for (int64_t d = 0; d < dim; d++)
+        for (int64_t i = 0; i < queries; i++) t->out[d * QUERY_TILE + i] *= t->shrink[i];
 }
 
 /* One task; q, k, v, out at the head's first query of the tile and first key, bias as add_bias. */
@@ -86,22 +106,13 @@ static void attend(const Tile *t, float *out, float *lse, const float *q, const 
                    AttentionSize size, float scale)
 {
     const int64_t dim = size.head_dim;
-    attention_transpose(t->q, q, queries, size, scale);
-    for (int64_t i = 0; i < QUERY_TILE; i++) {
-        t->maximum[i] = -FLT_MAX;
-        t->sum[i] = 0;
-    }
-    for (int64_t i = 0; i < QUERY_TILE * dim; i++) t->out[i] = 0;
+    attention_load_columns(t->q, q, queries, size, scale);
+    begin(t, dim, attention_lanes(queries));
     for (int64_t j = 0; j < keys; j += KEY_TILE)
         attend_keys(t, k + j * size.stride, v + j * size.stride, bias ? bias + j : NULL,
                     cpu_min(KEY_TILE, keys - j), queries, size);
-    for (int64_t i = 0; i < queries; i++) {
-        /* no key at all: nothing to attend to, out is zero */
-        const float inverse = keys > 0 ? 1.0f / t->sum[i] : 0.0f;
-        lse[i] = keys > 0 ? t->maximum[i] + logf(t->sum[i]) : -INFINITY;
-        for (int64_t d = 0; d < dim; d++)
-            out[i * size.stride + d] = t->out[d * QUERY_TILE + i] * inverse;
-    }
+    finish(t, lse, keys, queries, dim);
+    attention_transpose(out, size.stride, t->out, QUERY_TILE, dim, queries, 1.0f, false);
 }
 
 static Status attention_kernel(const Device *dev, Tensor out, Tensor lse, Tensor q, Tensor k,

@@ -65,8 +65,8 @@ static void load_queries(const Tile *t, const Head *h, int64_t first, int64_t co
 {
     const float *q = h->q + first * size.stride, *dout = h->dout + first * size.stride;
     const float *out = h->out + first * size.stride;
-    attention_transpose(t->q_columns, q, count, size, h->scale);
-    attention_transpose(t->dout_columns, dout, count, size, 1.0f);
+    attention_load_columns(t->q_columns, q, count, size, h->scale);
+    attention_load_columns(t->dout_columns, dout, count, size, 1.0f);
     load_rows(t->q_rows, q, count, t->padded, size, h->scale);
     load_rows(t->dout_rows, dout, count, t->padded, size, 1.0f);
     for (int64_t i = 0; i < QUERY_TILE; i++) t->lse[i] = t->dot[i] = 0;
@@ -83,6 +83,7 @@ static void load_queries(const Tile *t, const Head *h, int64_t first, int64_t co
 /* p = exp(s + bias - lse), then ds = p (dp - dot); `bias` at the tile's (j, i) = (0, 0) */
 static void soften(const Tile *t, const float *restrict bias, int64_t keys, int64_t queries)
 {
+    const int64_t lanes = attention_lanes(queries);
     float *restrict p = t->p, *restrict ds = t->ds;
     const float *restrict lse = t->lse, *restrict dot = t->dot;
     if (bias) {
@@ -90,8 +91,8 @@ static void soften(const Tile *t, const float *restrict bias, int64_t keys, int6
             for (int64_t i = 0; i < queries; i++) p[j * QUERY_TILE + i] += bias[j - i];
     }
     for (int64_t j = 0; j < keys; j++)
-        for (int64_t i = 0; i < QUERY_TILE; i++) {
-            const float e = cpu_exp(p[j * QUERY_TILE + i] - lse[i]);
+        for (int64_t i = 0; i < lanes; i++) {
+            const float e = cpu_exp_below(p[j * QUERY_TILE + i] - lse[i]);
             p[j * QUERY_TILE + i] = e;
             ds[j * QUERY_TILE + i] = e * (ds[j * QUERY_TILE + i] - dot[i]);
         }
@@ -103,7 +104,8 @@ static void visit(const Tile *t, const Head *h, int64_t first_key, int64_t keys,
 {
     const float *k = h->k + first_key * size.stride, *v = h->v + first_key * size.stride;
     const int64_t dim = size.head_dim, diagonal = first_key - first_query;
-    const TileSize scores = { keys, QUERY_TILE, dim };
+    const int64_t lanes = attention_lanes(queries);
+    const TileSize scores = { keys, lanes, dim };
 
     tile_multiply(t->p, QUERY_TILE, (TileA){ k, size.stride, 1 }, t->q_columns, QUERY_TILE, scores,
                   false);
@@ -118,11 +120,9 @@ static void visit(const Tile *t, const Head *h, int64_t first_key, int64_t keys,
     tile_multiply(t->dk, t->padded, (TileA){ t->ds, QUERY_TILE, 1 }, t->q_rows, t->padded,
                   gradients, true);
     tile_multiply(t->dq_columns, QUERY_TILE, (TileA){ k, 1, size.stride }, t->ds, QUERY_TILE,
-                  (TileSize){ dim, QUERY_TILE, keys }, false);
-    float *dq = h->dq + first_query * size.stride;
-    for (int64_t i = 0; i < queries; i++)
-        for (int64_t d = 0; d < dim; d++)
-            dq[i * size.stride + d] += h->scale * t->dq_columns[d * QUERY_TILE + i];
+                  (TileSize){ dim, lanes, keys }, false);
+    attention_transpose(h->dq + first_query * size.stride, size.stride, t->dq_columns, QUERY_TILE,
+                        dim, queries, h->scale, true);
     if (!h->dbias) return;
     for (int64_t j = 0; j < keys; j++)
         for (int64_t i = 0; i < queries; i++)

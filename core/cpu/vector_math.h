@@ -27,13 +27,13 @@ static inline float cpu_float(uint32_t u)
     return pun.f;
 }
 
-/* exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2; exp(r) by its series to r^7, whose
- * next term is below 1e-8. */
-static inline float cpu_exp(float x)
+/* cpu_exp for x that is known to be below 88.37.
+ * exp(x) = 2^n exp(r), n = round(x / ln 2), |r| <= ln(2)/2; exp(r) by its series to r^7, whose next
+ * term is below 1e-8. */
+static inline float cpu_exp_below(float x)
 {
     const float magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
     x = x < -87.3f ? -87.3f : x;
-    x = x > 88.37f ? 88.37f : x; /* n <= 127: 2^128 is no float */
     const float shifted = x * 1.44269504f + magic;
     const float n = shifted - magic;
     /* ln 2 in two parts: the first has few bits, so n times it is exact */
@@ -46,6 +46,11 @@ static inline float cpu_exp(float x)
     p = p * r + 0.5f;
     p = p * r * r + r + 1.0f;
     return p * cpu_float((cpu_bits(shifted) - cpu_bits(magic) + 127u) << 23);
+}
+
+static inline float cpu_exp(float x)
+{
+    return cpu_exp_below(x > 88.37f ? 88.37f : x); /* n <= 127: 2^128 is no float */
 }
 
 static inline float cpu_sigmoid(float x)
