@@ -63,6 +63,7 @@ Status comm_start(Comm **out)
     *out = comm;
     return OK;
 fail:
+    log_failure(s);
     comm_finish(comm);
     return s;
 }

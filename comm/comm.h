@@ -20,7 +20,8 @@ typedef struct Comm Comm;
  * one without starting MPI at all. Refuses "srun launched N singletons" with the fix. Tells log
  * the rank. */
 Status comm_start(Comm **out);
-/* Collective. */
+/* Collective. Tell a failure first (log_failure): once ranks leave with a code, the launcher ends
+ * those that have not left. */
 void comm_finish(Comm *comm);
 /* Not collective: ends the whole job with this status' exit code, after logging its message. */
 void comm_abort(Comm *comm, Status status) __attribute__((noreturn));

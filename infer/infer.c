@@ -35,11 +35,11 @@ Status infer_main(int argc, char **argv)
     Comm *comm = NULL;
     Status s;
 
-    TRY(options_parse(&infer_command, argc, argv, &options, &helped));
-    if (helped) return OK;
-    log_set_quiet(options.quiet);
     TRY(comm_start(&comm));
-    s = infer_run(comm, &options);
+    s = comm_agree(comm, options_parse(&infer_command, argc, argv, &options, &helped));
+    log_set_quiet(options.quiet);
+    if (s == OK && !helped) s = infer_run(comm, &options);
+    log_failure(s);
     comm_finish(comm);
     return s;
 }

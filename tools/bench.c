@@ -2,6 +2,7 @@
 
 #include "comm/comm.h"
 #include "core/base/clock.h"
+#include "core/base/log.h"
 #include "core/base/options.h"
 #include "core/model/flops.h"
 #include "core/model/velocity.h"
@@ -252,10 +253,10 @@ Status bench_main(int argc, char **argv)
     BenchOptions options = { 0 };
     bool helped = false;
     Comm *comm = NULL;
-    TRY(options_parse(&command, argc, argv, &options, &helped));
-    if (helped) return OK;
     TRY(comm_start(&comm));
-    const Status status = run(comm, &options);
+    Status status = comm_agree(comm, options_parse(&command, argc, argv, &options, &helped));
+    if (status == OK && !helped) status = run(comm, &options);
+    log_failure(status);
     comm_finish(comm);
     return status;
 }

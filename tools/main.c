@@ -14,6 +14,7 @@
 #include "train/train.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,8 @@ int main(int argc, char **argv)
     /* models and clips are private until their owner says otherwise; a dump would hold them all */
     (void)umask(077);
     (void)setrlimit(RLIMIT_CORE, &(struct rlimit){ 0, 0 });
+    /* a limit on file sizes is a failed write that names its file, not the end of the process */
+    (void)signal(SIGXFSZ, SIG_IGN);
 
     /* an error that all ranks find alike is told by one */
     const int rank = launched_rank();
@@ -108,6 +111,6 @@ int main(int argc, char **argv)
     Status status = run(argc, argv);
     if (fflush(stdout) != 0 && status == OK)
         status = status_fail(ERR_IO, "standard output: %s", strerror(errno));
-    if (status != OK && rank == 0) log_error("%s", status_message());
+    log_failure(status);
     return status_exit_code(status);
 }

@@ -40,24 +40,25 @@ static const Command command = {
     table
 };
 
+static Status run(Comm *comm, const TrainOptions *options)
+{
+    TrainConfig config;
+    log_set_quiet(options->quiet);
+    TRY(comm_agree(comm, train_config_load(options->config, options->overrides.count,
+                                           options->overrides.items, &config)));
+    if (!options->print_config) return trainer_run(comm, &config);
+    return comm_rank(comm) == 0 ? train_config_print(&config, stdout) : OK;
+}
+
 Status train_main(int argc, char **argv)
 {
     TrainOptions options = { 0 };
-    TrainConfig config;
-    bool helped = false;
-    TRY(options_parse(&command, argc, argv, &options, &helped));
-    if (helped) return OK;
-    log_set_quiet(options.quiet);
-    if (options.print_config) {
-        TRY(train_config_load(options.config, options.overrides.count, options.overrides.items,
-                              &config));
-        return train_config_print(&config, stdout);
-    }
     Comm *comm = NULL;
+    bool helped = false;
     TRY(comm_start(&comm));
-    Status status = comm_agree(comm, train_config_load(options.config, options.overrides.count,
-                                                       options.overrides.items, &config));
-    if (status == OK) status = trainer_run(comm, &config);
+    Status status = comm_agree(comm, options_parse(&command, argc, argv, &options, &helped));
+    if (status == OK && !helped) status = run(comm, &options);
+    log_failure(status);
     comm_finish(comm);
     return status;
 }

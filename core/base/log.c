@@ -7,11 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* One process writes one log: its rank and whether a bar stands on the terminal's last line. */
+/* One process writes one log: its rank, whether a bar stands on the terminal's last line, whether
+ * its failure was told. */
 static struct {
     int rank, size;
-    bool quiet, bar_shown;
-} state = { 0, 1, false, false };
+    bool quiet, bar_shown, failure_told;
+} state = { 0, 1, false, false, false };
 
 void log_set_rank(int rank, int size)
 {
@@ -74,6 +75,13 @@ void log_error(const char *format, ...)
     va_start(args, format);
     write_line("zoetrope: ", format, args);
     va_end(args);
+}
+
+void log_failure(Status status)
+{
+    if (status == OK || state.rank != 0 || state.failure_told) return;
+    state.failure_told = true;
+    log_error("%s", status_message());
 }
 
 void progress_begin(Progress *progress, const char *what, const char *unit, int64_t total)

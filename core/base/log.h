@@ -9,6 +9,8 @@
 #ifndef ZT_CORE_BASE_LOG_H
 #define ZT_CORE_BASE_LOG_H
 
+#include "core/base/status.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -25,6 +27,9 @@ void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* rank 0 only */
 void log_rank(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2))); /* every rank */
+/* The message of a failure, as the one error line of the job: rank 0 speaks, and once however often
+ * it is called. Nothing for OK. */
+void log_failure(Status status);
 
 typedef struct Progress {
     const char *what; /* "ingest", "train": first word of the line */
