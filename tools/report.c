@@ -154,13 +154,13 @@ static void put(Report *report, const char *key, const char *value, bool left)
 
 void report_section(Report *report, const char *key)
 {
-    char label[40];
     if (report->json) {
         json_begin_object(&report->w, key);
         return;
     }
-    label_of(key, label);
-    fprintf(report->text, "\n%*s%s\n", 2 * report->depth, "", label);
+    fprintf(report->text, "\n%*s", 2 * report->depth, "");
+    put_safe(report->text, key, CELL_MOST);
+    (void)fputc('\n', report->text);
     report->depth++;
 }
 
