@@ -1,21 +1,12 @@
 #include "train/state.h"
 
-#include "core/base/digest.h"
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "train/heldout.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-static Status codec_save(void *context, const char *folder)
-{
-    return linear_codec_save(context, folder);
-}
-
-/* ---- set-up, one part after the other ------------------------------------------------------- */
 
 static Status open_data(TrainState *s)
 {
@@ -242,98 +233,4 @@ void train_state_destroy(TrainState *s)
     dataset_close(s->heldout);
     free(s->config_text);
     *s = (TrainState){ 0 };
-}
-
-/* ---- checkpoints ---------------------------------------------------------------------------- */
-
-/* Digest of what must agree for a resumed run to go on bit by bit. */
-static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
-{
-    /* where the run lives, how long it is and how it is placed may change */
-    const TrainConfig *c = &s->config;
-    TrainConfig same = *c;
-    memset(&same.run.dir, 0, sizeof same.run.dir);
-    memset(&same.data.train, 0, sizeof same.data.train);
-    memset(&same.data.heldout, 0, sizeof same.data.heldout);
-    same.parallel = (ParallelKeys){ 0 };
-    same.checkpoint = (CheckpointKeys){ 0 };
-    same.train.heldout_every = same.train.sample_every = 0;
-    memset(&same.train.sample_prompts, 0, sizeof same.train.sample_prompts);
-    char *text = NULL;
-    size_t length = 0;
-    FILE *stream = open_memstream(&text, &length);
-    CHECK(stream, ERR_MEMORY, "no memory for the configuration's text");
-    Status status = train_config_print(&same, stream);
-    (void)fprintf(stream, "data %s\n", dataset_digest(s->train));
-    CHECK(fclose(stream) == 0, ERR_MEMORY, "no memory for the configuration's text");
-    Digest digest;
-    if (status == OK) status = digest_bytes(text, length, &digest);
-    if (status == OK) digest_hex(&digest, out);
-    free(text);
-    return status;
-}
-
-static CheckpointState checkpoint_state(TrainState *s)
-{
-    return (CheckpointState){ .params = &s->dit.params,
-                              .model = &s->model,
-                              .weights = s->optimizer.weights,
-                              .ema = s->optimizer.ema,
-                              .exp_avg = s->optimizer.exp_avg,
-                              .exp_avg_sq = s->optimizer.exp_avg_sq,
-                              .config_text = s->config_text,
-                              .codec_save = codec_save,
-                              .codec_context = &s->codec };
-}
-
-Status train_state_save(TrainState *s, int64_t step)
-{
-    CheckpointState state = checkpoint_state(s);
-    const CheckpointOptions options = { .run_dir = s->config.run.dir,
-                                        .keep = (int)s->config.checkpoint.keep };
-    state.progress.step = step;
-    state.progress.samples = step * s->config.data.batch;
-    state.progress.seed = (uint64_t)s->config.run.seed;
-    TRY(comm_agree(s->comm, run_digest(s, state.progress.config_digest)));
-    return checkpoint_save(s->comm, &s->groups, &state, &options);
-}
-
-static Status check_resume(const TrainState *s, const CheckpointProgress *p, const char *path)
-{
-    const TrainConfig *c = &s->config;
-    char digest[DIGEST_HEX];
-    CHECK(p->seed == (uint64_t)c->run.seed, ERR_CONFIG,
-          "run.seed is %lld but %s was trained with seed %llu; keep the seed or choose another "
-          "run.dir",
-          (long long)c->run.seed, path, (unsigned long long)p->seed);
-    CHECK(p->samples == p->step * c->data.batch, ERR_CONFIG,
-          "data.batch is %lld but %s consumed %lld clips in %lld steps; keep the batch or choose "
-          "another run.dir",
-          (long long)c->data.batch, path, (long long)p->samples, (long long)p->step);
-    TRY(run_digest(s, digest));
-    if (strcmp(digest, p->config_digest) != 0)
-        log_warn("%s: the configuration or the data changed since; the run goes on, but not bit by "
-                 "bit as it would have",
-                 path);
-    return OK;
-}
-
-Status train_state_load(TrainState *s, int64_t *step)
-{
-    CheckpointState state = checkpoint_state(s);
-    char path[FILE_PATH_BYTES];
-    bool found = false;
-    TRY(checkpoint_load(s->comm, &s->groups, s->config.run.dir, &state, &found, path));
-    *step = 0;
-    if (found) {
-        TRY(comm_agree(s->comm, check_resume(s, &state.progress, path)));
-        *step = state.progress.step;
-        log_info("resumed from %s: step %lld", path, (long long)*step);
-        return OK;
-    }
-    const Optimizer *o = &s->optimizer;
-    const Status status =
-        params_init(&s->dit.params, &s->groups.mesh, (uint64_t)s->config.run.seed, o->weights);
-    TRY(comm_agree(s->comm, status));
-    return o->ema.data ? op_convert(&s->device, o->ema, o->weights) : OK;
 }
