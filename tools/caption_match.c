@@ -4,9 +4,8 @@
 #include "data/latent_video.h"
 #include "infer/names.h"
 
-#include <float.h>
-#include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 typedef struct Matching {
     Engine *engine; /* views */
@@ -16,7 +15,6 @@ typedef struct Matching {
     const MatchOptions *options;
     Arena scratch;   /* owned, as is all below */
     float **latents; /* (scenes): this replica's, each (tokens, patch); NULL for the others' */
-    float *clip;     /* (tokens, patch) of the largest bucket */
     Sheet sheet;
     Progress progress;
     int64_t rounds, round;
@@ -48,18 +46,15 @@ static Status prepare(Matching *m)
     const Mesh *mesh = &m->engine->mesh.mesh;
     const double guidance = m->options->generate.denoise.guidance;
     size_t scratch = 0;
-    int64_t elements = 0;
 
     for (int64_t i = 0; i < dataset_buckets(m->ds); i++) {
         const DatasetBucket *b = dataset_bucket(m->ds, i);
         const size_t bytes = generate_scratch(1, b->tokens, b->patch, guidance);
         if (bytes > scratch) scratch = bytes;
-        if (b->tokens * b->patch > elements) elements = b->tokens * b->patch;
     }
     TRY(arena_create(&m->scratch, "evaluate", scratch));
     m->latents = calloc((size_t)m->options->scenes, sizeof(*m->latents));
-    m->clip = malloc((size_t)elements * sizeof(float));
-    CHECK(m->latents && m->clip, ERR_MEMORY, "no memory to compare %lld scenes",
+    CHECK(m->latents, ERR_MEMORY, "no memory to compare %lld scenes",
           (long long)m->options->scenes);
     /* scene s belongs to replica s % replicas */
     for (int64_t s = mesh->dp; s < m->options->scenes; s += mesh->shape.data) {
@@ -76,7 +71,6 @@ static void finish(Matching *m)
 {
     for (int64_t i = 0; m->latents && i < m->options->scenes; i++) free(m->latents[i]);
     free(m->latents);
-    free(m->clip);
     sheet_destroy(&m->sheet);
     arena_destroy(&m->scratch);
 }
@@ -147,54 +141,6 @@ static Status render_scenes(Matching *m)
     return comm_agree(comm, s);
 }
 
-/* ---- comparing ------------------------------------------------------------------------------- */
-
-static double mean_square(const float *a, const float *b, int64_t count)
-{
-    double sum = 0;
-
-    for (int64_t i = 0; i < count; i++) {
-        const double d = (double)a[i] - (double)b[i];
-        sum += d * d;
-    }
-    return sum / (double)count;
-}
-
-/* One clip against each of this replica's scenes of its size. */
-static void compare_clip(const Matching *m, int64_t clip, Match *matches)
-{
-    const int64_t bucket = dataset_clip(m->ds, clip).bucket;
-    const DatasetBucket *b = dataset_bucket(m->ds, bucket);
-
-    for (int64_t scene = 0; scene < m->options->scenes; scene++) {
-        const bool own = m->scenes->of_clip[clip] == scene;
-        double distance;
-
-        if (!m->latents[scene] || bucket_of(m, scene) != b) continue;
-        distance = mean_square(m->latents[scene], m->clip, b->tokens * b->patch);
-        if (distance < matches[scene].distance) {
-            matches[scene].distance = distance;
-            matches[scene].nearest = (double)clip;
-        }
-        if (own && distance < matches[scene].own_distance) matches[scene].own_distance = distance;
-    }
-}
-
-/* Not collective: the first rank of each replica reads every clip once. */
-static Status compare_clips(Matching *m, Match *matches)
-{
-    if (!engine_leads(m->engine)) return OK;
-    for (int64_t scene = 0; scene < m->options->scenes; scene++) {
-        if (m->latents[scene]) matches[scene] = (Match){ DBL_MAX, 0, DBL_MAX };
-    }
-    for (int64_t clip = 0; clip < dataset_clips(m->ds); clip++) {
-        const DatasetBucket *b = dataset_bucket(m->ds, dataset_clip(m->ds, clip).bucket);
-        TRY(dataset_read_latents(m->ds, clip, tensor_of(m->clip, F32, SHAPE(b->tokens, b->patch))));
-        compare_clip(m, clip, matches);
-    }
-    return OK;
-}
-
 Status caption_match(Engine *engine, Velocity *velocity, Dataset *ds, const Scenes *scenes,
                      const MatchOptions *options, Match *matches)
 {
@@ -204,17 +150,15 @@ Status caption_match(Engine *engine, Velocity *velocity, Dataset *ds, const Scen
     const int64_t values = options->scenes * (int64_t)(sizeof(Match) / sizeof(double));
     Status s = OK;
 
-    for (int64_t i = 0; i < options->scenes; i++) matches[i] = (Match){ 0 };
+    memset(matches, 0, (size_t)options->scenes * sizeof(*matches));
     TRY_TO(done, s, comm_agree(engine->comm, prepare(&m)));
     TRY_TO(done, s, render_scenes(&m));
-    TRY_TO(done, s, comm_agree(engine->comm, compare_clips(&m, matches)));
+    /* the first rank of each replica reads every clip once */
+    if (engine_leads(engine)) s = nearest_clips(ds, scenes, m.latents, options->scenes, matches);
+    TRY_TO(done, s, comm_agree(engine->comm, s));
     /* zero but on the rank that compared the scene */
     TRY_TO(done, s,
            group_all_reduce(comm_world(engine->comm), tensor_of(matches, F64, SHAPE(values))));
-    for (int64_t i = 0; i < options->scenes; i++) {
-        matches[i].distance = sqrt(matches[i].distance);
-        matches[i].own_distance = sqrt(matches[i].own_distance);
-    }
 done:
     finish(&m);
     return s;

@@ -11,6 +11,7 @@
 #include "core/solver/generate.h"
 #include "data/dataset.h"
 #include "infer/engine.h"
+#include "tools/nearest_clip.h"
 #include "tools/scenes.h"
 
 typedef struct MatchOptions {
@@ -18,12 +19,6 @@ typedef struct MatchOptions {
     int64_t scenes;           /* how many are rendered: the first ones */
     const char *out;          /* folder for the videos and sheet.png, or NULL */
 } MatchOptions;
-
-typedef struct Match {
-    double distance;     /* root mean square difference to the nearest clip */
-    double nearest;      /* that clip */
-    double own_distance; /* to the nearest clip of the scene itself */
-} Match;
 
 /* matches (options->scenes), the same on every rank. Scenes are dealt over the replicas. velocity
  * must be planned for every bucket and generate_rows(1, guidance) rows. Collective over the world;
