@@ -38,8 +38,30 @@ const char *config_nearest(const ConfigKey *keys, const char *path)
     names[count] = NULL;
     const char *near = nearest_name(last, names);
     if (near != NULL) return near - section;
+    /* a known section keeps the guess inside it: most of the path is right, which proves nothing */
+    if (section > 0 && count > 0) return NULL;
     count = 0;
     for (const ConfigKey *key = keys; key->name != NULL; key++) names[count++] = key->name;
     names[count] = NULL;
     return nearest_name(path, names);
+}
+
+bool config_nearest_section(const ConfigKey *keys, const char *path, char out[CONFIG_NAME_MAX])
+{
+    char sections[CONFIG_KEYS_MAX][CONFIG_NAME_MAX];
+    const char *names[CONFIG_KEYS_MAX + 1];
+    int count = 0;
+    for (const ConfigKey *key = keys; key->name != NULL; key++) {
+        const char *last = strrchr(key->name, '.');
+        const size_t length = last != NULL ? (size_t)(last - key->name) : 0;
+        if (length == 0 || length >= CONFIG_NAME_MAX) continue;
+        memcpy(sections[count], key->name, length);
+        sections[count][length] = 0;
+        names[count] = sections[count];
+        count++;
+    }
+    names[count] = NULL;
+    const char *near = nearest_name(path, names);
+    if (near != NULL) memcpy(out, near, strlen(near) + 1);
+    return near != NULL;
 }

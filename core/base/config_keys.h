@@ -18,6 +18,8 @@ bool config_is_section(const ConfigKey *keys, const char *path, int *row, int *d
 /* The known name a mistyped path was meant to be: the same last word elsewhere, or nearly the same
  * word in the same section, or nearly the same path. NULL when there is none. */
 const char *config_nearest(const ConfigKey *keys, const char *path);
+/* The section nearest to a dotted path; false when none is near. */
+bool config_nearest_section(const ConfigKey *keys, const char *path, char out[CONFIG_NAME_MAX]);
 
 #ifdef __cplusplus
 }

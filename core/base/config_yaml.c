@@ -106,6 +106,8 @@ static Status read_list(Reader *reader, const ConfigKey *key)
 Status config_refuse_unknown(const ConfigKey *keys, const char *path, const char *where)
 {
     const char *near = config_nearest(keys, path);
+    char section[CONFIG_NAME_MAX];
+    if (near == NULL && config_nearest_section(keys, path, section)) near = section;
     CHECK(near == NULL, ERR_CONFIG, "%s: unknown key %s; did you mean %s?", where, path, near);
     return status_fail(ERR_CONFIG, "%s: unknown key %s", where, path);
 }

@@ -87,7 +87,8 @@ typedef struct BadCase {
 
 static const BadCase bad_cases[] = {
     /* keys */
-    { GOOD "trian: {}", NULL, "c.yaml:2:1: unknown key trian" },
+    { GOOD "trian: {}", NULL, "c.yaml:2:1: unknown key trian; did you mean train?" },
+    { GOOD "train: {colour: 3}", NULL, "c.yaml:2:9: unknown key train.colour" },
     { GOOD "train: {stpes: 3}", NULL,
       "c.yaml:2:9: unknown key train.stpes; did you mean train.steps?" },
     { GOOD "lr: 3", NULL, "c.yaml:2:1: unknown key lr; did you mean train.lr?" },
