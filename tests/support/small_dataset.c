@@ -63,7 +63,7 @@ int64_t small_values(int64_t clip, float *values)
     return count;
 }
 
-static void add_clip(DatasetWriter *writer, int64_t clip)
+static Status add_clip(DatasetWriter *writer, int64_t clip)
 {
     char text[3][64], source[32];
     const char *captions[3];
@@ -87,18 +87,25 @@ static void add_clip(DatasetWriter *writer, int64_t clip)
                                 .source = source,
                                 .captions = captions,
                                 .caption_count = 1 + clip % 3 };
-    assert_int_equal(dataset_writer_add(writer, &record), OK);
+    return dataset_writer_add(writer, &record);
+}
+
+Status small_dataset_try(const char *dir, int64_t clips, int64_t shard_bytes)
+{
+    DatasetWriter *writer = NULL;
+    const DatasetInfo info = small_info();
+    TRY(dataset_writer_create(dir, &info, &writer));
+    Status s = OK;
+    if (shard_bytes > 0) dataset_writer_set_shard_bytes(writer, shard_bytes);
+    for (int64_t clip = 0; s == OK && clip < clips; clip++) s = add_clip(writer, clip);
+    if (s == OK) s = dataset_writer_finish(writer);
+    dataset_writer_destroy(writer);
+    return s;
 }
 
 void small_dataset(const char *dir, int64_t clips, int64_t shard_bytes)
 {
-    DatasetWriter *writer = NULL;
-    const DatasetInfo info = small_info();
-    assert_int_equal(dataset_writer_create(dir, &info, &writer), OK);
-    if (shard_bytes > 0) dataset_writer_set_shard_bytes(writer, shard_bytes);
-    for (int64_t clip = 0; clip < clips; clip++) add_clip(writer, clip);
-    assert_int_equal(dataset_writer_finish(writer), OK);
-    dataset_writer_destroy(writer);
+    assert_int_equal(small_dataset_try(dir, clips, shard_bytes), OK);
 }
 
 /* ---- damage --------------------------------------------------------------------------------- */

@@ -23,6 +23,8 @@ int64_t small_values(int64_t clip, float *values);
 /* Clip i is of one of three sizes, has 1 + i % 3 captions "clip i wording k" and the source
  * "vi.mp4". shard_bytes 0: as the writer has it. Asserts that all goes well. */
 void small_dataset(const char *dir, int64_t clips, int64_t shard_bytes);
+/* The same, when it may go wrong. */
+Status small_dataset_try(const char *dir, int64_t clips, int64_t shard_bytes);
 
 /* Adds `delta` to the byte at `offset` of DIR/name; offset below 0 counts from the end. */
 void small_damage(const char *dir, const char *name, int64_t offset, int delta);
