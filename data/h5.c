@@ -83,18 +83,34 @@ hid_t h5_memory_type(H5Type type)
 
 /* ---- errors --------------------------------------------------------------------------------- */
 
+/* Of "file write failed: time = ..., buf = 0x..., error message = 'No space left on device', ..."
+ * the part that a person can use. */
+static void keep_system_error(char *reason)
+{
+    static const char mark[] = "error message = '";
+    const char *start = strstr(reason, mark);
+    if (start == NULL) return;
+    start += sizeof(mark) - 1;
+    const size_t length = strcspn(start, "'");
+    memmove(reason, start, length);
+    reason[length] = '\0';
+}
+
+enum { REASON_BYTES = 512 };
+
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *error, void *out)
 {
     char *text = out;
-    if (n == 0 && error->desc != NULL) snprintf(text, 256, "%s", error->desc);
+    if (n == 0 && error->desc != NULL) snprintf(text, REASON_BYTES, "%s", error->desc);
     return 0;
 }
 
 Status h5_fail(Status code, const H5File *file, const char *object, const char *what)
 {
-    char reason[256] = "no reason given";
+    char reason[REASON_BYTES] = "no reason given";
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, reason);
     H5Eclear2(H5E_DEFAULT);
+    keep_system_error(reason);
     /* one error is one line */
     for (char *c = reason; *c != '\0'; c++) {
         if ((unsigned char)*c < 0x20) *c = ' ';
@@ -169,26 +185,30 @@ static hid_t access_list(void)
     return H5I_INVALID_HID;
 }
 
-static hid_t create_file(const H5File *file, hid_t access)
+static hid_t creation_list(void)
 {
-    const hid_t creation = H5Pcreate(H5P_FILE_CREATE);
-    if (creation < 0) return creation;
-    H5Pset_obj_track_times(creation, false); /* the same clips give the same bytes */
-    const hid_t id = H5Fcreate(file->path, H5F_ACC_EXCL, creation, access);
-    H5Pclose(creation);
-    return id;
+    const hid_t list = H5Pcreate(H5P_FILE_CREATE);
+    if (list >= 0) H5Pset_obj_track_times(list, false); /* the same clips give the same bytes */
+    return list;
 }
 
+/* Any call clears the library's reason for a failure, closing a list too: h5_fail comes first. */
 static Status open_or_create(H5File *file)
 {
-    const hid_t access = access_list();
-    if (access < 0) return h5_fail(ERR_IO, file, "/", "cannot set how to open");
-    file->id =
-        file->writing ? create_file(file, access) : H5Fopen(file->path, H5F_ACC_RDONLY, access);
-    H5Pclose(access);
-    if (file->id >= 0) return OK;
-    return file->writing ? h5_fail(ERR_IO, file, "/", "cannot create")
-                         : h5_fail(ERR_FORMAT, file, "/", "cannot open as HDF5");
+    Status s = OK;
+    const hid_t access = access_list(), creation = creation_list();
+    if (access < 0 || creation < 0) {
+        s = h5_fail(ERR_IO, file, "/", "cannot set how to open");
+    } else if (file->writing) {
+        file->id = H5Fcreate(file->path, H5F_ACC_EXCL, creation, access);
+        if (file->id < 0) s = h5_fail(ERR_IO, file, "/", "cannot create");
+    } else {
+        file->id = H5Fopen(file->path, H5F_ACC_RDONLY, access);
+        if (file->id < 0) s = h5_fail(ERR_FORMAT, file, "/", "cannot open as HDF5");
+    }
+    if (creation >= 0) H5Pclose(creation);
+    if (access >= 0) H5Pclose(access);
+    return s;
 }
 
 static Status open_locked(const char *path, bool writing, int64_t size_bytes, H5File **out)

@@ -52,9 +52,10 @@ static Status make_groups(const H5File *file, const char *path)
         const hid_t creation = H5Pcreate(H5P_GROUP_CREATE);
         if (creation >= 0) H5Pset_obj_track_times(creation, false);
         const hid_t group = H5Gcreate2(file->id, prefix, H5P_DEFAULT, creation, H5P_DEFAULT);
+        const Status s = group >= 0 ? OK : h5_fail(ERR_IO, file, prefix, "cannot create");
         if (creation >= 0) H5Pclose(creation);
-        if (group < 0) return h5_fail(ERR_IO, file, prefix, "cannot create");
-        H5Gclose(group);
+        if (group >= 0) H5Gclose(group);
+        TRY(s);
     }
     return OK;
 }
@@ -263,8 +264,10 @@ static Status open_checked(H5Array *array, const H5Shape *expected)
     const hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
     if (access >= 0) H5Pset_chunk_cache(access, 1, 0, 1.0);
     array->id = H5Dopen2(array->file->id, array->path, access);
+    const Status opened =
+        array->id >= 0 ? OK : h5_fail(ERR_FORMAT, array->file, array->path, "cannot open");
     if (access >= 0) H5Pclose(access);
-    if (array->id < 0) return h5_fail(ERR_FORMAT, array->file, array->path, "cannot open");
+    TRY(opened);
     TRY(check_type(array, expected->type));
     TRY(check_extent(array, expected));
     const hid_t creation = H5Dget_create_plist(array->id);

@@ -355,7 +355,7 @@ static void truncated_shard_is_refused(void **state)
     snprintf(size[0], sizeof(size[0]), "\"size_bytes\": %lld", (long long)length);
     snprintf(size[1], sizeof(size[1]), "\"size_bytes\": %lld", (long long)length / 2);
     small_edit(dir, "dataset.json", size[0], size[1]);
-    assert_refused(ERR_FORMAT, "cannot open as HDF5");
+    assert_refused(ERR_FORMAT, "cannot open as HDF5: truncated file");
     free(bytes);
 }
 
