@@ -3,17 +3,16 @@
 #include "core/base/file.h"
 #include "core/base/json_writer.h"
 #include "data/bf16.h"
+#include "data/dataset_folder.h"
 #include "data/dataset_record.h"
 #include "data/shard.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 static const int64_t SHARD_BYTES_DEFAULT = (int64_t)1 << 30;
@@ -36,65 +35,6 @@ struct DatasetWriter {
     bool failed; /* the shard is not whole any more */
 };
 
-/* ---- the folder ----------------------------------------------------------------------------- */
-
-static bool is_shard_name(const char *name)
-{
-    int64_t number = 0;
-    int end = 0;
-    return sscanf(name, "shard-%5" SCNd64 ".h5%n", &number, &end) == 1 && end > 0 &&
-           (name[end] == '\0' || strcmp(name + end, ".partial") == 0);
-}
-
-/* What an interrupted writer left is removed; a whole file must say that it is ours. */
-static Status clear_shard(const char *path)
-{
-    const size_t length = strlen(path);
-    if (strcmp(path + length - 3, ".h5") == 0) {
-        H5File *file = NULL;
-        char format[H5_MAX_TEXT + 1] = "";
-        const bool ours = h5_open(path, &file) == OK &&
-                          h5_read_text(file, "format", format) == OK &&
-                          strcmp(format, SHARD_FORMAT) == 0;
-        h5_close(file);
-        CHECK(ours, ERR_USAGE, "%s: is no shard of an unfinished dataset: choose another folder",
-              path);
-    }
-    CHECK(unlink(path) == 0, ERR_IO, "%s: %s", path, strerror(errno));
-    return OK;
-}
-
-static Status clear_folder(const char *dir)
-{
-    FileList list;
-    char path[FILE_PATH_BYTES];
-    TRY(file_join(path, dir, "dataset.json"));
-    CHECK(file_kind(path) == FILE_ABSENT, ERR_USAGE,
-          "%s: holds a dataset already: choose another folder or remove it", dir);
-    TRY(file_list(dir, &list));
-    Status s = OK;
-    for (int64_t i = 0; s == OK && i < list.count; i++) {
-        if (!is_shard_name(list.names[i])) continue;
-        s = file_join(path, dir, list.names[i]);
-        if (s == OK) s = clear_shard(path);
-    }
-    file_list_destroy(&list);
-    return s;
-}
-
-static Status lock_folder(const char *dir, int *out)
-{
-    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    CHECK(fd >= 0, ERR_IO, "%s: %s", dir, strerror(errno));
-    /* a file system without locks is no reason to refuse: the lock only guards against a mistake */
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
-        close(fd);
-        return status_fail(ERR_USAGE, "%s: another ingest is writing here", dir);
-    }
-    *out = fd;
-    return OK;
-}
-
 Status dataset_writer_create(const char *dir, const DatasetInfo *info, DatasetWriter **out)
 {
     Status s = OK;
@@ -107,8 +47,8 @@ Status dataset_writer_create(const char *dir, const DatasetInfo *info, DatasetWr
     writer->shard_bytes = SHARD_BYTES_DEFAULT;
     TRY_TO(fail, s, info_store_copy(info, dir, &writer->info));
     TRY_TO(fail, s, file_make_folders(dir));
-    TRY_TO(fail, s, lock_folder(dir, &writer->lock));
-    TRY_TO(fail, s, clear_folder(dir));
+    TRY_TO(fail, s, dataset_folder_lock(dir, &writer->lock));
+    TRY_TO(fail, s, dataset_folder_clear(dir));
     *out = writer;
     return OK;
 fail:

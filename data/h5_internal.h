@@ -1,4 +1,4 @@
-/* h5_internal: what data/h5.c and data/h5_array.c share, and nobody else includes. */
+/* h5_internal: what the files data/h5*.c share, and nobody else includes. */
 #ifndef ZT_DATA_H5_INTERNAL_H
 #define ZT_DATA_H5_INTERNAL_H
 
@@ -38,5 +38,10 @@ Status h5_fail(Status code, const H5File *file, const char *object, const char *
 /* Every link on the way to `path` must exist, be hard, and lead to an object of the format with
  * checksums; called before anything follows it. */
 Status h5_check_links(const H5File *file, const char *path);
+
+/* Elements of dims[from .. ndim), or -1 when that does not fit. */
+int64_t h5_product(const int64_t *dims, int from, int ndim);
+/* Fills shape, chunk and row_bytes of an array that is open, and checks them. Lock held. */
+Status h5_check_array(H5Array *array, const H5Shape *expected);
 
 #endif
