@@ -325,6 +325,11 @@ CALL(zero_tail_backward)
     return op_zero_tail(dev, c->din[0], lengths_of(lengths, c->d[0], c->d[1]));
 }
 
+CALL(transpose)
+{
+    return op_transpose(dev, c->out[0], c->in[0]);
+}
+
 /* ---- flow, loss, optimizer ------------------------------------------------------------------ */
 
 CALL(patch_order)
@@ -373,14 +378,25 @@ CALL(square_norm)
     return OK;
 }
 
-CALL(adamw)
+static Status adamw_step(const Device *dev, const Call *c, bool with_ema)
 {
     static const AdamwStep step = CASE_ADAMW_STEP;
-    for (int i = 0; i < 4; i++) copy(c->out[i], c->in[i]);
+    for (int i = 0; i < (with_ema ? 4 : 3); i++) copy(c->out[i], c->in[i]);
     /* the second moment is a mean of squares */
     for (int64_t i = 0; i < c->d[0]; i++)
         tensor_f32(c->out[2])[i] = fabsf(tensor_f32(c->out[2])[i]);
-    return op_adamw(dev, c->out[0], c->out[1], c->out[2], c->out[3], c->in[4], &step);
+    return op_adamw(dev, c->out[0], c->out[1], c->out[2], with_ema ? c->out[3] : tensor_none(),
+                    c->in[4], &step);
+}
+
+CALL(adamw)
+{
+    return adamw_step(dev, c, true);
+}
+
+CALL(adamw_no_ema)
+{
+    return adamw_step(dev, c, false);
 }
 
 /* ---- the table ------------------------------------------------------------------------------ */
@@ -419,7 +435,7 @@ const Case op_cases[] = {
         reference_attention, attention, attention_backward, "==="),
     ROW(attention_wide, "bqkhd", (1, 3, 2, 2, 37), (1, 67, 520, 3, 64), ("bqhd", "bkhd", "bkhd"), ("bqhd", "bhq"),
         reference_attention, attention, attention_backward, "==="),
-    ROW(attention_bias, "bqkhd", (3, 6, 5, 2, 5), (2, 80, 261, 2, 9), ("bqhd", "bkhd", "bkhd", "hr"), ("bqhd", "bhq"),
+    ROW(attention_bias, "bqkhd", (3, 6, 5, 2, 5), (6, 70, 130, 2, 9), ("bqhd", "bkhd", "bkhd", "hr"), ("bqhd", "bhq"),
         reference_attention_bias, attention_bias, attention_bias_backward, "===+"),
     ROW(attention_masked, "bqkhd", (3, 5, 9, 2, 4), (3, 65, 290, 2, 33), ("bqhd", "bkhd", "bkhd", "hr"), ("bqhd", "bhq"),
         reference_attention_masked, attention_masked, attention_masked_backward, "===."),
@@ -443,6 +459,7 @@ const Case op_cases[] = {
         reference_embedding, embedding, embedding_backward, "+"),
     ROW(zero_tail, "btw", (3, 7, 5), (3, 67, 133), ("btw"), ("btw"),
         reference_zero_tail, zero_tail, zero_tail_backward, "="),
+    ROW(transpose, "nw", (3, 7), (32, 129), ("nw"), ("wn"), reference_transpose, transpose, NULL, "."),
     ROW(patch_order, "nw", (3, 20), (301, 192), ("nw"), ("nw"),
         reference_patch_order, patch_order, patch_order_backward, "="),
     ROW(head_order, "nw", (3, 20), (301, 192), ("nw"), ("nw"),
@@ -454,6 +471,8 @@ const Case op_cases[] = {
     ROW(square_norm, "n", (37), (140001), ("n"), ("1"), reference_square_norm, square_norm, NULL, "."),
     ROW(adamw, "n", (37), (33333), ("n", "n", "n", "n", "n"), ("n", "n", "n", "n"),
         reference_adamw, adamw, NULL, "....."),
+    ROW(adamw_no_ema, "n", (37), (33333), ("n", "n", "n", "n", "n"), ("n", "n", "n"),
+        reference_adamw, adamw_no_ema, NULL, "....."),
 };
 // clang-format on
 

@@ -236,6 +236,11 @@ void reference_zero_tail(const int64_t *d, double *const *in, double *const *out
     }
 }
 
+void reference_transpose(const int64_t *d, double *const *in, double *const *out)
+{
+    for (int64_t i = 0; i < d[0] * d[1]; i++) out[0][i % d[1] * d[0] + i / d[1]] = in[0][i];
+}
+
 /* ---- flow and loss -------------------------------------------------------------------------- */
 
 void reference_patch_order(const int64_t *d, double *const *in, double *const *out)
@@ -299,6 +304,6 @@ void reference_adamw(const int64_t *d, double *const *in, double *const *out)
         out[0][i] = p;
         out[1][i] = m;
         out[2][i] = v;
-        out[3][i] = in[3][i] + (1 - (double)s.ema_decay) * (p - in[3][i]);
+        if (out[3]) out[3][i] = in[3][i] + (1 - (double)s.ema_decay) * (p - in[3][i]);
     }
 }

@@ -39,11 +39,12 @@ Reference reference_modulation_shared;  /* table pw, e bw -> m pbw */
 Reference reference_timestep_embedding; /* t b (in thousands) -> emb bw */
 Reference reference_embedding;          /* table ew -> y nw */
 Reference reference_zero_tail;          /* x btw -> y btw */
+Reference reference_transpose;          /* x nw -> y wn */
 Reference reference_patch_order;        /* x nw -> y nw, w = 4 channels: head to patch order */
 Reference reference_head_order;         /* and back */
 Reference reference_flow_mix;           /* x bn, noise bn, t b -> x_t bn, target bn */
 Reference reference_squared_error;      /* v bn, target bn -> sum 1, sums b */
 Reference reference_square_norm;        /* x n -> sum 1 */
-Reference reference_adamw;              /* p n, m n, v n, ema n, g n -> p n, m n, v n, ema n */
+Reference reference_adamw; /* p n, m n, v n, ema n, g n -> p n, m n, v n, ema n or none */
 
 #endif

@@ -1,0 +1,29 @@
+/*
+ * op_check: what op_* demand of their tensors, once, whatever the backend.
+ *
+ * A mismatch is one line that names the op, the tensor, its shape and the one that was expected,
+ * and ERR_DEVICE. Kernels trust what they get.
+ */
+#ifndef ZT_CORE_OP_CHECK_H
+#define ZT_CORE_OP_CHECK_H
+
+#include "core/base/status.h"
+#include "core/base/tensor.h"
+
+/* The tensor is there and some cut of its dimensions gives (rows, width). */
+Status op_check_matrix(const char *op, const char *name, Tensor t, DType dtype, int64_t rows,
+                       int64_t width);
+Status op_check_dims(const char *op, const char *name, Tensor t, int ndim);
+Status op_check_count(const char *op, const char *name, int64_t value, int64_t expected);
+
+/* The tensor's own name makes the message: NEED(w, out, in). MAY: or none. */
+#define NEED(t, rows, width) TRY(op_check_matrix(__func__, #t, t, F32, rows, width))
+#define NEED_TYPE(t, dtype, rows, width) TRY(op_check_matrix(__func__, #t, t, dtype, rows, width))
+#define MAY(t, rows, width)                 \
+    do {                                    \
+        if ((t).data) NEED(t, rows, width); \
+    } while (0)
+#define NEED_DIMS(t, ndim) TRY(op_check_dims(__func__, #t, t, ndim))
+#define NEED_COUNT(value, expected) TRY(op_check_count(__func__, #value, value, expected))
+
+#endif

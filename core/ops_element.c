@@ -1,0 +1,178 @@
+/* Element-wise and conditioning ops: shapes are checked here, whatever the backend. */
+#include "core/ops.h"
+
+#include "core/op_check.h"
+#include "core/op_table.h"
+
+/* ---- element by element --------------------------------------------------------------------- */
+
+Status op_gelu(const Device *dev, Tensor y, Tensor x)
+{
+    const int64_t rows = tensor_rows(x), width = tensor_width(x);
+    NEED(x, rows, width);
+    NEED(y, rows, width);
+    return dev->table->gelu(dev, y, x);
+}
+
+Status op_gelu_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x)
+{
+    const int64_t rows = tensor_rows(x), width = tensor_width(x);
+    NEED(x, rows, width);
+    NEED(dy, rows, width);
+    NEED(dx, rows, width);
+    return dev->table->gelu_backward(dev, dx, dy, x);
+}
+
+Status op_silu(const Device *dev, Tensor y, Tensor x)
+{
+    const int64_t rows = tensor_rows(x), width = tensor_width(x);
+    NEED(x, rows, width);
+    NEED(y, rows, width);
+    return dev->table->silu(dev, y, x);
+}
+
+Status op_silu_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x, bool accumulate)
+{
+    const int64_t rows = tensor_rows(x), width = tensor_width(x);
+    NEED(x, rows, width);
+    NEED(dy, rows, width);
+    NEED(dx, rows, width);
+    return dev->table->silu_backward(dev, dx, dy, x, accumulate);
+}
+
+Status op_gated_gelu(const Device *dev, Tensor y, Tensor a, Tensor b)
+{
+    const int64_t rows = tensor_rows(a), width = tensor_width(a);
+    NEED(a, rows, width);
+    NEED(b, rows, width);
+    NEED(y, rows, width);
+    return dev->table->gated_gelu(dev, y, a, b);
+}
+
+Status op_gated_gelu_backward(const Device *dev, Tensor da, Tensor db, Tensor dy, Tensor a,
+                              Tensor b)
+{
+    const int64_t rows = tensor_rows(a), width = tensor_width(a);
+    NEED(a, rows, width);
+    NEED(b, rows, width);
+    NEED(dy, rows, width);
+    NEED(da, rows, width);
+    NEED(db, rows, width);
+    return dev->table->gated_gelu_backward(dev, da, db, dy, a, b);
+}
+
+Status op_gate_residual(const Device *dev, Tensor out, Tensor x, Tensor y, Tensor gate)
+{
+    NEED_DIMS(x, 3);
+    const int64_t batch = x.shape[0], rows = batch * x.shape[1], width = x.shape[2];
+    NEED(x, rows, width);
+    NEED(y, rows, width);
+    MAY(gate, batch, width);
+    NEED(out, rows, width);
+    return dev->table->gate_residual(dev, out, x, y, gate);
+}
+
+Status op_gate_residual_backward(const Device *dev, Tensor dy, Tensor dgate, Tensor dout, Tensor y,
+                                 Tensor gate)
+{
+    NEED_DIMS(dout, 3);
+    const int64_t batch = dout.shape[0], rows = batch * dout.shape[1], width = dout.shape[2];
+    NEED(dout, rows, width);
+    NEED(y, rows, width);
+    NEED(gate, batch, width);
+    NEED(dy, rows, width);
+    NEED(dgate, batch, width);
+    return dev->table->gate_residual_backward(dev, dy, dgate, dout, y, gate);
+}
+
+Status op_axpby(const Device *dev, Tensor y, float a, Tensor x, float b)
+{
+    NEED(x, 1, tensor_count(x));
+    NEED(y, 1, tensor_count(x));
+    return dev->table->axpby(dev, y, a, x, b);
+}
+
+Status op_fill(const Device *dev, Tensor y, float value)
+{
+    NEED(y, 1, tensor_count(y));
+    return dev->table->fill(dev, y, value);
+}
+
+Status op_convert(const Device *dev, Tensor dst, Tensor src)
+{
+    NEED_TYPE(src, src.dtype, 1, tensor_count(src));
+    NEED_TYPE(dst, dst.dtype, 1, tensor_count(src));
+    CHECK(dst.dtype <= F16 && src.dtype <= F16, ERR_DEVICE,
+          "%s: %s to %s, only F32, BF16 and F16 are converted", __func__, dtype_name(src.dtype),
+          dtype_name(dst.dtype));
+    return dev->table->convert(dev, dst, src);
+}
+
+/* ---- conditioning --------------------------------------------------------------------------- */
+
+static Status check_modulation(const char *op, Tensor m, Tensor table, Tensor e)
+{
+    TRY(op_check_dims(op, "m", m, 3));
+    TRY(op_check_dims(op, "e", e, 3));
+    const int64_t parts = m.shape[0], batch = m.shape[1], width = m.shape[2];
+    TRY(op_check_matrix(op, "m", m, F32, parts * batch, width));
+    TRY(op_check_matrix(op, "table", table, F32, parts, width));
+    TRY(op_check_matrix(op, "e", e, F32, batch, (e.shape[1] == 1 ? 1 : parts) * width));
+    return OK;
+}
+
+Status op_modulation(const Device *dev, Tensor m, Tensor table, Tensor e)
+{
+    TRY(check_modulation(__func__, m, table, e));
+    return dev->table->modulation(dev, m, table, e);
+}
+
+Status op_modulation_backward(const Device *dev, Tensor dtable, Tensor de, Tensor dm)
+{
+    TRY(check_modulation(__func__, dm, dtable, de));
+    return dev->table->modulation_backward(dev, dtable, de, dm);
+}
+
+Status op_timestep_embedding(const Device *dev, Tensor emb, Tensor t)
+{
+    const int64_t batch = tensor_count(t), dim = tensor_width(emb);
+    NEED(t, batch, 1);
+    NEED(emb, batch, dim);
+    NEED_COUNT(dim % 2, 0);
+    return dev->table->timestep_embedding(dev, emb, t);
+}
+
+Status op_embedding(const Device *dev, Tensor y, Tensor table, Tensor ids)
+{
+    const int64_t rows = tensor_count(ids), width = tensor_width(table);
+    NEED_TYPE(ids, I32, rows, 1);
+    NEED(table, tensor_rows(table), width);
+    NEED(y, rows, width);
+    return dev->table->embedding(dev, y, table, ids);
+}
+
+Status op_embedding_backward(const Device *dev, Tensor dtable, Tensor dy, Tensor ids)
+{
+    const int64_t rows = tensor_count(ids), width = tensor_width(dtable);
+    NEED_TYPE(ids, I32, rows, 1);
+    NEED(dtable, tensor_rows(dtable), width);
+    NEED(dy, rows, width);
+    return dev->table->embedding_backward(dev, dtable, dy, ids);
+}
+
+Status op_transpose(const Device *dev, Tensor y, Tensor x)
+{
+    NEED_DIMS(x, 2);
+    NEED(x, x.shape[0], x.shape[1]);
+    NEED_DIMS(y, 2);
+    NEED(y, x.shape[1], x.shape[0]);
+    return dev->table->transpose(dev, y, x);
+}
+
+Status op_zero_tail(const Device *dev, Tensor x, Tensor lengths)
+{
+    NEED_DIMS(x, 3);
+    NEED(x, x.shape[0] * x.shape[1], x.shape[2]);
+    NEED_TYPE(lengths, I32, x.shape[0], 1);
+    return dev->table->zero_tail(dev, x, lengths);
+}
