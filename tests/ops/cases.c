@@ -415,7 +415,7 @@ const Case op_cases[] = {
     /* many tiles; one row and a long sum, which the library would cut by thread count */
     ROW(linear_tiles, "nio", (1, 5, 3), (330, 65, 530), ("ni", "oi", "o"), ("no"),
         reference_linear, linear, linear_backward, "=++"),
-    ROW(linear_long, "nio", (2, 1, 2), (1, 3001, 35), ("ni", "oi", "o"), ("no"),
+    ROW(linear_long, "nio", (2, 1, 2), (1, 35, 3001), ("ni", "oi", "o"), ("no"),
         reference_linear, linear, linear_backward, "=++"),
     ROW(layernorm_modulate, "btw", (2, 3, 37), (3, 67, 133), ("btw", "bw", "bw"), ("btw", "bt", "bt"),
         reference_layernorm_modulate, layernorm_modulate, layernorm_modulate_backward, "==="),
@@ -435,7 +435,7 @@ const Case op_cases[] = {
         reference_attention, attention, attention_backward, "==="),
     ROW(attention_wide, "bqkhd", (1, 3, 2, 2, 37), (1, 67, 520, 3, 64), ("bqhd", "bkhd", "bkhd"), ("bqhd", "bhq"),
         reference_attention, attention, attention_backward, "==="),
-    ROW(attention_bias, "bqkhd", (3, 6, 5, 2, 5), (6, 70, 130, 2, 9), ("bqhd", "bkhd", "bkhd", "hr"), ("bqhd", "bhq"),
+    ROW(attention_bias, "bqkhd", (3, 6, 5, 2, 5), (8, 70, 200, 1, 9), ("bqhd", "bkhd", "bkhd", "hr"), ("bqhd", "bhq"),
         reference_attention_bias, attention_bias, attention_bias_backward, "===+"),
     ROW(attention_masked, "bqkhd", (3, 5, 9, 2, 4), (3, 65, 290, 2, 33), ("bqhd", "bkhd", "bkhd", "hr"), ("bqhd", "bhq"),
         reference_attention_masked, attention_masked, attention_masked_backward, "===."),
