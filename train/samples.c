@@ -2,7 +2,7 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
-#include "core/solver/denoise.h"
+#include "core/solver/generate.h"
 #include "data/latent_video.h"
 
 #include <string.h>
@@ -15,8 +15,7 @@ typedef struct Sampling {
     Velocity velocity;
     DitShape shape; /* in patches */
     Arena arena;
-    Tensor x;     /* (1, tokens, patch) */
-    Tensor times; /* (2): timestep of the conditional and the unconditional row */
+    Tensor x; /* (1, tokens, patch) */
 } Sampling;
 
 static Status sampling_create(TrainState *s, Sampling *out)
@@ -25,25 +24,18 @@ static Status sampling_create(TrainState *s, Sampling *out)
     const DatasetBucket *b = dataset_bucket(s->train, 0);
     const size_t latent_bytes = (size_t)(b->tokens * b->patch) * sizeof(float);
     *out = (Sampling){ .shape = { 1, b->t, b->h / c->patch_size[1], b->w / c->patch_size[2] } };
-    TRY(velocity_create(&s->dit, s->groups.pipeline, &out->shape, 1, 2, &out->velocity));
+    TRY(velocity_create(&s->dit, s->groups.pipeline, &out->shape, 1,
+                        generate_rows(1, sample_guidance), &out->velocity));
     TRY(arena_create(&out->arena, "samples",
-                     latent_bytes + denoise_scratch(1, b->tokens, b->patch, sample_guidance) +
-                         8 * (size_t)ARENA_ALIGN));
-    TRY(tensor_alloc(&out->arena, F32, SHAPE(1, b->tokens, b->patch), "x", &out->x));
-    return tensor_alloc(&out->arena, F32, SHAPE(2), "times", &out->times);
+                     latent_bytes + ARENA_ALIGN +
+                         generate_scratch(1, b->tokens, b->patch, sample_guidance)));
+    return tensor_alloc(&out->arena, F32, SHAPE(1, b->tokens, b->patch), "x", &out->x);
 }
 
 static void sampling_destroy(Sampling *sampling)
 {
     velocity_destroy(&sampling->velocity);
     arena_destroy(&sampling->arena);
-}
-
-static Status velocity_at(void *context, Tensor v, Tensor x, float sigma)
-{
-    Sampling *sampling = context;
-    for (int i = 0; i < 2; i++) tensor_f32(sampling->times)[i] = 1000.0f * sigma;
-    return velocity_eval(&sampling->velocity, sampling->shape, v, x, sampling->times);
 }
 
 static Status write_video(const TrainState *s, const Sampling *sampling, const char *prompt,
@@ -71,22 +63,21 @@ Status samples_render(TrainState *s, int64_t step)
 {
     const ConfigTexts *prompts = &s->config.train.sample_prompts;
     const Mesh *mesh = &s->groups.mesh;
-    const DenoiseOptions options = { .steps = SAMPLE_STEPS,
-                                     .guidance = sample_guidance,
-                                     .shift = sample_shift };
+    const GenerateOptions options = {
+        .denoise = { .steps = SAMPLE_STEPS, .guidance = sample_guidance, .shift = sample_shift },
+        .seed = (uint64_t)s->config.run.seed
+    };
     Sampling sampling = { 0 };
     if (prompts->count == 0) return OK;
-    Status status = comm_agree(s->comm, sampling_create(s, &sampling));
+    Status written = OK, status = comm_agree(s->comm, sampling_create(s, &sampling));
     for (int64_t i = mesh->dp; i < prompts->count && status == OK; i += mesh->shape.data) {
-        const char *const rows[2] = { prompts->items[i], "" };
-        status = denoise_noise(&s->device, sampling.x, (uint64_t)s->config.run.seed, (uint64_t)i);
-        if (status == OK) status = velocity_captions(&sampling.velocity, rows, 2);
-        if (status == OK)
-            status = denoise_run(&s->device, velocity_at, &sampling, &options, &sampling.arena,
-                                 sampling.x);
-        if (status == OK && mesh->tp == 0 && mesh->pp == 0)
-            status = write_video(s, &sampling, rows[0], step, i + 1);
+        const char *const prompt = prompts->items[i];
+        status = generate_latents(&sampling.velocity, sampling.shape, &options, &prompt,
+                                  (uint64_t)i, &sampling.arena, sampling.x);
+        /* a disk that fails on one rank must not keep it from the replica's next collective */
+        if (status == OK && written == OK && mesh->tp == 0 && mesh->pp == 0)
+            written = write_video(s, &sampling, prompt, step, i + 1);
     }
     sampling_destroy(&sampling);
-    return comm_agree(s->comm, status);
+    return comm_agree(s->comm, status == OK ? written : status);
 }
