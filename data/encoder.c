@@ -101,17 +101,21 @@ static Status open_codec(Encoder *encoder, const EncoderOptions *o)
     return OK;
 }
 
+/* swscale's vector code reads up to a vector beyond the last row */
+enum { OVERREAD = 64 };
+
 static Status open_buffers(Encoder *encoder)
 {
     const AVCodecContext *c = encoder->codec;
     /* bit-exact, accurate rounding: no dependence on the machine's vector width */
     const int flags = SWS_BICUBIC | SWS_FULL_CHR_H_INP | SWS_ACCURATE_RND | SWS_BITEXACT;
 
+    encoder->picture = av_mallocz((size_t)c->width * (size_t)c->height * 3 + OVERREAD);
     encoder->sws = sws_getContext(c->width, c->height, AV_PIX_FMT_RGB24, c->width, c->height,
                                   c->pix_fmt, flags, NULL, NULL, NULL);
     encoder->frame = av_frame_alloc();
     encoder->packet = av_packet_alloc();
-    CHECK(encoder->sws && encoder->frame && encoder->packet, ERR_MEMORY,
+    CHECK(encoder->picture && encoder->sws && encoder->frame && encoder->packet, ERR_MEMORY,
           "no memory to encode %dx%d pictures", c->width, c->height);
 
     encoder->frame->width = c->width;
@@ -148,9 +152,10 @@ Status encoder_send(Encoder *encoder, const uint8_t *rgb)
         rc = avcodec_send_frame(encoder->codec, NULL);
     } else {
         AVFrame *frame = encoder->frame;
-        const uint8_t *const planes[4] = { rgb };
+        const uint8_t *const planes[4] = { encoder->picture };
         const int strides[4] = { 3 * frame->width };
 
+        memcpy(encoder->picture, rgb, (size_t)frame->width * (size_t)frame->height * 3);
         /* the codec may still hold the last picture */
         rc = av_frame_make_writable(frame);
         CHECK(rc == 0, ERR_MEMORY, "no memory for picture %lld", (long long)encoder->next);
@@ -183,5 +188,6 @@ void encoder_close(Encoder *encoder)
     sws_freeContext(encoder->sws);
     av_frame_free(&encoder->frame);
     av_packet_free(&encoder->packet);
+    av_free(encoder->picture);
     memset(encoder, 0, sizeof(*encoder));
 }

@@ -30,6 +30,7 @@ typedef struct Encoder {
     AVFrame *frame;
     AVPacket *packet; /* what encoder_receive got */
     int64_t next;     /* number of the next picture */
+    uint8_t *picture; /* owned; one RGB picture and the bytes that swscale reads beyond its end */
 } Encoder;
 
 /* ERR_USAGE: a size that the codec cannot take. ERR_DEVICE: libav lacks the encoder or refuses. */
