@@ -88,7 +88,7 @@ lint:  ## include arrows, owners of libraries, formatting, shell scripts
 	    clang-format --dry-run -Werror $(C_FILES) && echo "formatting ok"; \
 	else echo "clang-format is not installed: formatting not checked"; fi
 	@if command -v shellcheck > /dev/null; then \
-	    shellcheck -x $(SCRIPTS) && echo "scripts ok"; \
+	    shellcheck -x -S warning $(SCRIPTS) && echo "scripts ok"; \
 	else echo "shellcheck is not installed: scripts not checked"; fi
 
 format:  ## rewrite the sources in the project's layout
