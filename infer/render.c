@@ -214,6 +214,19 @@ static void warn_of_idle_replicas(const Render *r)
              (long long)(replicas - count), (long long)replicas);
 }
 
+/* The model reads so many bytes of a prompt and its end mark. */
+static void warn_of_cut_prompts(const Render *r)
+{
+    const size_t most = (size_t)r->engine->model.config.text.max_length - 1;
+
+    for (int64_t i = 0; i < r->request->count; i++) {
+        const size_t bytes = strlen(r->request->prompts[i]);
+        if (bytes > most)
+            log_warn("prompt %lld has %zu bytes; this model reads the first %zu", (long long)i + 1,
+                     bytes, most);
+    }
+}
+
 static Status render_rounds(Render *r)
 {
     Comm *comm = r->engine->comm;
@@ -238,6 +251,7 @@ Status render_request(Engine *engine, const Request *request)
 
     plan(&r);
     warn_of_idle_replicas(&r);
+    warn_of_cut_prompts(&r);
     TRY_TO(done, s, comm_agree(engine->comm, prepare(&r)));
     TRY_TO(done, s, render_rounds(&r));
     TRY_TO(done, s, write_joined(&r));
