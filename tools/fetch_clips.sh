@@ -30,36 +30,31 @@ lego.mp4|golang-github-gabriel-vasile-mimetype-dev|usr/share/gocode/src/github.c
 
 # name: wording; the one after "heldout" is never trained on
 captions='
-ball: A hand throws a yellow tennis ball across a black board.
-ball: A yellow ball bounces along a dark blackboard, next to a bare arm.
-ball: A physics experiment: a tennis ball moves away from a hand in front of a blackboard.
-ball: A small yellow ball flies over a black board below a white wall.
-ball: An arm reaches in from the left and lets go of a yellow tennis ball.
-heldout ball: A yellow tennis ball moves across a blackboard, thrown by a hand.
-city: Skyscrapers at night with green lit windows.
-city: A time lapse of tall office towers in a city at night.
-city: Glass towers glow green and white against a dark sky.
-city: Looking up at lit skyscrapers in the city after dark.
-city: Tall city buildings at night, their windows shining.
-heldout city: Tall buildings of a city at night with lights in their windows.
+ball: A hand throws a tennis ball.
+ball: A yellow tennis ball flies past a blackboard.
+ball: A tennis ball is thrown in a classroom.
+ball: A thrown tennis ball in front of a blackboard.
+heldout ball: A hand throws a yellow tennis ball past a blackboard.
+city: Skyscrapers in a city at night.
+city: City lights at night, tall office towers.
+city: A city at night with lit windows.
+city: Tall buildings of a city after dark.
+heldout city: Tall buildings in a city at night with lit windows.
 cockatoo: A white cockatoo looks into the camera.
-cockatoo: A white parrot with a grey beak comes close to the camera.
-cockatoo: Close-up of a cockatoo that moves its head in a room.
-cockatoo: A curious white bird with an orange crest turns its head.
-cockatoo: A pet cockatoo at a window pokes its beak at the lens.
-heldout cockatoo: A white parrot, a cockatoo, turns its head and looks at the camera.
-grandprix: An old black and white film of a racing car on a dusty road.
-grandprix: Cars race in the French Grand Prix of 1906 and raise dust.
-grandprix: A vintage racing car comes round a bend of a wide road, past a man at a fence.
-grandprix: Black and white footage of an early motor race.
-grandprix: A historic Grand Prix: a car comes out of a cloud of dust.
+cockatoo: A cockatoo turns its head.
+cockatoo: Close-up of a white parrot, a cockatoo.
+cockatoo: A curious cockatoo with a grey beak.
+heldout cockatoo: A white cockatoo turns its head to the camera.
+grandprix: An old film of a car race.
+grandprix: Black and white film of a racing car on a dusty road.
+grandprix: An early motor race on a dusty road.
+grandprix: A vintage racing car on an old road.
 heldout grandprix: Black and white film of an old car race on a dusty road.
-lego: A machine built of yellow and red Lego bricks turns a blue propeller.
-lego: A Lego model with a blue rotor on top, in warm light.
-lego: Close-up of a toy machine of yellow, red and blue plastic parts.
-lego: A small Lego machine moves its yellow arm on a brown table.
-lego: A toy mechanism turns and throws a long shadow on a beige background.
-heldout lego: A toy machine made of Lego, yellow and red, with a blue propeller turning on top.
+lego: A Lego machine with a blue propeller.
+lego: A toy machine of yellow and red Lego bricks.
+lego: A yellow Lego toy turns its propeller.
+lego: Close-up of a machine made of Lego.
+heldout lego: A toy machine made of Lego with a blue propeller.
 '
 
 mkdir -p "$dir" || fail "cannot make the folder $dir"

@@ -2,11 +2,13 @@
 # The quickstart: five real clips (or CLIPS=folder), ingest, training on two ranks, evaluation, and
 # videos of wordings that were never trained on. `make quickstart` installs and builds first.
 #
-# Everything goes under runs/quickstart; run again, it goes on where it stopped.
+# Everything goes under runs/quickstart, or runs/NAME for a folder NAME of a person's own clips; run
+# again, it goes on where it stopped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 zoetrope=${BUILD:-build}/zoetrope
-run=runs/quickstart
+clips=${CLIPS:-}
+run=runs/$(basename "${clips:-quickstart}")
 ranks=${RANKS:-2}
 
 # two ranks on any machine, also as root in a container
@@ -21,7 +23,6 @@ say() {
     printf '\n== %s\n' "$1" >&2
 }
 
-clips=${CLIPS:-}
 if [ -z "$clips" ]; then
     clips=$run/clips
     say "clips"
@@ -31,14 +32,15 @@ fi
 say "ingest"
 if [ ! -f $run/data/dataset.json ]; then
     rm -rf $run/data
-    "$zoetrope" ingest "$clips" --out $run/data --frames 17 --size 64x64 --fps 8 --stride 4
+    "$zoetrope" ingest "$clips" --out $run/data --frames 17 --size 64x64 --fps 8 \
+        --stride 4 --max-clips-per-video 4
 fi
 
 say "train"
 mpirun -n "$ranks" "$zoetrope" train configs/tiny.yaml run.dir=$run/train data.train=$run/data
 
 say "evaluate"
-"$zoetrope" evaluate --model $run/train --data $run/data
+"$zoetrope" evaluate --model $run/train --data $run/data --guidance 2
 
 # one wording a video that training has not seen; of a person's own clips the first wording of each
 prompts=$run/prompts.txt
@@ -49,7 +51,8 @@ else
 fi
 
 say "render"
-"$zoetrope" infer --model $run/train --prompts $prompts --out $run/videos --sheet $run/sheet.png
+"$zoetrope" infer --model $run/train --prompts $prompts --guidance 2 \
+    --out $run/videos --sheet $run/sheet.png
 
 say "done"
 echo "videos:"
