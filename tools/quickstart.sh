@@ -30,31 +30,31 @@ if [ -z "$clips" ]; then
 fi
 
 say "ingest"
-if [ ! -f $run/data/dataset.json ]; then
-    rm -rf $run/data
-    "$zoetrope" ingest "$clips" --out $run/data --frames 17 --size 64x64 --fps 8 \
+if [ ! -f "$run/data/dataset.json" ]; then
+    rm -rf "$run/data"
+    "$zoetrope" ingest "$clips" --out "$run/data" --frames 17 --size 64x64 --fps 8 \
         --stride 4 --max-clips-per-video 4
 fi
 
 say "train"
-mpirun -n "$ranks" "$zoetrope" train configs/tiny.yaml run.dir=$run/train data.train=$run/data
+mpirun -n "$ranks" "$zoetrope" train configs/tiny.yaml "run.dir=$run/train" "data.train=$run/data"
 
 say "evaluate"
-"$zoetrope" evaluate --model $run/train --data $run/data --guidance 2
+"$zoetrope" evaluate --model "$run/train" --data "$run/data" --guidance 2
 
 # one wording a video that training has not seen; of a person's own clips the first wording of each
 prompts=$run/prompts.txt
 if [ -f "$clips/heldout.txt" ]; then
-    cp "$clips/heldout.txt" $prompts
+    cp "$clips/heldout.txt" "$prompts"
 else
-    head -qn 1 "$clips"/*.txt > $prompts
+    head -qn 1 "$clips"/*.txt > "$prompts"
 fi
 
 say "render"
-"$zoetrope" infer --model $run/train --prompts $prompts --guidance 2 \
-    --out $run/videos --sheet $run/sheet.png
+"$zoetrope" infer --model "$run/train" --prompts "$prompts" --guidance 2 \
+    --out "$run/videos" --sheet "$run/sheet.png"
 
 say "done"
 echo "videos:"
-ls $run/videos/*.mp4
+ls "$run"/videos/*.mp4
 echo "contact sheet: $run/sheet.png"
