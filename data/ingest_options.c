@@ -18,6 +18,8 @@ static const Option table[] = {
       .help = "frames a second" },
     { .name = "stride", .type = OPTION_INT, .min = 0, .max = 1000000, ROW(stride),
       .help = "frames from one clip's start to the next one's; 0: a clip's length, no overlap" },
+    { .name = "seconds", .type = OPTION_DOUBLE, .min = 0, .max = 1e9, ROW(seconds),
+      .help = "use only so much of a video, from its start; 0: all" },
     { .name = "max-clips-per-video", .type = OPTION_INT, .min = 0, .max = 1e9, ROW(max_clips),
       .help = "take so many clips of a video, spread over it; 0: all" },
     { .name = "channels", .type = OPTION_INT, .min = 0, .max = LINEAR_BLOCK, ROW(channels),

@@ -15,6 +15,7 @@ typedef struct IngestOptions {
     int64_t stride;    /* frames between starts of clips; 0: a clip's length */
     int64_t channels;  /* 0: the default */
     const char *codec; /* dataset or codec folder to take the codec from; NULL: fit one */
+    double seconds;    /* of one video, from its start; 0: all */
     int64_t max_clips; /* of one video; 0: all */
     int64_t shard_mib; /* latents in a shard */
     int64_t workers;   /* 0: one a core */

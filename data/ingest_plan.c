@@ -78,10 +78,18 @@ static Status window_move(Window *w, VideoReader *reader, const char *path, int6
     return OK;
 }
 
+/* Frames of the video, or of as much of it as was asked for. */
+static int64_t usable_frames(const IngestOptions *opt, const VideoReader *reader)
+{
+    const int64_t all = video_count_frames(reader, opt->fps);
+    const double most = opt->seconds * opt->fps;
+    return opt->seconds > 0 && most < (double)all ? (int64_t)most : all;
+}
+
 static Status cut_clips(const IngestOptions *opt, VideoReader *reader, IngestVideo *video,
                         IngestClipFn on_clip, void *context)
 {
-    const int64_t available = video_count_frames(reader, opt->fps);
+    const int64_t available = usable_frames(opt, reader);
     const int64_t stride = opt->stride > 0 ? opt->stride : video->frames;
     const int64_t windows = 1 + (available - video->frames) / stride;
     const bool some = opt->max_clips > 0 && opt->max_clips < windows;
@@ -108,7 +116,7 @@ static Status cut_clips(const IngestOptions *opt, VideoReader *reader, IngestVid
 static Status choose_bucket(const IngestOptions *opt, const VideoReader *reader, IngestVideo *video)
 {
     const VideoInfo *info = video_info(reader);
-    const int64_t available = video_count_frames(reader, opt->fps);
+    const int64_t available = usable_frames(opt, reader);
     video->size = ingest_choose_size(&opt->sizes, info->width, info->height);
     video->frames = ingest_choose_frames(&opt->frames, available);
     if (video->frames > 0) return OK;

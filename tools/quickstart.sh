@@ -33,7 +33,7 @@ say "ingest"
 if [ ! -f "$run/data/dataset.json" ]; then
     rm -rf "$run/data"
     "$zoetrope" ingest "$clips" --out "$run/data" --frames 17 --size 64x64 --fps 8 \
-        --stride 4 --max-clips-per-video 4
+        --stride 4 --seconds 4
 fi
 
 say "train"

@@ -61,6 +61,9 @@ check any_number_of_workers_writes_the_same_bytes '[ $code = 0 ]' \
     'cmp -s "$dir/one/shard-00000.h5" "$dir/two/shard-00000.h5"' \
     'cmp -s "$dir/one/dataset.json" "$dir/two/dataset.json"'
 
+ingest "$dir/good" --out "$dir/short" --seconds 2.2
+check only_the_first_seconds_are_used '[ $code = 0 ]' 'whole short' 'says "3 clips"'
+
 {
     echo '{"video": "good/a.mp4", "captions": ["a test picture, number a", "another wording of a"]}'
     echo '{"video": "good/b.mkv", "captions": ["a test picture, number b", "another wording of b"]}'
