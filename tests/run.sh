@@ -5,7 +5,8 @@
 #
 # A cmocka program counts one for each of its tests; under mpirun a test passes when it passes on
 # every rank, and a program runs once for each size in its `ranks:` line. A script prints `ok NAME`
-# or `not ok NAME: why`. A crash, a timeout or a program without results counts as one failure.
+# or `not ok NAME: why`. A line `note: ...` of either is shown: what was measured. A crash, a timeout
+# or a program without results counts as one failure.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
@@ -73,6 +74,8 @@ run() {
     count "$log" "$code" $((took / 100))
     printf '%-44s %4d.%02d s  %s%s\n' "$name" $((took / 100)) $((took % 100)) "$results" \
         "${why:+ ($why)}"
+    # what a test measured
+    sed -nE 's/^(\[[0-9]+,0\]<std[a-z]+>:)?note: /    /p' "$log"
     if ((failed > before)); then
         tail -n 60 "$log" | sed 's/^/    | /'
         echo "    | (all of it: $log)"

@@ -21,7 +21,7 @@ same_hex resume_continues_bitwise "$work/whole" "$work/parts"
 train 4 "$work/moved" train.steps=5 "${keys[@]}" parallel.tensor=2 parallel.pipeline=2
 train 2 "$work/moved" train.steps=10 "${keys[@]}" parallel.data=2
 difference=$(worst "$work/whole" "$work/moved" loss)
-echo "resumed on another mesh: largest relative difference of the loss $difference"
+echo "note: resumed on another mesh: largest relative difference of the loss $difference"
 if below "$difference" 1e-4; then ok resume_on_another_mesh_agrees
 else not_ok resume_on_another_mesh_agrees "loss $difference, limit 1e-4"; fi
 

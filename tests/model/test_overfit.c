@@ -151,8 +151,8 @@ static void one_batch_with_fixed_draws_overfits_below_two_percent(void **state)
         last = train(&r, &batch, step);
         if (step == 0) first = last;
     }
-    print_message("loss %.4f at first, %.6f after %d steps: %.2f %%, %.1f s\n", first, last, STEPS,
-                  100.0 * last / first, clock_seconds() - start);
+    print_message("note: loss %.4f at first, %.6f after %d steps: %.2f %%, %.1f s\n", first, last,
+                  STEPS, 100.0 * last / first, clock_seconds() - start);
     /* the head starts at zero, so the first loss is the mean square of noise - clip: 1 + 1, give or
      * take four standard deviations sqrt(2 / 512) 2 */
     assert_true(fabs(first - 2.0) < 0.5);

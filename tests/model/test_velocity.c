@@ -292,7 +292,7 @@ static void guided_sampling_is_the_same_over_stages_and_tensor_ranks(void **stat
         want[i] = (double)alone[i];
     }
     const double differs = relative(spread, want, count);
-    print_message("8 guided steps: latents differ by %.1e\n", differs);
+    print_message("note: 8 guided steps: latents differ by %.1e\n", differs);
     /* guidance 4 takes 4 times one velocity from 3 times another: 7 times 1.2e-5 at most, and the
      * steps' lengths add up to one */
     assert_true(differs < 1e-4);

@@ -263,7 +263,7 @@ static void latents_are_the_same_on_every_mesh(void **state)
         assert_int_equal(infer_run(comm, &shared.options), OK);
         const double d = difference(&alone, &shared, PROMPTS);
         if (comm_rank(comm) == 0) {
-            printf("tensor %d pipeline %d: relative difference %.3g\n", tensor, pipeline, d);
+            printf("note: tensor %d pipeline %d: relative difference %.3g\n", tensor, pipeline, d);
         }
         assert_true(d < 1e-4); /* the promise; F32 sums in another order give some 1e-6 */
     }
