@@ -37,7 +37,7 @@ attempt() {
         timeout --kill-after=5 $limit_s mpirun -n "$ranks" --mca orte_abort_on_non_zero_status 0 \
             bash "$work/rank.sh" "$ZOETROPE" "$@" > "$work/stdout" 2> "$work/stderr" < /dev/null
         code=$?
-        [ "$(ls "$CODES" | wc -l)" = "$ranks" ] && code=$(sort -u "$CODES"/* | tr '\n' ' ') && code=${code% }
+        [ "$(find "$CODES" -type f | wc -l)" = "$ranks" ] && code=$(sort -u "$CODES"/* | tr '\n' ' ') && code=${code% }
     fi
     said=$(grep -a '^zoetrope: ' "$work/stderr")
 }
@@ -50,7 +50,7 @@ trouble() {
     elif [ "$(grep -c . <<< "$said")" != 1 ]; then echo "not one line: ${said:-nothing}"
     elif [[ $said != *$2* ]]; then echo "'$2' is not in: $said"
     elif [ -n "$partial" ]; then echo "left behind: $partial"
-    elif grep -q Sanitizer "$work/stderr"; then echo "$(grep -m 1 Sanitizer "$work/stderr")"; fi
+    elif grep -q Sanitizer "$work/stderr"; then grep -m 1 Sanitizer "$work/stderr"; fi
 }
 
 # refused NAME CODE PATTERN ARGUMENT...: on each of $sizes
