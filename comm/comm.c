@@ -133,17 +133,25 @@ static Status split(Comm *comm, const char *name, int color, int key, Group **ou
     return add_group(comm, handle, name, out);
 }
 
+Group **mesh_group_slot(MeshGroups *groups, MeshAxis axis)
+{
+    Group **const slots[MESH_AXES] = { &groups->tensor, &groups->context,  &groups->ulysses,
+                                       &groups->ring,   &groups->sequence, &groups->pipeline,
+                                       &groups->data,   &groups->gradient, &groups->replica };
+    return slots[axis];
+}
+
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out)
 {
-    const int64_t ranks = (int64_t)shape.data * shape.tensor * shape.pipeline;
-    CHECK(ranks == comm->size, ERR_CONFIG, "mesh %dx%dx%d takes %lld ranks and there are %d",
-          shape.data, shape.tensor, shape.pipeline, (long long)ranks, comm->size);
+    char mesh[96];
+    CHECK(mesh_ranks(shape) == comm->size, ERR_CONFIG, "mesh %s takes %lld ranks and there are %d",
+          mesh_describe(shape, mesh), (long long)mesh_ranks(shape), comm->size);
     MeshGroups g = { .mesh = mesh_of_rank(shape, comm->rank) };
-    const int dp = g.mesh.dp, tp = g.mesh.tp, pp = g.mesh.pp;
-    TRY(split(comm, "tensor", pp * shape.data + dp, tp, &g.tensor));
-    TRY(split(comm, "pipeline", dp * shape.tensor + tp, pp, &g.pipeline));
-    TRY(split(comm, "data", pp * shape.tensor + tp, dp, &g.data));
-    TRY(split(comm, "replica", dp, pp * shape.tensor + tp, &g.replica));
+    for (int axis = 0; axis < MESH_AXES; axis++) {
+        const MeshSeat seat = mesh_seat(&g.mesh, (MeshAxis)axis);
+        TRY(split(comm, mesh_axis_name((MeshAxis)axis), seat.group, seat.rank,
+                  mesh_group_slot(&g, (MeshAxis)axis)));
+    }
     *out = g;
     return OK;
 }

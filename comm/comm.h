@@ -41,21 +41,24 @@ Status comm_barrier(Comm *comm);
 /* The groups of a mesh: this rank's row along each axis. */
 typedef struct MeshGroups {
     Mesh mesh;
-    Group *tensor, *pipeline, *data; /* views; ranks ordered by tp, pp, dp */
-    Group *replica;                  /* all ranks with this dp: one model */
+    /* views, by MeshAxis; gradient is the reducer's own while buckets are under way */
+    Group *tensor, *context, *ulysses, *ring, *sequence, *pipeline, *data, *gradient, *replica;
 } MeshGroups;
+
+/* Where the group of an axis stands in `groups`. */
+Group **mesh_group_slot(MeshGroups *groups, MeshAxis axis);
 
 /* Collective. The groups live as long as the comm. */
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);
 
 /*
- * The reducer: a thread that sums gradient buckets over the data group while the backward goes on.
+ * The reducer: a thread that sums gradient buckets over a group while the backward goes on.
  * Buckets are summed in the order they are submitted, the same on every rank of the group.
  */
 typedef struct Reducer Reducer;
 
-/* Collective over `group`. The group must have a communicator of its own: pass MeshGroups.data and
- * use it for nothing else while buckets are under way. */
+/* Collective over `group`. The group must have a communicator of its own: pass MeshGroups.gradient
+ * and use it for nothing else while buckets are under way. */
 Status reducer_create(Group *group, Reducer **out);
 void reducer_destroy(Reducer *reducer);
 /* Returns at once; the tensor must stay untouched until reducer_wait. */

@@ -4,10 +4,11 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* MPI counts in int: longer messages go in pieces of this many bytes. */
 static const int64_t PIECE_BYTES = 64 << 20;
-enum { MESSAGE_TAG = 1 };
+enum { MESSAGE_TAG = 1, EXCHANGE_TAG = 2 };
 
 Status group_mpi_check(const MpiGroup *mpi, int code, const char *operation)
 {
@@ -56,6 +57,95 @@ static Status mpi_all_gather(Group *group, Tensor out, Tensor in)
         TRY(broadcast_bytes(mpi, (char *)out.data + bytes * i, bytes, i));
     return OK;
 }
+
+/* ---- exchanges: every rank with every other, any sizes ---- */
+
+int group_mpi_wait_all(MpiGroup *mpi, MPI_Request *requests, int count)
+{
+    const struct timespec nap = { .tv_nsec = 50000 };
+    for (;;) {
+        int done = 0;
+        if (!atomic_load_explicit(&mpi->background, memory_order_relaxed))
+            return MPI_Waitall(count, requests, MPI_STATUSES_IGNORE);
+        const int code = MPI_Testall(count, requests, &done, MPI_STATUSES_IGNORE);
+        if (code != MPI_SUCCESS || done) return code;
+        (void)nanosleep(&nap, NULL);
+    }
+}
+
+/* One round moves at most PIECE_BYTES a pair; both sides count the same rounds of a pair. */
+static int start_round(MpiGroup *mpi, int64_t first, int *started)
+{
+    const int size = mpi->group.size, rank = mpi->group.rank;
+    *started = 0;
+    /* each rank begins with its neighbour: no rank is everybody's first */
+    for (int k = 1; k < size; k++) {
+        const int from = (rank + size - k) % size;
+        const Span in = mpi->received[from];
+        if (first >= in.bytes) continue;
+        const int code = MPI_Irecv(in.data + first, piece_bytes(in.bytes, first), MPI_BYTE, from,
+                                   EXCHANGE_TAG, mpi->comm, &mpi->requests[(*started)++]);
+        if (code != MPI_SUCCESS) return code;
+    }
+    for (int k = 1; k < size; k++) {
+        const int to = (rank + k) % size;
+        const Span out = mpi->sent[to];
+        if (first >= out.bytes) continue;
+        const int code = MPI_Isend(out.data + first, piece_bytes(out.bytes, first), MPI_BYTE, to,
+                                   EXCHANGE_TAG, mpi->comm, &mpi->requests[(*started)++]);
+        if (code != MPI_SUCCESS) return code;
+    }
+    return MPI_SUCCESS;
+}
+
+Status group_mpi_exchange(MpiGroup *mpi, const char *what)
+{
+    const Span own = mpi->sent[mpi->group.rank], kept = mpi->received[mpi->group.rank];
+    int64_t longest = 0;
+    assert(own.bytes == kept.bytes);
+    if (own.data != kept.data && own.bytes > 0) memcpy(kept.data, own.data, (size_t)own.bytes);
+    for (int i = 0; i < mpi->group.size; i++) {
+        if (mpi->sent[i].bytes > longest) longest = mpi->sent[i].bytes;
+        if (mpi->received[i].bytes > longest) longest = mpi->received[i].bytes;
+    }
+    for (int64_t first = 0; first < longest; first += PIECE_BYTES) {
+        int started = 0;
+        int code = start_round(mpi, first, &started);
+        if (code == MPI_SUCCESS) code = group_mpi_wait_all(mpi, mpi->requests, started);
+        TRY(group_mpi_check(mpi, code, what));
+    }
+    return OK;
+}
+
+static Status mpi_all_gather_v(Group *group, Tensor out, Tensor in, const int64_t *counts)
+{
+    MpiGroup *mpi = group->impl;
+    const int64_t element = (int64_t)dtype_bytes(in.dtype);
+    char *at = out.data;
+    for (int i = 0; i < group->size; i++) {
+        mpi->sent[i] = (Span){ in.data, counts[group->rank] * element };
+        mpi->received[i] = (Span){ at, counts[i] * element };
+        at += counts[i] * element;
+    }
+    return group_mpi_exchange(mpi, "all-gather");
+}
+
+static Status mpi_all_to_all_v(Group *group, Tensor out, const int64_t *out_counts, Tensor in,
+                               const int64_t *in_counts)
+{
+    MpiGroup *mpi = group->impl;
+    const int64_t element = (int64_t)dtype_bytes(in.dtype);
+    char *to = in.data, *from = out.data;
+    for (int i = 0; i < group->size; i++) {
+        mpi->sent[i] = (Span){ to, in_counts[i] * element };
+        mpi->received[i] = (Span){ from, out_counts[i] * element };
+        to += in_counts[i] * element;
+        from += out_counts[i] * element;
+    }
+    return group_mpi_exchange(mpi, "all-to-all");
+}
+
+/* ---- messages ---- */
 
 static Status take_idle(MpiGroup *mpi, Sending **out)
 {
@@ -138,6 +228,9 @@ static const GroupOps mpi_ops = {
     .all_reduce = group_mpi_all_reduce,
     .broadcast = mpi_broadcast,
     .all_gather = mpi_all_gather,
+    .all_gather_v = mpi_all_gather_v,
+    .reduce_scatter_v = group_mpi_reduce_scatter_v,
+    .all_to_all_v = mpi_all_to_all_v,
     .send = mpi_send,
     .receive = mpi_receive,
     .wait = mpi_wait,
@@ -153,8 +246,12 @@ Status group_mpi_create(MPI_Comm comm, const char *name, MpiGroup **out)
     MpiGroup *mpi = calloc(1, sizeof *mpi);
     char *scratch = size > 1 ? malloc(group_mpi_scratch_bytes()) : NULL;
     int *table = calloc(4 * (size_t)size, sizeof *table);
-    if (!mpi || !table || (size > 1 && !scratch)) {
+    Span *spans = calloc(2 * (size_t)size, sizeof *spans);
+    MPI_Request *requests = calloc(2 * (size_t)size, sizeof(MPI_Request));
+    if (!mpi || !table || !spans || !requests || (size > 1 && !scratch)) {
         free(mpi);
+        free(spans);
+        free(requests);
         free(scratch);
         free(table);
         (void)MPI_Comm_free(&comm);
@@ -167,7 +264,10 @@ Status group_mpi_create(MPI_Comm comm, const char *name, MpiGroup **out)
                        .counts = table,
                        .offsets = table + size,
                        .mine = table + 2 * size,
-                       .rows = table + 3 * size };
+                       .rows = table + 3 * size,
+                       .sent = spans,
+                       .received = spans + size,
+                       .requests = requests };
     /* errors come back as codes, to be said in our words */
     (void)MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
     (void)MPI_Comm_set_name(comm, name);
@@ -188,7 +288,9 @@ void group_mpi_destroy(MpiGroup *mpi)
         free(mpi->idle);
         mpi->idle = next;
     }
-    free(mpi->counts); /* the four tables are one block */
+    free(mpi->counts); /* the four tables are one block, as are the spans */
+    free(mpi->sent);
+    free(mpi->requests);
     free(mpi->scratch);
     free(mpi);
 }

@@ -22,6 +22,12 @@ typedef struct Sending {
     struct Sending *next;
 } Sending;
 
+/* A piece of memory that an exchange reads or fills. */
+typedef struct Span {
+    char *data;
+    int64_t bytes;
+} Span;
+
 typedef struct MpiGroup {
     Group group;
     MPI_Comm comm;
@@ -30,6 +36,8 @@ typedef struct MpiGroup {
     char *scratch;         /* owned; (size) rows of what ranks sent to be summed here */
     int *counts, *offsets; /* owned; (size) bytes: each rank's slice of what is being reduced */
     int *mine, *rows;      /* owned; (size) bytes: this rank's slice, and its rows in scratch */
+    Span *sent, *received; /* owned; (size): what an exchange moves to and from each rank */
+    MPI_Request *requests; /* owned; (2 size) of an exchange */
     Sending *idle;         /* owned; pool, so that steps allocate nothing */
 } MpiGroup;
 
@@ -42,8 +50,14 @@ void group_mpi_destroy(MpiGroup *mpi);
 /* MPI's own words for a failed call: "MPI_Bcast over the data group (rank 1 of 4): ...". */
 Status group_mpi_check(const MpiGroup *mpi, int code, const char *operation);
 
-/* all_reduce of GroupOps, and the scratch that it needs. */
+/* Waits for requests; in the background without taking a core from the computation. An MPI code. */
+int group_mpi_wait_all(MpiGroup *mpi, MPI_Request *requests, int count);
+/* Moves mpi->sent[i] to rank i, where it fills received[this rank]; `what` is what errors say. */
+Status group_mpi_exchange(MpiGroup *mpi, const char *what);
+
+/* The sums of GroupOps, and the scratch that they need. */
 Status group_mpi_all_reduce(Group *group, Tensor t);
+Status group_mpi_reduce_scatter_v(Group *group, Tensor out, Tensor in, const int64_t *counts);
 size_t group_mpi_scratch_bytes(void);
 
 /* In the background a collective sleeps between looks at its progress and leaves the core to the

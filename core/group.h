@@ -3,7 +3,9 @@
  *
  * The model needs collectives inside a layer; core knows no MPI. `comm/` implements this table over
  * MPI; tests implement it with threads in one process; a group of one (group_self) does nothing.
- * Every call but send/receive is collective over the group. Tensors are F32, F64, I32 or U8.
+ * Every call but send/receive is collective over the group. Tensors are F32, F64, I32, I64 or U8.
+ * Sums run along one fixed binary tree over the ranks, ((0 + 1) + (2 + 3)) + ..., element by
+ * element, so that they have the same bits in every operation, implementation and size.
  */
 #ifndef ZT_CORE_GROUP_H
 #define ZT_CORE_GROUP_H
@@ -25,7 +27,12 @@ typedef struct GroupRequest {
 typedef struct GroupOps {
     Status (*all_reduce)(Group *group, Tensor t); /* sum in place, the same bits on every rank */
     Status (*broadcast)(Group *group, Tensor t, int root);
-    Status (*all_gather)(Group *group, Tensor out, Tensor in);             /* out (size, in...) */
+    Status (*all_gather)(Group *group, Tensor out, Tensor in); /* out (size, in...) */
+    /* counts (size): elements that rank i contributes, 0 or more, known to every rank */
+    Status (*all_gather_v)(Group *group, Tensor out, Tensor in, const int64_t *counts);
+    Status (*reduce_scatter_v)(Group *group, Tensor out, Tensor in, const int64_t *counts);
+    Status (*all_to_all_v)(Group *group, Tensor out, const int64_t *out_counts, Tensor in,
+                           const int64_t *in_counts);
     Status (*send)(Group *group, Tensor t, int to, GroupRequest *request); /* returns at once */
     Status (*receive)(Group *group, Tensor t, int from);                   /* in order of sending */
     Status (*wait)(Group *group, GroupRequest *request);
@@ -43,6 +50,13 @@ Group group_self(void);
 Status group_all_reduce(Group *group, Tensor t);
 Status group_broadcast(Group *group, Tensor t, int root);
 Status group_all_gather(Group *group, Tensor out, Tensor in);
+/* out = the ranks' tensors one after the other; in (counts[rank]), may lie in its place in out. */
+Status group_all_gather_v(Group *group, Tensor out, Tensor in, const int64_t *counts);
+/* out (counts[rank]) = this rank's part of the ranks' sum; in (sum of counts) is used up. */
+Status group_reduce_scatter_v(Group *group, Tensor out, Tensor in, const int64_t *counts);
+/* in: in_counts[i] elements for rank i, one after the other; out: out_counts[i] from rank i. */
+Status group_all_to_all_v(Group *group, Tensor out, const int64_t *out_counts, Tensor in,
+                          const int64_t *in_counts);
 Status group_send(Group *group, Tensor t, int to, GroupRequest *request);
 Status group_receive(Group *group, Tensor t, int from);
 Status group_wait(Group *group, GroupRequest *request);

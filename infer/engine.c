@@ -35,7 +35,7 @@ static Status make_mesh(Engine *e, MeshShape wanted)
                                 .ffn_dim = c->ffn_dim,
                                 .layers = c->num_layers,
                                 .batch = INT_MAX };
-    MeshShape shape = { 0, 0, 0 };
+    MeshShape shape = { 0 };
 
     TRY(comm_agree(e->comm, mesh_resolve(wanted, comm_size(e->comm), &limits, &shape)));
     return comm_mesh(e->comm, shape, &e->mesh);
@@ -105,11 +105,10 @@ Status engine_open(Comm *comm, const EngineOptions *options, Engine *out)
     TRY_TO(failed, s, find_model(out, options->model));
     TRY_TO(failed, s, make_mesh(out, options->shape));
     TRY_TO(failed, s, comm_agree(comm, load(out, options)));
-    log_info("model %s (%s weights) %.2f M parameters, mesh data %d tensor %d pipeline %d, %s, "
-             "%d threads a rank",
-             out->path, out->ema ? "averaged" : "raw", (double)out->dit.params.total * 1e-6,
-             out->mesh.mesh.shape.data, out->mesh.mesh.shape.tensor, out->mesh.mesh.shape.pipeline,
-             out->device.name, out->device.threads);
+    char mesh[96];
+    log_info("model %s (%s weights) %.2f M parameters, mesh %s, %s, %d threads a rank", out->path,
+             out->ema ? "averaged" : "raw", (double)out->dit.params.total * 1e-6,
+             mesh_describe(out->mesh.mesh.shape, mesh), out->device.name, out->device.threads);
     return OK;
 failed:
     engine_close(out);
@@ -126,5 +125,5 @@ void engine_close(Engine *engine)
 
 bool engine_leads(const Engine *engine)
 {
-    return engine->mesh.mesh.tp == 0 && engine->mesh.mesh.pp == 0;
+    return engine->mesh.replica->rank == 0;
 }

@@ -12,7 +12,7 @@ Status infer_run(Comm *comm, const InferOptions *o)
         .weights = o->weights,
         .device = o->device,
         .threads = (int)o->threads,
-        .shape = { .data = 0, .tensor = (int)o->tensor, .pipeline = (int)o->pipeline },
+        .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
     };
     Request request = { 0 };
     Engine engine = { 0 };

@@ -42,6 +42,8 @@ static const Option infer_options[] = {
       .help = "ranks that share each layer" },
     { .name = "pipeline", .type = OPTION_INT, .fallback = "1", .min = 1, .max = 1024, AT(pipeline),
       .help = "ranks that share the stack of layers; prompts are dealt over what is left" },
+    { .name = "context", .type = OPTION_INT, .fallback = "1", .min = 1, .max = 1024, AT(context),
+      .help = "ranks that share the tokens of each video" },
     { .name = "threads", .type = OPTION_INT, .fallback = "0", .min = 0, .max = 1024, AT(threads),
       .help = "threads a rank; 0: the cores, shared out" },
     { .name = "device", .type = OPTION_STRING, .fallback = "auto", .choices = "auto|cpu|cuda",

@@ -12,7 +12,7 @@
 
 typedef struct EvaluateOptions {
     const char *model, *data, *out, *weights, *device;
-    int64_t steps, seed, bins, scenes, tensor, pipeline, threads;
+    int64_t steps, seed, bins, scenes, tensor, pipeline, context, threads;
     double guidance, shift;
     bool quiet;
 } EvaluateOptions;
@@ -45,6 +45,8 @@ static const Option evaluate_options[] = {
       .help = "ranks that share each layer" },
     { .name = "pipeline", .type = OPTION_INT, .fallback = "1", .min = 1, .max = 1024, AT(pipeline),
       .help = "ranks that share the stack of layers" },
+    { .name = "context", .type = OPTION_INT, .fallback = "1", .min = 1, .max = 1024, AT(context),
+      .help = "ranks that share the tokens of each video" },
     { .name = "threads", .type = OPTION_INT, .fallback = "0", .min = 0, .max = 1024, AT(threads),
       .help = "threads a rank; 0: the cores, shared out" },
     { .name = "device", .type = OPTION_STRING, .fallback = "auto", .choices = "auto|cpu|cuda",
@@ -176,7 +178,7 @@ static Status run(Comm *comm, const EvaluateOptions *o)
         .weights = o->weights,
         .device = o->device,
         .threads = (int)o->threads,
-        .shape = { .data = 0, .tensor = (int)o->tensor, .pipeline = (int)o->pipeline },
+        .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
     };
     Engine engine = { 0 };
     Dataset *ds = NULL;

@@ -31,9 +31,12 @@ static Status place_on_mesh(TrainState *s)
 {
     const TrainConfig *c = &s->config;
     const MeshShape wanted = { (int)c->parallel.data, (int)c->parallel.tensor,
-                               (int)c->parallel.pipeline };
-    const MeshLimits limits = { c->model.dit.num_attention_heads, c->model.dit.ffn_dim,
-                                c->model.dit.num_layers, c->data.batch };
+                               (int)c->parallel.pipeline, (int)c->parallel.context,
+                               (int)c->parallel.ulysses };
+    const MeshLimits limits = { .heads = c->model.dit.num_attention_heads,
+                                .ffn_dim = c->model.dit.ffn_dim,
+                                .layers = c->model.dit.num_layers,
+                                .batch = c->data.batch };
     MeshShape shape;
     TRY(mesh_resolve(wanted, comm_size(s->comm), &limits, &shape));
     return comm_mesh(s->comm, shape, &s->groups);
@@ -160,10 +163,10 @@ static void report(const TrainState *s)
 {
     const MeshShape m = s->groups.mesh.shape;
     const double mib = 1.0 / 1048576.0;
-    log_info("model %s: %.2f M parameters; mesh data %d x tensor %d x pipeline %d, %s, %d threads "
-             "a rank",
-             s->config.preset, (double)s->dit.params.total * 1e-6, m.data, m.tensor, m.pipeline,
-             s->device.name, s->device.threads);
+    char mesh[96];
+    log_info("model %s: %.2f M parameters; mesh %s, %s, %d threads a rank", s->config.preset,
+             (double)s->dit.params.total * 1e-6, mesh_describe(m, mesh), s->device.name,
+             s->device.threads);
     log_info("data %s: %lld clips, %lld captions, %lld buckets", s->config.data.train,
              (long long)dataset_clips(s->train), (long long)dataset_captions(s->train),
              (long long)dataset_buckets(s->train));

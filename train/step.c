@@ -64,7 +64,8 @@ Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
     TRY_TO(failed, s, arena_create(&step.scratch, "scratch", scratch));
     TRY_TO(failed, s, create_messages(&step, options));
     TRY_TO(failed, s, schedule_create(SCHEDULE_1F1B, stages, 1, &step.schedule));
-    if (groups->data->size > 1) TRY_TO(failed, s, reducer_create(groups->data, &step.reducer));
+    if (groups->gradient->size > 1)
+        TRY_TO(failed, s, reducer_create(groups->gradient, &step.reducer));
     *out = step;
     return OK;
 failed:

@@ -74,6 +74,8 @@ static const ConfigKey keys[] = {
 
     { INT("parallel.tensor", parallel.tensor, "1", 1, 4096) },
     { INT("parallel.pipeline", parallel.pipeline, "1", 1, 4096) },
+    { INT("parallel.context", parallel.context, "1", 1, 4096) },
+    { INT("parallel.ulysses", parallel.ulysses, "auto", 1, 4096), .word = "auto" },
     { INT("parallel.data", parallel.data, "auto", 1, 65536), .word = "auto" },
     { ENUM("parallel.schedule", parallel.schedule, "1f1b", "1f1b") },
     { INT("parallel.threads", parallel.threads, "auto", 1, 4096), .word = "auto" },

@@ -53,7 +53,8 @@ typedef struct TrainKeys {
 } TrainKeys;
 
 typedef struct ParallelKeys {
-    int64_t tensor, pipeline;
+    int64_t tensor, pipeline, context;
+    int64_t ulysses; /* 0: auto, the most that heads allow */
     int64_t data;    /* 0: auto, what is left of the ranks */
     int schedule;    /* 0: 1f1b */
     int64_t threads; /* a rank; 0: auto */

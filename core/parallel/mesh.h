@@ -1,5 +1,6 @@
 /*
- * mesh: rank arithmetic. rank = ((pp * DP + dp) * TP + tp), tensor innermost (design, Parallelism).
+ * mesh: rank arithmetic. rank = ((pp * DP + dp) * CP + cp) * TP + tp: tensor innermost, as its
+ * ranks talk most, then context, data and pipeline.
  */
 #ifndef ZT_CORE_PARALLEL_MESH_H
 #define ZT_CORE_PARALLEL_MESH_H
@@ -13,27 +14,66 @@ extern "C" {
 #endif
 
 typedef struct MeshShape {
-    int data, tensor, pipeline;
+    int data, tensor, pipeline, context;
+    int ulysses; /* of context: ranks that exchange heads; key/value blocks go around the rest of it
+                    in a ring. 0: all of context */
 } MeshShape;
+
+/* Without a word on ulysses. */
+static inline MeshShape mesh_shape(int data, int tensor, int pipeline, int context)
+{
+    return (MeshShape){ data, tensor, pipeline, context, 0 };
+}
 
 typedef struct Mesh {
     MeshShape shape;
     int rank, size;
-    int dp, tp, pp; /* this rank's coordinates */
+    int dp, tp, pp, cp; /* this rank's coordinates */
 } Mesh;
 
 /* What a mesh must divide. */
 typedef struct MeshLimits {
-    int64_t heads, ffn_dim; /* tensor divides both */
+    int64_t heads, ffn_dim; /* tensor divides both; ulysses divides heads / tensor */
+    int64_t tokens;         /* tensor x context <= tokens of the smallest clip; 0: not known */
     int64_t layers;         /* pipeline <= layers */
     int64_t batch;          /* data <= batch */
 } MeshLimits;
 
-/* data 0 means "auto": what is left of the ranks. ERR_CONFIG names what does not fit, with the
- * values, and the nearest legal meshes for this number of ranks. */
+/* data 0 means "auto": what is left of the ranks; ulysses 0: the most that heads allow. ERR_CONFIG
+ * names what does not fit, with the values, and the nearest legal meshes for this number of ranks.
+ */
 Status mesh_resolve(MeshShape wanted, int ranks, const MeshLimits *limits, MeshShape *out);
 Mesh mesh_of_rank(MeshShape shape, int rank);
-int mesh_rank_of(MeshShape shape, int dp, int tp, int pp);
+int mesh_rank_of(MeshShape shape, int dp, int tp, int pp, int cp);
+/* All ranks, and those of one model: without the data axis. Saturate at 2^61. */
+int64_t mesh_ranks(MeshShape shape);
+/* "data 2 x tensor 2 x pipeline 1 x context 1" */
+const char *mesh_describe(MeshShape shape, char out[96]);
+/* The groups that a mesh's ranks form. */
+typedef enum MeshAxis {
+    AXIS_TENSOR,   /* share a stage's heads; ordered by tp, as the others by theirs */
+    AXIS_CONTEXT,  /* share a clip's tokens */
+    AXIS_ULYSSES,  /* of context: neighbours, which exchange heads for tokens */
+    AXIS_RING,     /* of context: one of each Ulysses group, which pass keys and values around */
+    AXIS_SEQUENCE, /* context x tensor: between the cut products each holds its own tokens */
+    AXIS_PIPELINE, /* the stages of one model */
+    AXIS_DATA,     /* same place in each replica */
+    AXIS_GRADIENT, /* data x context: same parameters, other clips or tokens */
+    AXIS_REPLICA,  /* all ranks of one model */
+    MESH_AXES,
+} MeshAxis;
+
+/* A rank's seat: which of the axis' groups, its rank there, and the group's size. Ranks of a group
+ * are ordered as in the mesh. */
+typedef struct MeshSeat {
+    int group, rank, size;
+} MeshSeat;
+
+/* Ranks of the Ulysses axis: what 0 stands for is resolved. */
+int mesh_ulysses(MeshShape shape);
+MeshSeat mesh_seat(const Mesh *mesh, MeshAxis axis);
+const char *mesh_axis_name(MeshAxis axis); /* "tensor" */
+
 /* Blocks [first, first + count) of stage pp: as even as can be, earlier stages take the rest. */
 void mesh_stage_blocks(int64_t layers, int stages, int pp, int64_t *first, int64_t *count);
 

@@ -110,7 +110,7 @@ static void fill_batch(ModelCase *c, const CaseSpec *spec)
 
 ModelCase model_case_create(const CaseSpec *spec)
 {
-    const Mesh alone = mesh_of_rank((MeshShape){ 1, 1, 1 }, 0);
+    const Mesh alone = mesh_of_rank(mesh_shape(1, 1, 1, 1), 0);
     ModelCase c = { .config = config_of(spec),
                     .batch = spec->batch,
                     .grid = { spec->grid[0], spec->grid[1], spec->grid[2] } };

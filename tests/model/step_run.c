@@ -227,10 +227,10 @@ static Status rank_body(int rank, const MeshGroups *groups, void *argument)
     Rank r = { .shared = shared, .c = &shared->steps[0].micros[0].clips->c, .groups = *groups };
 
     (void)rank;
-    r.recorder =
-        (Recorder){ .inner = groups->data,
-                    .group = { groups->data->rank, groups->data->size, &recording, &r.recorder } };
-    r.groups.data = &r.recorder.group;
+    r.recorder = (Recorder){ .inner = groups->gradient,
+                             .group = { groups->gradient->rank, groups->gradient->size, &recording,
+                                        &r.recorder } };
+    r.groups.gradient = &r.recorder.group;
     const Status s = rank_work(&r, shared);
     rank_destroy(&r);
     return s;
@@ -261,7 +261,7 @@ static Status merge(const ModelCase *c, double *const *gradients, int ranks, dou
 Status step_run(const StepSpec *steps, int count, MeshShape mesh, StepResult *results)
 {
     const ModelCase *c = &steps[0].micros[0].clips->c;
-    const int ranks = mesh.data * mesh.tensor * mesh.pipeline;
+    const int ranks = (int)mesh_ranks(mesh);
     const int64_t n = c->whole.local_elements;
     Shared shared = { .steps = steps, .count = count, .results = results };
 

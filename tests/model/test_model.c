@@ -57,7 +57,7 @@ static const CaseSpec many_tokens = { .layers = 1,
                                       .lengths = { 131, 77 },
                                       .seed = 3 };
 
-static const MeshShape alone = { .data = 1, .tensor = 1, .pipeline = 1 };
+static const MeshShape alone = { .data = 1, .tensor = 1, .pipeline = 1, .context = 1 };
 
 static ModelRun run(const ModelCase *c, MeshShape mesh, int64_t rows)
 {
@@ -241,32 +241,32 @@ static void check_mesh(MeshShape mesh, int64_t rows)
 static void two_tensor_ranks_compute_the_same(void **state)
 {
     (void)state;
-    check_mesh((MeshShape){ .data = 1, .tensor = 2, .pipeline = 1 }, 2);
+    check_mesh(mesh_shape(1, 2, 1, 1), 2);
 }
 
 static void four_tensor_ranks_compute_the_same(void **state)
 {
     (void)state;
-    check_mesh((MeshShape){ .data = 1, .tensor = 4, .pipeline = 1 }, 2);
+    check_mesh(mesh_shape(1, 4, 1, 1), 2);
 }
 
 static void two_stages_compute_the_same(void **state)
 {
     (void)state;
-    check_mesh((MeshShape){ .data = 1, .tensor = 1, .pipeline = 2 }, 2);
+    check_mesh(mesh_shape(1, 1, 2, 1), 2);
 }
 
 static void three_stages_of_two_tensor_ranks_compute_the_same(void **state)
 {
     (void)state;
-    check_mesh((MeshShape){ .data = 1, .tensor = 2, .pipeline = 3 }, 2);
+    check_mesh(mesh_shape(1, 2, 3, 1), 2);
 }
 
 static void micro_batches_add_up(void **state)
 {
     (void)state;
     check_mesh(alone, 1);
-    check_mesh((MeshShape){ .data = 1, .tensor = 2, .pipeline = 2 }, 1);
+    check_mesh(mesh_shape(1, 2, 2, 1), 1);
 }
 
 int main(void)

@@ -78,7 +78,7 @@ static void run_create(Run *r)
     };
 
     *r = (Run){ .alone = group_self() };
-    r->groups = (MeshGroups){ .mesh = mesh_of_rank((MeshShape){ 1, 1, 1 }, 0),
+    r->groups = (MeshGroups){ .mesh = mesh_of_rank(mesh_shape(1, 1, 1, 1), 0),
                               .tensor = &r->alone,
                               .pipeline = &r->alone,
                               .data = &r->alone,

@@ -26,7 +26,7 @@ static const CaseSpec bucket_a = { .layers = 3,
                                    .max_length = 19,
                                    .batch = 4,
                                    .grid = { 3, 1, 5 },
-                                   .lengths = { 1, 1, 1, 1 },
+                                   .lengths = { 1, 1, 1, 1, 0 },
                                    .seed = 2 };
 static const char *const captions_a[] = { "a red kite", "", "rain on a window",
                                           "\xc3\xa9t\xc3\xa9" };
@@ -106,7 +106,7 @@ static void add_bucket(const ModelCase *c, StepResult *sum)
 {
     ModelRun run;
 
-    assert_int_equal(model_run(c, (MeshShape){ 1, 1, 1 }, c->batch, &run), OK);
+    assert_int_equal(model_run(c, mesh_shape(1, 1, 1, 1), c->batch, &run), OK);
     sum->loss_sum += model_case_loss(c, c->wide) * elements_of(c);
     for (int64_t i = 0; i < c->whole.local_elements; i++)
         sum->gradient[i] += run.gradient[i] * elements_of(c);
@@ -167,7 +167,8 @@ static void check_step(const StepSpec *spec, MeshShape mesh, const ModelCase *c,
     char what[64];
     StepResult got;
 
-    snprintf(what, sizeof what, "%s on %dx%dx%d", cut_name, mesh.data, mesh.tensor, mesh.pipeline);
+    snprintf(what, sizeof what, "%s on %dx%dx%dx%d", cut_name, mesh.data, mesh.tensor,
+             mesh.pipeline, mesh.context);
     if (step_run(spec, 1, mesh, &got) != OK) fail_msg("%s: %s", what, status_message());
     check(c, &got, want, what);
     step_result_destroy(&got);
@@ -177,12 +178,12 @@ static const struct {
     const char *name;
     int sizes[STEP_MICROS];
 } cuts[] = {
-    { "4", { 4 } }, { "2+2", { 2, 2 } }, { "1+1+1+1", { 1, 1, 1, 1 } }, { "3+1", { 3, 1 } }
+    { "4", { 4 } }, { "2+2", { 2, 2 } }, { "1+1+1+1", { 1, 1, 1, 1, 0 } }, { "3+1", { 3, 1 } }
 };
 
 /* data, tensor, pipeline; with one micro-batch a second replica has nothing to do */
-static const MeshShape meshes[] = { { 1, 1, 1 }, { 2, 1, 1 }, { 1, 2, 1 },
-                                    { 1, 1, 2 }, { 1, 1, 3 }, { 2, 2, 2 } };
+static const MeshShape meshes[] = { { 1, 1, 1, 1, 0 }, { 2, 1, 1, 1, 0 }, { 1, 2, 1, 1, 0 },
+                                    { 1, 1, 2, 1, 0 }, { 1, 1, 3, 1, 0 }, { 2, 2, 2, 1, 0 } };
 
 static void any_cut_on_any_mesh_gives_the_same_step(void **state)
 {

@@ -37,7 +37,7 @@ static const double *find(void *context, Component component, const char *name)
 /* the production encoder's rows of the case's captions: (batch, max_length, d_model) */
 static Status encode(const ModelCase *c, const Device *dev, float *out)
 {
-    const Mesh alone = mesh_of_rank((MeshShape){ 1, 1, 1 }, 0);
+    const Mesh alone = mesh_of_rank(mesh_shape(1, 1, 1, 1), 0);
     const TextConfig *text = &c->config.text;
     Arena arena = { 0 };
     Arena scratch = { 0 };

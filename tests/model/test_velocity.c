@@ -248,20 +248,20 @@ static void check_mesh(Work *work, MeshShape mesh)
 
 static void rows_are_the_double_models_on_one_rank(void **state)
 {
-    check_mesh(*state, (MeshShape){ .data = 1, .tensor = 1, .pipeline = 1 });
+    check_mesh(*state, mesh_shape(1, 1, 1, 1));
 }
 
 static void rows_are_the_double_models_over_stages(void **state)
 {
-    check_mesh(*state, (MeshShape){ .data = 1, .tensor = 1, .pipeline = 2 });
-    check_mesh(*state, (MeshShape){ .data = 1, .tensor = 1, .pipeline = 3 });
+    check_mesh(*state, mesh_shape(1, 1, 2, 1));
+    check_mesh(*state, mesh_shape(1, 1, 3, 1));
 }
 
 static void rows_are_the_double_models_over_tensor_ranks(void **state)
 {
-    check_mesh(*state, (MeshShape){ .data = 1, .tensor = 2, .pipeline = 1 });
-    check_mesh(*state, (MeshShape){ .data = 1, .tensor = 4, .pipeline = 1 });
-    check_mesh(*state, (MeshShape){ .data = 1, .tensor = 2, .pipeline = 2 });
+    check_mesh(*state, mesh_shape(1, 2, 1, 1));
+    check_mesh(*state, mesh_shape(1, 4, 1, 1));
+    check_mesh(*state, mesh_shape(1, 2, 2, 1));
 }
 
 static float *sample_on(Work *work, MeshShape mesh)
@@ -284,8 +284,8 @@ static void guided_sampling_is_the_same_over_stages_and_tensor_ranks(void **stat
     Work *work = *state;
     const int64_t count = 2 * values_of(&work->cases[0]);
     double *want = dm_new(count);
-    float *alone = sample_on(work, (MeshShape){ .data = 1, .tensor = 1, .pipeline = 1 });
-    float *spread = sample_on(work, (MeshShape){ .data = 1, .tensor = 2, .pipeline = 2 });
+    float *alone = sample_on(work, mesh_shape(1, 1, 1, 1));
+    float *spread = sample_on(work, mesh_shape(1, 2, 2, 1));
 
     for (int64_t i = 0; i < count; i++) {
         assert_true(isfinite(alone[i]));

@@ -218,13 +218,13 @@ static void assert_steps(const char *expected)
 static int meshes(MeshShape out[4])
 {
     if (comm_size(comm) == 1) {
-        out[0] = (MeshShape){ 1, 1, 1 };
+        out[0] = mesh_shape(1, 1, 1, 1);
         return 1;
     }
-    out[0] = (MeshShape){ 1, 2, 2 };
-    out[1] = (MeshShape){ 2, 2, 1 };
-    out[2] = (MeshShape){ 4, 1, 1 };
-    out[3] = (MeshShape){ 1, 4, 1 };
+    out[0] = mesh_shape(1, 2, 2, 1);
+    out[1] = mesh_shape(2, 2, 1, 1);
+    out[2] = mesh_shape(4, 1, 1, 1);
+    out[3] = mesh_shape(1, 4, 1, 1);
     return 4;
 }
 

@@ -8,6 +8,7 @@
 #include "core/parallel/schedule.h"
 #include "tests/support/pipeline_chain.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -316,23 +317,48 @@ static bool holds(Group *group, int own, const int *expected, int count)
     return same;
 }
 
+/* The ranks of the mesh that agree with `m` on every coordinate but those of the axis. */
+static int ranks_of_axis(MeshShape s, Mesh m, const bool moves[4], int out[64])
+{
+    const int of[4] = { m.pp, m.dp, m.cp, m.tp };
+    const int degrees[4] = { s.pipeline, s.data, s.context, s.tensor };
+    int low[4], high[4], n = 0;
+    for (int i = 0; i < 4; i++) {
+        low[i] = moves[i] ? 0 : of[i];
+        high[i] = moves[i] ? degrees[i] : of[i] + 1;
+    }
+    for (int pp = low[0]; pp < high[0]; pp++)
+        for (int dp = low[1]; dp < high[1]; dp++)
+            for (int cp = low[2]; cp < high[2]; cp++)
+                for (int tp = low[3]; tp < high[3]; tp++)
+                    out[n++] = mesh_rank_of(s, dp, tp, pp, cp);
+    return n;
+}
+
 static bool check_mesh(Comm *comm, MeshShape s)
 {
+    /* which coordinates (pp, dp, cp, tp) differ inside a group */
+    static const bool moves[MESH_AXES][4] = {
+        [AXIS_TENSOR] = { false, false, false, true },
+        [AXIS_CONTEXT] = { false, false, true, false },
+        [AXIS_SEQUENCE] = { false, false, true, true },
+        [AXIS_ULYSSES] = { false, false, true, false }, /* all of context when it is 0 */
+        [AXIS_RING] = { false, false, false, false },
+        [AXIS_PIPELINE] = { true, false, false, false },
+        [AXIS_DATA] = { false, true, false, false },
+        [AXIS_GRADIENT] = { false, true, true, false },
+        [AXIS_REPLICA] = { true, false, true, true },
+    };
     MeshGroups g;
     if (comm_mesh(comm, s, &g) != OK) return false;
-    const Mesh m = g.mesh;
-    int tensor[64], pipeline[64], data[64], replica[64], n = 0;
-    for (int i = 0; i < s.tensor; i++) tensor[i] = mesh_rank_of(s, m.dp, i, m.pp);
-    for (int i = 0; i < s.pipeline; i++) pipeline[i] = mesh_rank_of(s, m.dp, m.tp, i);
-    for (int i = 0; i < s.data; i++) data[i] = mesh_rank_of(s, i, m.tp, m.pp);
-    for (int p = 0; p < s.pipeline; p++)
-        for (int t = 0; t < s.tensor; t++) replica[n++] = mesh_rank_of(s, m.dp, t, p);
-    bool good = m.rank == comm_rank(comm);
-    good = holds(g.tensor, m.rank, tensor, s.tensor) && good;
-    good = holds(g.pipeline, m.rank, pipeline, s.pipeline) && good;
-    good = holds(g.data, m.rank, data, s.data) && good;
-    good = holds(g.replica, m.rank, replica, n) && good;
-    return good && g.tensor->rank == m.tp && g.pipeline->rank == m.pp && g.data->rank == m.dp;
+    bool good = g.mesh.rank == comm_rank(comm);
+    for (int axis = 0; axis < MESH_AXES; axis++) {
+        int ranks[64];
+        const int n = ranks_of_axis(s, g.mesh, moves[axis], ranks);
+        good = holds(*mesh_group_slot(&g, (MeshAxis)axis), g.mesh.rank, ranks, n) && good;
+    }
+    return good && g.tensor->rank == g.mesh.tp && g.pipeline->rank == g.mesh.pp &&
+           g.data->rank == g.mesh.dp && g.context->rank == g.mesh.cp;
 }
 
 static void mesh_groups_hold_the_ranks_of_their_axis(void **state)
@@ -342,11 +368,97 @@ static void mesh_groups_hold_the_ranks_of_their_axis(void **state)
     bool good = true;
     for (int tensor = 1; tensor <= size; tensor++)
         for (int data = 1; data * tensor <= size; data++)
-            if (size % (data * tensor) == 0)
-                good = check_mesh(comm, (MeshShape){ data, tensor, size / data / tensor }) && good;
+            for (int context = 1; context * data * tensor <= size; context++)
+                if (size % (data * tensor * context) == 0)
+                    good = check_mesh(comm, mesh_shape(data, tensor, size / data / tensor / context,
+                                                       context)) &&
+                           good;
     assert_true(good);
     MeshGroups unused;
-    assert_int_equal(comm_mesh(comm, (MeshShape){ size, 2, 1 }, &unused), ERR_CONFIG);
+    assert_int_equal(comm_mesh(comm, mesh_shape(size, 2, 1, 1), &unused), ERR_CONFIG);
+}
+
+/* Rank i gives counts[i] elements; one of them none. */
+static void fill_counts(const Group *group, int64_t *counts)
+{
+    for (int i = 0; i < group->size; i++) counts[i] = i == 1 ? 0 : 3 + 50000 * (int64_t)i;
+}
+
+static void all_gather_v_joins_uneven_parts(void **state)
+{
+    Group *group = comm_world(comm_of(state));
+    int64_t counts[64], total = 0, at = 0;
+    fill_counts(group, counts);
+    for (int i = 0; i < group->size; i++) total += counts[i];
+    float *mine = calloc((size_t)total + 1, sizeof *mine), *all = calloc((size_t)total + 1, 4);
+    bool good = mine && all;
+    for (int64_t i = 0; good && i < counts[group->rank]; i++)
+        mine[i] = (float)(1000000 * group->rank + i);
+    good =
+        good && group_all_gather_v(group, tensor_of(all, F32, SHAPE(total)),
+                                   tensor_of(mine, F32, SHAPE(counts[group->rank])), counts) == OK;
+    for (int r = 0; good && r < group->size; r++)
+        for (int64_t i = 0; i < counts[r]; i++, at++)
+            good = good && all[at] == (float)(1000000 * r + i);
+    free(mine);
+    free(all);
+    assert_true(good);
+}
+
+static float term(int rank, int64_t i)
+{
+    return (float)sin(0.37 * (double)i + 1.7 * rank) * (float)(1 + rank * rank);
+}
+
+static void reduce_scatter_v_has_the_bits_of_all_reduce(void **state)
+{
+    Group *group = comm_world(comm_of(state));
+    int64_t counts[64], total = 0, first = 0;
+    fill_counts(group, counts);
+    for (int i = 0; i < group->size; i++) {
+        if (i < group->rank) first += counts[i];
+        total += counts[i];
+    }
+    const int64_t own = counts[group->rank];
+    float *a = calloc((size_t)total + 1, 4), *b = calloc((size_t)total + 1, 4);
+    float *part = calloc((size_t)own + 1, 4);
+    bool good = a && b && part;
+    for (int64_t i = 0; good && i < total; i++) a[i] = b[i] = term(group->rank, i);
+    good = good && group_all_reduce(group, tensor_of(a, F32, SHAPE(total))) == OK;
+    good = good && group_reduce_scatter_v(group, tensor_of(part, F32, SHAPE(own)),
+                                          tensor_of(b, F32, SHAPE(total)), counts) == OK;
+    good = good && memcmp(part, a + first, (size_t)own * sizeof *part) == 0;
+    free(a);
+    free(b);
+    free(part);
+    assert_true(good);
+}
+
+static void all_to_all_v_delivers_uneven_parts(void **state)
+{
+    Group *group = comm_world(comm_of(state));
+    int64_t to[64], from[64], sent = 0, got = 0, at = 0;
+    /* rank r sends 7 r + 1000 i elements to rank i, and nothing to the next */
+    for (int i = 0; i < group->size; i++) {
+        to[i] = i == (group->rank + 1) % group->size ? 0 : 7 * group->rank + 1000 * i;
+        from[i] = group->rank == (i + 1) % group->size ? 0 : 7 * i + 1000 * group->rank;
+        sent += to[i];
+        got += from[i];
+    }
+    int32_t *out = calloc((size_t)sent + 1, 4), *in = calloc((size_t)got + 1, 4);
+    bool good = out && in;
+    for (int i = 0; good && i < group->size; i++)
+        for (int64_t k = 0; k < to[i]; k++)
+            out[at++] = (int32_t)(group->rank * 1000000 + i * 10000 + k);
+    good = good && group_all_to_all_v(group, tensor_of(in, I32, SHAPE(got)), from,
+                                      tensor_of(out, I32, SHAPE(sent)), to) == OK;
+    at = 0;
+    for (int i = 0; good && i < group->size; i++)
+        for (int64_t k = 0; k < from[i]; k++)
+            good = good && in[at++] == (int32_t)(i * 1000000 + group->rank * 10000 + k);
+    free(out);
+    free(in);
+    assert_true(good);
 }
 
 static void local_ranks_are_those_of_this_host(void **state)
@@ -362,7 +474,7 @@ static void pipeline_runs_over_mpi(void **state)
 {
     Comm *comm = comm_of(state);
     MeshGroups g;
-    assert_int_equal(comm_mesh(comm, (MeshShape){ 1, 1, comm_size(comm) }, &g), OK);
+    assert_int_equal(comm_mesh(comm, mesh_shape(1, 1, comm_size(comm), 1), &g), OK);
     /* small messages leave at once, large ones wait for their receiver */
     for (int64_t scale = 1; scale <= 5000; scale *= 5000) {
         for (int micros = 0; micros <= 9; micros += 3) {
@@ -407,7 +519,7 @@ static void reducer_sums_every_bucket_while_others_are_computed(void **state)
     Reducer *reducer;
     int64_t starts[BUCKETS + 1] = { 0 };
     for (int b = 0; b < BUCKETS; b++) starts[b + 1] = starts[b] + 1 + b * 131 % 5000;
-    assert_int_equal(comm_mesh(comm, (MeshShape){ comm_size(comm), 1, 1 }, &g), OK);
+    assert_int_equal(comm_mesh(comm, mesh_shape(comm_size(comm), 1, 1, 1), &g), OK);
     assert_int_equal(reducer_create(g.data, &reducer), OK);
     float *x = allocate((size_t)starts[BUCKETS] * sizeof *x);
     Status s = reducer_wait(reducer);
@@ -432,7 +544,7 @@ static void reducers_of_two_stages_do_not_mix(void **state)
     MeshGroups g;
     Reducer *reducer;
     const int size = comm_size(comm);
-    assert_int_equal(comm_mesh(comm, (MeshShape){ size / 2, 1, 2 }, &g), OK);
+    assert_int_equal(comm_mesh(comm, mesh_shape(size / 2, 1, 2, 1), &g), OK);
     assert_int_equal(reducer_create(g.data, &reducer), OK);
     int32_t x[20];
     Status s = OK;
@@ -461,6 +573,9 @@ int main(void)
         cmocka_unit_test(agree_gives_all_the_lowest_failing_rank),
         cmocka_unit_test(agree_says_once_what_all_ranks_say),
         cmocka_unit_test(mesh_groups_hold_the_ranks_of_their_axis),
+        cmocka_unit_test(all_gather_v_joins_uneven_parts),
+        cmocka_unit_test(reduce_scatter_v_has_the_bits_of_all_reduce),
+        cmocka_unit_test(all_to_all_v_delivers_uneven_parts),
         cmocka_unit_test(local_ranks_are_those_of_this_host),
         cmocka_unit_test(pipeline_runs_over_mpi),
         cmocka_unit_test(reducer_sums_every_bucket_while_others_are_computed),

@@ -115,7 +115,7 @@ static void write_codec(const char *model)
 static void write_model(void)
 {
     const ModelDir model = { .config = small_config(), .shift = 2 };
-    const Mesh alone = mesh_of_rank((MeshShape){ 1, 1, 1 }, 0);
+    const Mesh alone = mesh_of_rank(mesh_shape(1, 1, 1, 1), 0);
     char path[FILE_PATH_BYTES];
     ParamList list;
 

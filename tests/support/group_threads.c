@@ -71,6 +71,7 @@ static void add_into(Tensor sum, Tensor t)
     switch (sum.dtype) {
     case F32: for (int64_t i = 0; i < n; i++) ((float *)sum.data)[i] += ((const float *)t.data)[i]; break;
     case F64: for (int64_t i = 0; i < n; i++) ((double *)sum.data)[i] += ((const double *)t.data)[i]; break;
+    case I64: for (int64_t i = 0; i < n; i++) ((int64_t *)sum.data)[i] += ((const int64_t *)t.data)[i]; break;
     case I32: for (int64_t i = 0; i < n; i++) ((int32_t *)sum.data)[i] += ((const int32_t *)t.data)[i]; break;
     default:  for (int64_t i = 0; i < n; i++) ((uint8_t *)sum.data)[i] = (uint8_t)(((uint8_t *)sum.data)[i] + ((const uint8_t *)t.data)[i]); break;
     }
@@ -107,6 +108,74 @@ static Status all_gather_locked(Group *group, Tensor out, Tensor in)
     CHECK(tensor_bytes(out) == bytes * (size_t)m->size, ERR_COMM, "all-gather into a wrong size");
     for (int i = 0; i < m->size; i++)
         memcpy((char *)out.data + (size_t)i * bytes, m->tensors[i].data, bytes);
+    return meet(m);
+}
+
+/* Sizes may differ, types not. */
+static Status bring_any(Group *group, Tensor t)
+{
+    Meeting *m = group->impl;
+    m->tensors[group->rank] = t;
+    TRY(meet(m));
+    for (int i = 0; i < m->size; i++)
+        CHECK(m->tensors[i].dtype == t.dtype, ERR_COMM, "ranks brought different types");
+    return OK;
+}
+
+static Status all_gather_v_locked(Group *group, Tensor out, Tensor in, const int64_t *counts)
+{
+    Meeting *m = group->impl;
+    char *at = out.data;
+    TRY(bring_any(group, in));
+    for (int i = 0; i < m->size; i++) {
+        CHECK(tensor_count(m->tensors[i]) == counts[i], ERR_COMM,
+              "rank %d brought another count than told", i);
+        const size_t bytes = tensor_bytes(m->tensors[i]);
+        if (at != m->tensors[i].data) memcpy(at, m->tensors[i].data, bytes);
+        at += bytes;
+    }
+    CHECK(at == (char *)out.data + tensor_bytes(out), ERR_COMM, "all-gather into a wrong size");
+    return meet(m);
+}
+
+static Status reduce_scatter_v_locked(Group *group, Tensor out, Tensor in, const int64_t *counts)
+{
+    Meeting *m = group->impl;
+    int64_t first = 0;
+    TRY(bring(group, in));
+    for (int stride = 1; group->rank == 0 && stride < m->size; stride *= 2)
+        for (int i = 0; i + stride < m->size; i += 2 * stride)
+            add_into(m->tensors[i], m->tensors[i + stride]);
+    TRY(meet(m));
+    for (int i = 0; i < group->rank; i++) first += counts[i];
+    CHECK(tensor_count(out) == counts[group->rank], ERR_COMM, "reduce-scatter into a wrong size");
+    memcpy(out.data, (char *)m->tensors[0].data + (size_t)first * dtype_bytes(in.dtype),
+           tensor_bytes(out));
+    return meet(m);
+}
+
+/* Ranks bring their counts before the data itself: the taker finds its part behind those of others.
+ */
+static Status all_to_all_v_locked(Group *group, Tensor out, const int64_t *out_counts, Tensor in,
+                                  const int64_t *in_counts)
+{
+    Meeting *m = group->impl;
+    const size_t element = dtype_bytes(in.dtype);
+    char *at = out.data;
+    const int64_t *counts[64];
+    TRY(bring_any(group, tensor_of((void *)(uintptr_t)in_counts, I64, SHAPE(m->size))));
+    for (int i = 0; i < m->size; i++) counts[i] = m->tensors[i].data;
+    TRY(meet(m));
+    TRY(bring_any(group, in));
+    for (int i = 0; i < m->size; i++) {
+        int64_t first = 0;
+        for (int k = 0; k < group->rank; k++) first += counts[i][k];
+        CHECK(counts[i][group->rank] == out_counts[i], ERR_COMM,
+              "rank %d sends another count than told", i);
+        memcpy(at, (char *)m->tensors[i].data + (size_t)first * element,
+               (size_t)out_counts[i] * element);
+        at += (size_t)out_counts[i] * element;
+    }
     return meet(m);
 }
 
@@ -195,6 +264,25 @@ static Status threads_all_gather(Group *group, Tensor out, Tensor in)
     return unlock(group, all_gather_locked(group, out, in));
 }
 
+static Status threads_all_gather_v(Group *group, Tensor out, Tensor in, const int64_t *counts)
+{
+    lock(group);
+    return unlock(group, all_gather_v_locked(group, out, in, counts));
+}
+
+static Status threads_reduce_scatter_v(Group *group, Tensor out, Tensor in, const int64_t *counts)
+{
+    lock(group);
+    return unlock(group, reduce_scatter_v_locked(group, out, in, counts));
+}
+
+static Status threads_all_to_all_v(Group *group, Tensor out, const int64_t *out_counts, Tensor in,
+                                   const int64_t *in_counts)
+{
+    lock(group);
+    return unlock(group, all_to_all_v_locked(group, out, out_counts, in, in_counts));
+}
+
 static Status threads_send(Group *group, Tensor t, int to, GroupRequest *request)
 {
     lock(group);
@@ -217,28 +305,15 @@ static const GroupOps threads_ops = {
     .all_reduce = threads_all_reduce,
     .broadcast = threads_broadcast,
     .all_gather = threads_all_gather,
+    .all_gather_v = threads_all_gather_v,
+    .reduce_scatter_v = threads_reduce_scatter_v,
+    .all_to_all_v = threads_all_to_all_v,
     .send = threads_send,
     .receive = threads_receive,
     .wait = threads_wait,
 };
 
-enum { TENSOR_AXIS, PIPELINE_AXIS, DATA_AXIS, REPLICA_AXIS, AXES };
-
-/* Which of an axis' groups a rank is in, its rank there, and the group's size. */
-typedef struct Seat {
-    int group, rank, size;
-} Seat;
-
-static Seat find_seat(const Mesh *m, int axis)
-{
-    const MeshShape s = m->shape;
-    switch (axis) {
-    case TENSOR_AXIS: return (Seat){ m->pp * s.data + m->dp, m->tp, s.tensor };
-    case PIPELINE_AXIS: return (Seat){ m->dp * s.tensor + m->tp, m->pp, s.pipeline };
-    case DATA_AXIS: return (Seat){ m->pp * s.tensor + m->tp, m->dp, s.data };
-    default: return (Seat){ m->dp, m->pp * s.tensor + m->tp, s.pipeline * s.tensor };
-    }
-}
+enum { AXES = MESH_AXES };
 
 typedef struct Rank {
     pthread_t thread;
@@ -272,17 +347,14 @@ static void seat_rank(Rank *r, MeshShape shape, Meeting *meetings, World *world)
     r->groups.mesh = mesh_of_rank(shape, r->rank);
     const int size = r->groups.mesh.size;
     for (int axis = 0; axis < AXES; axis++) {
-        const Seat seat = find_seat(&r->groups.mesh, axis);
+        const MeshSeat seat = mesh_seat(&r->groups.mesh, (MeshAxis)axis);
         Meeting *m = &meetings[axis * size + seat.group];
         m->world = world;
         m->size = seat.size;
         r->axes[axis] =
             (Group){ .rank = seat.rank, .size = seat.size, .ops = &threads_ops, .impl = m };
+        *mesh_group_slot(&r->groups, (MeshAxis)axis) = &r->axes[axis];
     }
-    r->groups.tensor = &r->axes[TENSOR_AXIS];
-    r->groups.pipeline = &r->axes[PIPELINE_AXIS];
-    r->groups.data = &r->axes[DATA_AXIS];
-    r->groups.replica = &r->axes[REPLICA_AXIS];
 }
 
 static void free_letters(Meeting *m)
@@ -296,7 +368,7 @@ static void free_letters(Meeting *m)
 
 Status threads_run(MeshShape shape, ThreadBody body, void *argument)
 {
-    const int size = shape.data * shape.tensor * shape.pipeline;
+    const int size = (int)mesh_ranks(shape);
     World world = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false };
     Meeting *meetings = calloc((size_t)(size * AXES), sizeof *meetings);
     Tensor *tensors = calloc((size_t)(size * size * AXES), sizeof *tensors);

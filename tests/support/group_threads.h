@@ -16,7 +16,7 @@ typedef Status (*ThreadBody)(int rank, const MeshGroups *groups, void *argument)
 
 /* Runs body(rank, ...) on every rank of the mesh, each a thread; returns when all have ended. The
  * result is that of the first rank to fail, its message prefixed "rank N: ". For one plain group
- * of n ranks: shape { .data = n, .tensor = 1, .pipeline = 1 } and groups->data. */
+ * of n ranks: shape { .data = n, .tensor = 1, .pipeline = 1, .context = 1 } and groups->data. */
 Status threads_run(MeshShape shape, ThreadBody body, void *argument);
 
 #endif

@@ -58,7 +58,7 @@ static void alone_is_a_world_of_one_without_mpi(void **state)
     assert_true(clock_seconds() - start < 0.1);
     assert_int_equal(comm_size(comm), 1);
     assert_int_equal(comm_local_size(comm), 1);
-    assert_int_equal(comm_mesh(comm, (MeshShape){ 1, 1, 1 }, &g), OK);
+    assert_int_equal(comm_mesh(comm, mesh_shape(1, 1, 1, 1), &g), OK);
     assert_int_equal(group_all_reduce(g.tensor, tx), OK);
     assert_int_equal(group_all_gather(comm_world(comm), ty, tx), OK);
     assert_memory_equal(x, y, sizeof x);

@@ -8,24 +8,28 @@
 #include <string.h>
 #include <cmocka.h>
 
-static const MeshLimits tiny = { .heads = 8, .ffn_dim = 1024, .layers = 6, .batch = 8 };
+static const MeshLimits tiny = {
+    .heads = 8, .ffn_dim = 1024, .layers = 6, .batch = 8, .tokens = 10
+};
 
 static bool fits(MeshShape s, const MeshLimits *limits)
 {
     return limits->heads % s.tensor == 0 && limits->ffn_dim % s.tensor == 0 &&
-           s.pipeline <= limits->layers && s.data <= limits->batch;
+           s.pipeline <= limits->layers && s.data <= limits->batch &&
+           s.tensor * s.context <= limits->tokens;
 }
 
 static void accepts_exactly_the_legal_meshes(void **state)
 {
     (void)state;
     for (int ranks = 1; ranks <= 12; ranks++) {
-        for (int i = 0; i < 10 * 9 * 9; i++) {
-            const MeshShape wanted = { i % 10, 1 + i / 10 % 9, 1 + i / 90 };
-            MeshShape expected = wanted, got = { -1, -1, -1 };
-            if (wanted.data == 0) expected.data = ranks / (wanted.tensor * wanted.pipeline);
-            const bool legal = expected.data > 0 && fits(expected, &tiny) &&
-                               expected.data * expected.tensor * expected.pipeline == ranks;
+        for (int i = 0; i < 10 * 9 * 9 * 4; i++) {
+            const MeshShape wanted = { i % 10, 1 + i / 10 % 9, 1 + i / 90 % 9, 1 + i / 810, 0 };
+            MeshShape expected = wanted, got = { -1, -1, -1, 1, 0 };
+            if (wanted.data == 0)
+                expected.data = ranks / (wanted.tensor * wanted.pipeline * wanted.context);
+            const bool legal =
+                expected.data > 0 && fits(expected, &tiny) && mesh_ranks(expected) == ranks;
             const Status s = mesh_resolve(wanted, ranks, &tiny, &got);
             assert_int_equal(s, legal ? OK : ERR_CONFIG);
             assert_int_equal(got.data, legal ? expected.data : -1);
@@ -43,7 +47,8 @@ static int parse_suggestions(MeshShape out[8])
     at = at ? strchr(at, ':') : NULL;
     while (at && count < 8) {
         MeshShape *s = &out[count];
-        if (sscanf(at + 1, " %dx%dx%d", &s->data, &s->tensor, &s->pipeline) == 3) count++;
+        if (sscanf(at + 1, " %dx%dx%dx%d", &s->data, &s->tensor, &s->pipeline, &s->context) == 4)
+            count++;
         at = strchr(at + 1, ',');
     }
     return count;
@@ -53,8 +58,8 @@ static void suggests_only_meshes_that_it_accepts(void **state)
 {
     (void)state;
     for (int ranks = 1; ranks <= 48; ranks++) {
-        MeshShape found[8], unused;
-        const MeshShape wanted = { 5, 3, 7 };
+        MeshShape found[8] = { 0 }, unused;
+        const MeshShape wanted = { 5, 3, 7, 1, 0 };
         assert_int_equal(mesh_resolve(wanted, ranks, &tiny, &unused), ERR_CONFIG);
         const int count = parse_suggestions(found);
         for (int i = 0; i < count; i++)
@@ -73,30 +78,37 @@ static void refusal_names_the_values_and_the_nearest(void **state)
         int ranks;
         const char *message;
     } cases[] = {
-        { { 0, 3, 1 },
+        { { 0, 3, 1, 1, 0 },
           6,
-          "mesh data auto x tensor 3 x pipeline 1: tensor 3 does not divide num_attention_heads 8, "
-          "tensor 3 does not divide ffn_dim 1024; nearest legal for 6 ranks: 3x2x1, 6x1x1, 1x2x3" },
-        { { 1, 1, 7 },
+          "mesh data auto x tensor 3 x pipeline 1 x context 1: tensor 3 does not divide "
+          "num_attention_heads 8, "
+          "tensor 3 does not divide ffn_dim 1024; nearest legal for 6 ranks: 3x2x1x1, 6x1x1x1, "
+          "1x2x1x3" },
+        { { 1, 1, 7, 1, 0 },
           7,
-          "mesh data 1 x tensor 1 x pipeline 7: pipeline 7 is more than num_layers 6; nearest "
-          "legal for 7 ranks: 7x1x1" },
-        { { 2, 2, 2 },
+          "mesh data 1 x tensor 1 x pipeline 7 x context 1: pipeline 7 is more than num_layers 6; "
+          "nearest "
+          "legal for 7 ranks: 7x1x1x1, 1x1x1x7" },
+        { { 2, 2, 2, 1, 0 },
           1,
-          "mesh data 2 x tensor 2 x pipeline 2: it takes 8 ranks and there is 1; nearest legal for "
-          "1 rank: 1x1x1" },
-        { { 0, 2, 2 },
+          "mesh data 2 x tensor 2 x pipeline 2 x context 1: it takes 8 ranks and there is 1; "
+          "nearest legal for "
+          "1 rank: 1x1x1x1" },
+        { { 0, 2, 2, 1, 0 },
           6,
-          "mesh data auto x tensor 2 x pipeline 2: one model takes 4 ranks, which does not divide "
-          "6; nearest legal for 6 ranks: 1x2x3, 3x1x2, 3x2x1" },
-        { { 16, 1, 1 },
+          "mesh data auto x tensor 2 x pipeline 2 x context 1: one model takes 4 ranks, which does "
+          "not divide "
+          "6; nearest legal for 6 ranks: 1x2x3x1, 3x1x2x1, 3x2x1x1" },
+        { { 16, 1, 1, 1, 0 },
           16,
-          "mesh data 16 x tensor 1 x pipeline 1: data 16 is more than data.batch 8; nearest legal "
-          "for 16 ranks: 8x1x2, 8x2x1, 4x1x4" },
-        { { 1, 0, 1 },
+          "mesh data 16 x tensor 1 x pipeline 1 x context 1: data 16 is more than data.batch 8; "
+          "nearest legal "
+          "for 16 ranks: 8x1x1x2, 8x1x2x1, 8x2x1x1" },
+        { { 1, 0, 1, 1, 0 },
           1,
-          "mesh data 1 x tensor 0 x pipeline 1: tensor must be at least 1; nearest legal for 1 "
-          "rank: 1x1x1" },
+          "mesh data 1 x tensor 0 x pipeline 1 x context 1: tensor must be at least 1; nearest "
+          "legal for 1 "
+          "rank: 1x1x1x1" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         MeshShape unused;
@@ -108,24 +120,53 @@ static void refusal_names_the_values_and_the_nearest(void **state)
 static void huge_degrees_do_not_overflow(void **state)
 {
     (void)state;
-    const MeshShape wanted = { INT32_MAX, INT32_MAX, INT32_MAX };
+    const MeshShape wanted = { INT32_MAX, INT32_MAX, INT32_MAX, 1 };
     MeshShape unused;
     assert_int_equal(mesh_resolve(wanted, 4, &tiny, &unused), ERR_CONFIG);
-    assert_int_equal(mesh_resolve((MeshShape){ 0, 65536, 65536 }, 4, &tiny, &unused), ERR_CONFIG);
+    assert_int_equal(mesh_resolve(mesh_shape(0, 65536, 65536, 1), 4, &tiny, &unused), ERR_CONFIG);
 }
 
 static void ranks_and_coordinates_are_one_to_one_tensor_innermost(void **state)
 {
     (void)state;
-    const MeshShape s = { 3, 2, 4 };
-    for (int rank = 0; rank < 24; rank++) {
+    const MeshShape s = { 3, 2, 4, 5, 0 };
+    for (int rank = 0; rank < 120; rank++) {
         const Mesh m = mesh_of_rank(s, rank);
         assert_int_equal(m.rank, rank);
-        assert_int_equal(m.size, 24);
-        assert_int_equal(rank, (m.pp * 3 + m.dp) * 2 + m.tp);
-        assert_true(m.tp < 2 && m.dp < 3 && m.pp < 4);
-        assert_int_equal(mesh_rank_of(s, m.dp, m.tp, m.pp), rank);
+        assert_int_equal(m.size, 120);
+        assert_int_equal(rank, ((m.pp * 3 + m.dp) * 5 + m.cp) * 2 + m.tp);
+        assert_true(m.tp < 2 && m.dp < 3 && m.pp < 4 && m.cp < 5);
+        assert_int_equal(mesh_rank_of(s, m.dp, m.tp, m.pp, m.cp), rank);
     }
+}
+
+/* context 6 = ulysses 2 x ring 3: neighbours exchange heads, every second rank is on one ring */
+static void ulysses_and_ring_cut_the_context_axis(void **state)
+{
+    (void)state;
+    const MeshShape s = { .data = 2, .tensor = 3, .pipeline = 1, .context = 6, .ulysses = 2 };
+    for (int rank = 0; rank < 36; rank++) {
+        const Mesh m = mesh_of_rank(s, rank);
+        const MeshSeat ulysses = mesh_seat(&m, AXIS_ULYSSES), ring = mesh_seat(&m, AXIS_RING);
+        assert_int_equal(ulysses.size, 2);
+        assert_int_equal(ring.size, 3);
+        assert_int_equal(ulysses.rank, m.cp % 2);
+        assert_int_equal(ring.rank, m.cp / 2);
+        for (int other = 0; other < 36; other++) {
+            const Mesh o = mesh_of_rank(s, other);
+            const bool column = o.dp == m.dp && o.tp == m.tp;
+            assert_int_equal(mesh_seat(&o, AXIS_ULYSSES).group == ulysses.group,
+                             column && o.cp / 2 == m.cp / 2);
+            assert_int_equal(mesh_seat(&o, AXIS_RING).group == ring.group,
+                             column && o.cp % 2 == m.cp % 2);
+        }
+    }
+    MeshShape got;
+    const MeshLimits heads12 = { .heads = 12, .ffn_dim = 1024, .layers = 6, .batch = 8 };
+    assert_int_equal(mesh_resolve(mesh_shape(1, 2, 1, 4), 8, &heads12, &got), OK);
+    assert_int_equal(got.ulysses, 2); /* six heads of a tensor rank over four ranks: two by two */
+    assert_int_equal(mesh_resolve((MeshShape){ 1, 2, 1, 4, 4 }, 8, &heads12, &got), ERR_CONFIG);
+    assert_non_null(strstr(status_message(), "ulysses 4 does not divide the 6 heads"));
 }
 
 static void stages_share_blocks_evenly_earlier_take_the_rest(void **state)
@@ -156,6 +197,7 @@ int main(void)
         cmocka_unit_test(refusal_names_the_values_and_the_nearest),
         cmocka_unit_test(huge_degrees_do_not_overflow),
         cmocka_unit_test(ranks_and_coordinates_are_one_to_one_tensor_innermost),
+        cmocka_unit_test(ulysses_and_ring_cut_the_context_axis),
         cmocka_unit_test(stages_share_blocks_evenly_earlier_take_the_rest),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -152,12 +152,12 @@ static void plan(MeshShape shape, int rank, ParamList *list, Mesh *mesh, Tensor 
 static void files_of_diffusers_are_read_on_any_mesh(void **state)
 {
     (void)state;
-    static const MeshShape shapes[] = { { 1, 2, 1 }, { 1, 1, 2 }, { 2, 2, 2 } };
+    static const MeshShape shapes[] = { { 1, 2, 1, 1, 0 }, { 1, 1, 2, 1, 0 }, { 2, 2, 2, 1, 0 } };
     static const char *const folders[] = { "transformer", "text_encoder" };
     ParamList all;
     Mesh one;
     Tensor whole;
-    plan((MeshShape){ 1, 1, 1 }, 0, &all, &one, &whole);
+    plan(mesh_shape(1, 1, 1, 1), 0, &all, &one, &whole);
     for (int f = 0; f < 2; f++)
         assert_int_equal(model_dir_load_params(FIXTURE, folders[f], &all, &one, whole), OK);
 
@@ -237,7 +237,7 @@ static void what_does_not_fit_the_model_is_named(void **state)
     ParamList list;
     Mesh mesh;
     Tensor flat;
-    plan((MeshShape){ 1, 1, 1 }, 0, &list, &mesh, &flat);
+    plan(mesh_shape(1, 1, 1, 1), 0, &list, &mesh, &flat);
     assert_false(model_dir_has(at("w"), "transformer"));
     assert_says(model_dir_load_params(at("w"), "transformer", &list, &mesh, flat), ERR_FORMAT,
                 "diffusion_pytorch_model.safetensors: is missing");

@@ -138,7 +138,7 @@ static void check_updates(bool with_ema)
 {
     ModelCase c = model_case_create(&spec);
     Bench b;
-    bench_create(&b, &c.config, (MeshShape){ 1, 1, 1 }, 0);
+    bench_create(&b, &c.config, mesh_shape(1, 1, 1, 1), 0);
     Optimizer *o = &b.optimizer;
     const int64_t n = b.params.local_elements;
     Element *want = calloc((size_t)n, sizeof *want);
@@ -200,7 +200,7 @@ static void without_an_average_nothing_else_changes(void **state)
 /* the same element, the same history: the cut does not show in a single bit */
 static void tensor_and_pipeline_ranks_update_their_slices_alike(void **state)
 {
-    const MeshShape shape = { .data = 1, .tensor = 2, .pipeline = 2 };
+    const MeshShape shape = { .data = 1, .tensor = 2, .pipeline = 2, .context = 1 };
     ModelCase c = model_case_create(&spec);
     const int64_t n = c.whole.local_elements;
     double *whole = calloc((size_t)n, sizeof *whole);
@@ -212,7 +212,7 @@ static void tensor_and_pipeline_ranks_update_their_slices_alike(void **state)
     assert_non_null(joined);
     for (int rank = -1; rank < 4; rank++) {
         /* first everything on one rank, then the four slices */
-        bench_create(&b, &c.config, rank < 0 ? (MeshShape){ 1, 1, 1 } : shape, rank < 0 ? 0 : rank);
+        bench_create(&b, &c.config, rank < 0 ? mesh_shape(1, 1, 1, 1) : shape, rank < 0 ? 0 : rank);
         model_case_cut(&c, &b.params, &b.mesh, tensor_f32(b.optimizer.weights));
         for (int64_t done = 0; done < 3; done++) {
             /* the weights themselves as gradient: any values that the cut knows how to cut */
@@ -236,7 +236,7 @@ static double square_norm_over(const ModelCase *c, MeshShape shape)
     double sum = 0.0;
 
     /* the ranks of one replica */
-    for (int rank = 0; rank < shape.data * shape.tensor * shape.pipeline; rank++) {
+    for (int rank = 0; rank < (int)mesh_ranks(shape); rank++) {
         Bench b;
         double part = 0.0;
         bench_create(&b, &c->config, shape, rank);
@@ -250,7 +250,11 @@ static double square_norm_over(const ModelCase *c, MeshShape shape)
 
 static void every_element_counts_once_in_the_norm(void **state)
 {
-    const MeshShape shapes[] = { { 1, 1, 1 }, { 1, 2, 1 }, { 1, 4, 1 }, { 1, 1, 2 }, { 2, 2, 2 } };
+    const MeshShape shapes[] = { { 1, 1, 1, 1, 0 },
+                                 { 1, 2, 1, 1, 0 },
+                                 { 1, 4, 1, 1, 0 },
+                                 { 1, 1, 2, 1, 0 },
+                                 { 2, 2, 2, 1, 0 } };
     ModelCase c = model_case_create(&spec);
     double want = 0.0, smallest = INFINITY;
 

@@ -17,7 +17,7 @@
 
 #define FOLDER "tests/fixtures/wan_tiny_random"
 
-static const MeshShape alone = { .data = 1, .tensor = 1, .pipeline = 1 };
+static const MeshShape alone = { .data = 1, .tensor = 1, .pipeline = 1, .context = 1 };
 
 static void ok(Status status)
 {
@@ -77,8 +77,9 @@ static const CaseSpec spec = { .layers = 3,
                                .lengths = { 1 },
                                .seed = 4 };
 
-static const MeshShape meshes[] = { { 1, 1, 1 }, { 1, 2, 1 }, { 1, 4, 1 }, { 1, 1, 2 },
-                                    { 1, 1, 3 }, { 2, 2, 3 }, { 1, 4, 2 } };
+static const MeshShape meshes[] = { { 1, 1, 1, 1, 0 }, { 1, 2, 1, 1, 0 }, { 1, 4, 1, 1, 0 },
+                                    { 1, 1, 2, 1, 0 }, { 1, 1, 3, 1, 0 }, { 2, 2, 3, 1, 0 },
+                                    { 1, 4, 2, 1, 0 } };
 enum { MESHES = sizeof meshes / sizeof meshes[0] };
 
 /* a rank's buffer: aligned tensors that do not overlap, in buckets that leave nothing out */
@@ -145,7 +146,7 @@ static double *init_on(const ModelCase *c, MeshShape shape, uint64_t seed)
     double *whole = calloc((size_t)c->whole.local_elements, sizeof *whole);
 
     assert_non_null(whole);
-    for (int rank = 0; rank < shape.data * shape.tensor * shape.pipeline; rank++) {
+    for (int rank = 0; rank < (int)mesh_ranks(shape); rank++) {
         const Mesh mesh = mesh_of_rank(shape, rank);
         ParamList list;
         ok(params_plan(&c->config, &mesh, &list));

@@ -24,7 +24,7 @@ static Status run_rank(int rank, const MeshGroups *groups, void *argument)
 static void run_on_threads(const Schedule *schedule, bool backward)
 {
     Job job = { schedule, backward };
-    const MeshShape shape = { 1, 1, schedule->stages };
+    const MeshShape shape = { 1, 1, schedule->stages, 1, 0 };
     const Status s = threads_run(shape, run_rank, &job);
     if (s != OK)
         fail_msg("%d stages, %d micro-batches: %s", schedule->stages, schedule->micros,
@@ -121,7 +121,7 @@ static void stage_that_fails_ends_the_run_with_its_error(void **state)
     (void)state;
     Schedule s;
     assert_int_equal(schedule_create(SCHEDULE_1F1B, 3, 5, &s), OK);
-    assert_int_equal(threads_run((MeshShape){ 1, 1, 3 }, run_failing_rank, &s), ERR_DEVICE);
+    assert_int_equal(threads_run(mesh_shape(1, 1, 3, 1), run_failing_rank, &s), ERR_DEVICE);
     assert_string_equal(status_message(), "rank 1: planted");
     schedule_destroy(&s);
 }

@@ -1,12 +1,11 @@
 /*
- * all_reduce_mpi: the sums of group_mpi. MPI moves the bytes and these loops add them, in one
- * order: ((0 + 1) + (2 + 3)) + ... over the ranks, for every element of every tensor.
+ * reduce_mpi: the sums of group_mpi. MPI moves the bytes and these loops add them, in one order:
+ * ((0 + 1) + (2 + 3)) + ... over the ranks, for every element of every tensor.
  */
 #include "comm/group_mpi.h"
 
 #include <assert.h>
 #include <string.h>
-#include <time.h>
 
 /* All-reduce works through a long tensor in parts of this many bytes: long enough to fill a
  * network, short enough to stay in a cache while it is summed. */
@@ -20,24 +19,16 @@ size_t group_mpi_scratch_bytes(void)
     return (size_t)SCRATCH_BYTES;
 }
 
-/* Waits for a collective; in the background without taking a core from the computation. */
 static int finish(MpiGroup *mpi, MPI_Request *request)
 {
-    const struct timespec nap = { .tv_nsec = 50000 };
-    for (;;) {
-        int done = 0;
-        if (!atomic_load_explicit(&mpi->background, memory_order_relaxed))
-            return MPI_Wait(request, MPI_STATUS_IGNORE);
-        const int code = MPI_Test(request, &done, MPI_STATUS_IGNORE);
-        if (code != MPI_SUCCESS || done) return code;
-        (void)nanosleep(&nap, NULL);
-    }
+    return group_mpi_wait_all(mpi, request, 1);
 }
 
 // clang-format off
 static void add_f32(float *restrict sum, const float *restrict x, int64_t n) { for (int64_t i = 0; i < n; i++) sum[i] += x[i]; }
 static void add_f64(double *restrict sum, const double *restrict x, int64_t n) { for (int64_t i = 0; i < n; i++) sum[i] += x[i]; }
 static void add_i32(int32_t *restrict sum, const int32_t *restrict x, int64_t n) { for (int64_t i = 0; i < n; i++) sum[i] += x[i]; }
+static void add_i64(int64_t *restrict sum, const int64_t *restrict x, int64_t n) { for (int64_t i = 0; i < n; i++) sum[i] += x[i]; }
 static void add_u8(uint8_t *restrict sum, const uint8_t *restrict x, int64_t n) { for (int64_t i = 0; i < n; i++) sum[i] = (uint8_t)(sum[i] + x[i]); }
 // clang-format on
 
@@ -47,8 +38,9 @@ static void add_into(void *sum, const void *x, DType dtype, int64_t count)
     case F32: add_f32(sum, x, count); return;
     case F64: add_f64(sum, x, count); return;
     case I32: add_i32(sum, x, count); return;
+    case I64: add_i64(sum, x, count); return;
     case U8: add_u8(sum, x, count); return;
-    default: assert(false && "groups sum F32, F64, I32 and U8");
+    default: assert(false && "groups sum F32, F64, I32, I64 and U8");
     }
 }
 
@@ -116,6 +108,33 @@ Status group_mpi_all_reduce(Group *group, Tensor t)
             TRY(reduce_gathered(mpi, data, t.dtype, n));
         else
             TRY(reduce_sliced(mpi, data, t.dtype, n));
+    }
+    return OK;
+}
+
+/* Part by part of each rank's slice, so that what arrives from all ranks fits into the scratch. */
+Status group_mpi_reduce_scatter_v(Group *group, Tensor out, Tensor in, const int64_t *counts)
+{
+    MpiGroup *mpi = group->impl;
+    const int size = group->size;
+    const int64_t element = (int64_t)dtype_bytes(in.dtype);
+    const int64_t part = SCRATCH_BYTES / element / size;
+    int64_t longest = 0;
+    for (int i = 0; i < size; i++) longest = counts[i] > longest ? counts[i] : longest;
+    for (int64_t done = 0; done < longest; done += part) {
+        int64_t first = 0, mine = 0;
+        for (int i = 0; i < size; i++) {
+            const int64_t left = counts[i] > done ? counts[i] - done : 0;
+            const int64_t n = left < part ? left : part;
+            mpi->sent[i] = (Span){ (char *)in.data + (first + done) * element, n * element };
+            if (i == group->rank) mine = n;
+            first += counts[i];
+        }
+        for (int i = 0; i < size; i++)
+            mpi->received[i] = (Span){ mpi->scratch + i * mine * element, mine * element };
+        TRY(group_mpi_exchange(mpi, "reduce-scatter"));
+        sum_rows(mpi->scratch, size, in.dtype, mine);
+        memcpy((char *)out.data + done * element, mpi->scratch, (size_t)(mine * element));
     }
     return OK;
 }
