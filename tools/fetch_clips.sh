@@ -44,7 +44,7 @@ cockatoo: A white cockatoo looks into the camera.
 cockatoo: A cockatoo turns its head.
 cockatoo: Close-up of a white parrot, a cockatoo.
 cockatoo: A curious cockatoo with a grey beak.
-heldout cockatoo: A white cockatoo turns its head to the camera.
+heldout cockatoo: A curious white cockatoo looks into the camera.
 grandprix: An old film of a car race.
 grandprix: Black and white film of a racing car on a dusty road.
 grandprix: An early motor race on a dusty road.

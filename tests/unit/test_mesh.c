@@ -120,7 +120,7 @@ static void refusal_names_the_values_and_the_nearest(void **state)
 static void huge_degrees_do_not_overflow(void **state)
 {
     (void)state;
-    const MeshShape wanted = { INT32_MAX, INT32_MAX, INT32_MAX, 1 };
+    const MeshShape wanted = { INT32_MAX, INT32_MAX, INT32_MAX, 1, 0 };
     MeshShape unused;
     assert_int_equal(mesh_resolve(wanted, 4, &tiny, &unused), ERR_CONFIG);
     assert_int_equal(mesh_resolve(mesh_shape(0, 65536, 65536, 1), 4, &tiny, &unused), ERR_CONFIG);
