@@ -133,14 +133,6 @@ static Status split(Comm *comm, const char *name, int color, int key, Group **ou
     return add_group(comm, handle, name, out);
 }
 
-Group **mesh_group_slot(MeshGroups *groups, MeshAxis axis)
-{
-    Group **const slots[MESH_AXES] = { &groups->tensor, &groups->context,  &groups->ulysses,
-                                       &groups->ring,   &groups->sequence, &groups->pipeline,
-                                       &groups->data,   &groups->gradient, &groups->replica };
-    return slots[axis];
-}
-
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out)
 {
     char mesh[96];

@@ -10,7 +10,8 @@
 
 #include "core/base/status.h"
 #include "core/group.h"
-#include "core/parallel/mesh.h"
+#include "core/parallel/groups.h"
+#include "core/parallel/groups.h"
 
 #include <stdbool.h>
 
@@ -37,16 +38,6 @@ Group *comm_world(Comm *comm);
 Status comm_agree(Comm *comm, Status status);
 /* Collective. */
 Status comm_barrier(Comm *comm);
-
-/* The groups of a mesh: this rank's row along each axis. */
-typedef struct MeshGroups {
-    Mesh mesh;
-    /* views, by MeshAxis; gradient is the reducer's own while buckets are under way */
-    Group *tensor, *context, *ulysses, *ring, *sequence, *pipeline, *data, *gradient, *replica;
-} MeshGroups;
-
-/* Where the group of an axis stands in `groups`. */
-Group **mesh_group_slot(MeshGroups *groups, MeshAxis axis);
 
 /* Collective. The groups live as long as the comm. */
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);

@@ -122,7 +122,7 @@ Status op_convert(const Device *dev, Tensor dst, Tensor src);
 
 /* m (parts, batch, width) = table (parts, width) + e (batch, parts or 1, width) */
 Status op_modulation(const Device *dev, Tensor m, Tensor table, Tensor e);
-/* dtable += sums over batch;  de (as e) += (summed over parts when e has 1) */
+/* dtable += sums over batch, or none;  de (as e) += (summed over parts when e has 1) */
 Status op_modulation_backward(const Device *dev, Tensor dtable, Tensor de, Tensor dm);
 /* emb (batch, dim): cos(t f_i) for i < dim/2, then sin; f_i = 10000^(-i / (dim/2)) (spec 4.2);
  * t (batch) in [0, 1000) */

@@ -27,12 +27,11 @@ static Status modulation_backward_kernel(const Device *dev, Tensor dtable, Tenso
             const int64_t part = i / batch, sample = i % batch;
             const int64_t e_row = e_parts == 1 ? sample : sample * parts + part;
             const float *restrict grad = tensor_f32(dm) + i * width + first;
-            float *restrict to_table = tensor_f32(dtable) + part * width + first;
+            float *restrict to_table =
+                dtable.data ? tensor_f32(dtable) + part * width + first : NULL;
             float *restrict to_e = tensor_f32(de) + e_row * width + first;
-            for (int64_t c = 0; c < n; c++) {
-                to_table[c] += grad[c];
-                to_e[c] += grad[c];
-            }
+            for (int64_t c = 0; c < n; c++) to_e[c] += grad[c];
+            for (int64_t c = 0; to_table && c < n; c++) to_table[c] += grad[c];
         }
     }
     return OK;

@@ -4,24 +4,50 @@
 
 #include <math.h>
 
-Status attention_acts_alloc(Arena *arena, const DitConfig *config, int tensor_size, int64_t batch,
-                            int64_t q_tokens, int64_t k_tokens, AttentionActs *acts)
+static int64_t local_heads(const LayerContext *ctx)
 {
-    const int64_t heads = config->num_attention_heads / tensor_size;
-    const int64_t width = heads * config->attention_head_dim;
-    const Shape q = SHAPE(batch, q_tokens, width), k = SHAPE(batch, k_tokens, width);
-    TRY(tensor_alloc(arena, F32, q, "attention.q_raw", &acts->q_raw));
-    TRY(tensor_alloc(arena, F32, q, "attention.q", &acts->q));
-    TRY(tensor_alloc(arena, F32, q, "attention.out", &acts->out));
-    TRY(tensor_alloc(arena, F32, k, "attention.k_raw", &acts->k_raw));
-    TRY(tensor_alloc(arena, F32, k, "attention.k", &acts->k));
-    TRY(tensor_alloc(arena, F32, k, "attention.v", &acts->v));
-    TRY(tensor_alloc(arena, F32, SHAPE(batch * (q_tokens + k_tokens)), "attention.ss", &acts->ss));
-    return tensor_alloc(arena, F32, SHAPE(batch, heads, q_tokens), "attention.lse", &acts->lse);
+    return ctx->config->num_attention_heads / ctx->groups->mesh.shape.tensor;
 }
 
-/* (batch, tokens, local width) seen as (batch, tokens, heads, head_dim) */
-static Tensor by_heads(const AttentionContext *ctx, Tensor t)
+static int64_t context_tokens(const LayerContext *ctx)
+{
+    return tokens_of_context(&ctx->groups->mesh, ctx->tokens).count;
+}
+
+static Sequence sequence_of(const LayerContext *ctx)
+{
+    return (Sequence){ .ulysses = ctx->groups->ulysses, .ring = ctx->groups->ring };
+}
+
+static SequenceShape sequence_shape(const LayerContext *ctx, int64_t batch)
+{
+    return (SequenceShape){ batch, ctx->tokens, local_heads(ctx), ctx->config->attention_head_dim };
+}
+
+Status attention_acts_alloc(Arena *arena, const LayerContext *ctx, AttentionKind kind,
+                            int64_t batch, int64_t k_rows, ActsPart part, AttentionActs *acts)
+{
+    const int64_t q_rows = context_tokens(ctx);
+    const int64_t width = local_heads(ctx) * ctx->config->attention_head_dim;
+    const Shape q = SHAPE(batch, q_rows, width), k = SHAPE(batch, k_rows, width);
+    if (part == ACTS_AGAIN) {
+        TRY(tensor_alloc(arena, F32, q, "attention.q", &acts->q));
+        return tensor_alloc(arena, F32, k, "attention.k", &acts->k);
+    }
+    TRY(tensor_alloc(arena, F32, q, "attention.q_raw", &acts->q_raw));
+    TRY(tensor_alloc(arena, F32, k, "attention.k_raw", &acts->k_raw));
+    TRY(tensor_alloc(arena, F32, k, "attention.v", &acts->v));
+    TRY(tensor_alloc(arena, F32, q, "attention.out", &acts->out));
+    TRY(tensor_alloc(arena, F32, SHAPE(batch * (q_rows + k_rows)), "attention.ss", &acts->ss));
+    if (kind == ATTENTION_CROSS)
+        return tensor_alloc(arena, F32, SHAPE(batch, local_heads(ctx), q_rows), "attention.lse",
+                            &acts->lse);
+    const Sequence sequence = sequence_of(ctx);
+    return sequence_acts_alloc(arena, &sequence, sequence_shape(ctx, batch), &acts->sequence);
+}
+
+/* (batch, rows, local width) seen as (batch, rows, heads, head_dim) */
+static Tensor by_heads(const LayerContext *ctx, Tensor t)
 {
     const int64_t head_dim = ctx->config->attention_head_dim;
     return tensor_reshape(t, SHAPE(t.shape[0], t.shape[1], t.shape[2] / head_dim, head_dim));
@@ -38,95 +64,171 @@ static Tensor k_rows(Tensor both, Tensor q, Tensor k)
     return tensor_slice(both, q.shape[0] * q.shape[1], k.shape[0] * k.shape[1]);
 }
 
-static AttentionOptions softmax_options(const AttentionContext *ctx)
+static float softmax_scale(const LayerContext *ctx)
 {
-    return (AttentionOptions){ .scale = 1.0f / sqrtf((float)ctx->config->attention_head_dim),
+    return 1.0f / sqrtf((float)ctx->config->attention_head_dim);
+}
+
+static AttentionOptions cross_options(const LayerContext *ctx)
+{
+    return (AttentionOptions){ .scale = softmax_scale(ctx),
                                .rel_bias = tensor_none(),
                                .key_lengths = tensor_none() };
 }
 
-Status attention_forward(const AttentionContext *ctx, const Tensor *w, Tensor y, Tensor x, Tensor c,
-                         AttentionActs *acts, Arena *scratch)
+Status attention_again(const LayerContext *ctx, AttentionKind kind, const Tensor *w,
+                       const AttentionActs *acts)
 {
     const Device *dev = ctx->dev;
     const int64_t width = dit_width(ctx->config);
     const float eps = (float)ctx->config->eps;
+    TRY(op_rmsnorm(dev, acts->q, acts->q_raw, q_rows(acts->ss, acts->q), w[ATTN_NORM_Q], width,
+                   eps));
+    TRY(op_rmsnorm(dev, acts->k, acts->k_raw, k_rows(acts->ss, acts->q, acts->k), w[ATTN_NORM_K],
+                   width, eps));
+    if (kind == ATTENTION_CROSS) return OK;
+    TRY(op_rope(dev, by_heads(ctx, acts->q), ctx->rope, +1));
+    return op_rope(dev, by_heads(ctx, acts->k), ctx->rope, +1);
+}
 
+static Status attend(const LayerContext *ctx, AttentionKind kind, AttentionActs *acts,
+                     Arena *scratch)
+{
+    const Tensor q = by_heads(ctx, acts->q), k = by_heads(ctx, acts->k);
+    const Tensor v = by_heads(ctx, acts->v), out = by_heads(ctx, acts->out);
+    if (kind == ATTENTION_CROSS) {
+        const AttentionOptions options = cross_options(ctx);
+        return op_attention(ctx->dev, out, acts->lse, q, k, v, &options, scratch);
+    }
+    const Sequence sequence = sequence_of(ctx);
+    return sequence_attention(ctx->dev, &sequence, sequence_shape(ctx, q.shape[0]),
+                              softmax_scale(ctx), out, q, k, v, &acts->sequence, scratch);
+}
+
+Status attention_forward(const LayerContext *ctx, AttentionKind kind, const Tensor *w, Tensor y,
+                         Tensor x, Tensor c, AttentionActs *acts, Arena *scratch)
+{
+    const Device *dev = ctx->dev;
     TRY(op_linear(dev, acts->q_raw, x, w[ATTN_Q_W], w[ATTN_Q_B]));
     TRY(op_linear(dev, acts->k_raw, c, w[ATTN_K_W], w[ATTN_K_B]));
     TRY(op_linear(dev, acts->v, c, w[ATTN_V_W], w[ATTN_V_B]));
 
     /* RMSNorm over the full width, before the split into heads */
-    const Tensor ss_q = q_rows(acts->ss, x), ss_k = k_rows(acts->ss, x, c);
-    TRY(op_sum_squares_rows(dev, ss_q, acts->q_raw));
-    TRY(op_sum_squares_rows(dev, ss_k, acts->k_raw));
-    TRY(group_all_reduce(ctx->tensor, acts->ss));
-    TRY(op_rmsnorm(dev, acts->q, acts->q_raw, ss_q, w[ATTN_NORM_Q], width, eps));
-    TRY(op_rmsnorm(dev, acts->k, acts->k_raw, ss_k, w[ATTN_NORM_K], width, eps));
-    const Tensor q = by_heads(ctx, acts->q), k = by_heads(ctx, acts->k);
-    if (ctx->rope.data) {
-        TRY(op_rope(dev, q, ctx->rope, +1));
-        TRY(op_rope(dev, k, ctx->rope, +1));
-    }
-    const AttentionOptions options = softmax_options(ctx);
-    TRY(op_attention(dev, by_heads(ctx, acts->out), acts->lse, q, k, by_heads(ctx, acts->v),
-                     &options, scratch));
-
-    /* the heads' shares of the output are summed; the bias is added on one rank only */
-    TRY(op_linear(dev, y, acts->out, w[ATTN_O_W],
-                  ctx->tensor->rank == 0 ? w[ATTN_O_B] : tensor_none()));
-    return group_all_reduce(ctx->tensor, y);
+    TRY(op_sum_squares_rows(dev, q_rows(acts->ss, x), acts->q_raw));
+    TRY(op_sum_squares_rows(dev, k_rows(acts->ss, x, c), acts->k_raw));
+    TRY(group_all_reduce(ctx->groups->tensor, acts->ss));
+    TRY(attention_again(ctx, kind, w, acts));
+    TRY(attend(ctx, kind, acts, scratch));
+    return layer_cut_linear(ctx, y, acts->out, w[ATTN_O_W], w[ATTN_O_B], scratch);
 }
 
-Status attention_backward(const AttentionContext *ctx, const Tensor *w, const Tensor *g, Tensor dx,
-                          Tensor dc, Tensor dy, Tensor x, Tensor c, const AttentionActs *acts,
-                          Arena *scratch)
+/* dq, dk, dv before the norms, from the gradient of what attention returned */
+static Status attend_backward(const LayerContext *ctx, AttentionKind kind, Tensor dq, Tensor dk,
+                              Tensor dv, Tensor dout, const AttentionActs *acts, Arena *scratch)
+{
+    const Tensor dq_heads = by_heads(ctx, dq), dk_heads = by_heads(ctx, dk);
+    if (kind == ATTENTION_CROSS) {
+        const AttentionOptions options = cross_options(ctx);
+        return op_attention_backward(ctx->dev, dq_heads, dk_heads, by_heads(ctx, dv), tensor_none(),
+                                     by_heads(ctx, dout), by_heads(ctx, acts->q),
+                                     by_heads(ctx, acts->k), by_heads(ctx, acts->v),
+                                     by_heads(ctx, acts->out), acts->lse, &options, scratch);
+    }
+    const Sequence sequence = sequence_of(ctx);
+    TRY(sequence_attention_backward(ctx->dev, &sequence, sequence_shape(ctx, dq.shape[0]),
+                                    softmax_scale(ctx), dq_heads, dk_heads, by_heads(ctx, dv),
+                                    by_heads(ctx, dout), &acts->sequence, scratch));
+    TRY(op_rope(ctx->dev, dq_heads, ctx->rope, -1));
+    return op_rope(ctx->dev, dk_heads, ctx->rope, -1);
+}
+
+/* dq and dk through the norms, in place; their backward needs sum(dy w x) over all heads, hence
+ * over all tensor ranks */
+static Status norms_backward(const LayerContext *ctx, const Tensor *w, const Tensor *g, Tensor dq,
+                             Tensor dk, const AttentionActs *acts, Arena *scratch)
 {
     const Device *dev = ctx->dev;
     const int64_t width = dit_width(ctx->config);
     const float eps = (float)ctx->config->eps;
     const size_t mark = arena_mark(scratch);
+    Tensor dots; /* as acts' ss */
+    TRY(tensor_alloc(scratch, F32, SHAPE(tensor_count(acts->ss)), "attention.dots", &dots));
+    const Tensor dot_q = q_rows(dots, dq), dot_k = k_rows(dots, dq, dk);
+    TRY(op_rmsnorm_dot(dev, dot_q, dq, acts->q_raw, w[ATTN_NORM_Q]));
+    TRY(op_rmsnorm_dot(dev, dot_k, dk, acts->k_raw, w[ATTN_NORM_K]));
+    TRY(group_all_reduce(ctx->groups->tensor, dots));
+    TRY(op_rmsnorm_backward(dev, dq, g[ATTN_NORM_Q], dq, acts->q_raw, q_rows(acts->ss, dq), dot_q,
+                            w[ATTN_NORM_Q], width, eps, false));
+    TRY(op_rmsnorm_backward(dev, dk, g[ATTN_NORM_K], dk, acts->k_raw, k_rows(acts->ss, dq, dk),
+                            dot_k, w[ATTN_NORM_K], width, eps, false));
+    arena_release(scratch, mark);
+    return OK;
+}
 
-    Tensor dout, dq, dk, dv, dots; /* as acts' out, q, k, v, ss */
-    const Shape q_shape = SHAPE(x.shape[0], x.shape[1], acts->q.shape[2]);
-    const Shape k_shape = SHAPE(c.shape[0], c.shape[1], acts->k.shape[2]);
-    TRY(tensor_alloc(scratch, F32, q_shape, "attention.dout", &dout));
+Status attention_backward(const LayerContext *ctx, AttentionKind kind, const Tensor *w,
+                          const Tensor *g, Tensor dx, Tensor dc, Tensor dy, Tensor x, Tensor c,
+                          const AttentionActs *acts, Arena *scratch)
+{
+    const Device *dev = ctx->dev;
+    const size_t mark = arena_mark(scratch);
+    Tensor dq, dk, dv, dout, full; /* as acts' q, k, v, out; dy of all context tokens */
+    const Shape q_shape = SHAPE(x.shape[0], x.shape[1], acts->q_raw.shape[2]);
+    const Shape k_shape = SHAPE(c.shape[0], c.shape[1], acts->k_raw.shape[2]);
     TRY(tensor_alloc(scratch, F32, q_shape, "attention.dq", &dq));
     TRY(tensor_alloc(scratch, F32, k_shape, "attention.dk", &dk));
     TRY(tensor_alloc(scratch, F32, k_shape, "attention.dv", &dv));
-    TRY(tensor_alloc(scratch, F32, SHAPE(tensor_count(acts->ss)), "attention.dots", &dots));
 
-    TRY(op_linear_backward_input(dev, dout, dy, w[ATTN_O_W], false));
-    TRY(op_linear_backward_weight(dev, g[ATTN_O_W], g[ATTN_O_B], acts->out, dy));
-    const AttentionOptions options = softmax_options(ctx);
-    TRY(op_attention_backward(dev, by_heads(ctx, dq), by_heads(ctx, dk), by_heads(ctx, dv),
-                              tensor_none(), by_heads(ctx, dout), by_heads(ctx, acts->q),
-                              by_heads(ctx, acts->k), by_heads(ctx, acts->v),
-                              by_heads(ctx, acts->out), acts->lse, &options, scratch));
-    if (ctx->rope.data) {
-        TRY(op_rope(dev, by_heads(ctx, dq), ctx->rope, -1));
-        TRY(op_rope(dev, by_heads(ctx, dk), ctx->rope, -1));
+    const size_t out_mark = arena_mark(scratch);
+    TRY(tensor_alloc(scratch, F32, q_shape, "attention.dout", &dout));
+    TRY(layer_full_alloc(ctx, scratch, dy, "attention.dy", &full));
+    TRY(layer_gather(ctx, full, dy));
+    TRY(op_linear_backward_input(dev, dout, full, w[ATTN_O_W], false));
+    TRY(layer_weight_grad(ctx, g[ATTN_O_W], g[ATTN_O_B], acts->out, full));
+    TRY(attend_backward(ctx, kind, dq, dk, dv, dout, acts, scratch));
+    arena_release(scratch, out_mark);
+
+    TRY(norms_backward(ctx, w, g, dq, dk, acts, scratch));
+    TRY(layer_weight_grad(ctx, g[ATTN_Q_W], g[ATTN_Q_B], x, dq));
+    TRY(layer_weight_grad(ctx, g[ATTN_K_W], g[ATTN_K_B], c, dk));
+    TRY(layer_weight_grad(ctx, g[ATTN_V_W], g[ATTN_V_B], c, dv));
+    const CutTerm terms[] = { { dq, w[ATTN_Q_W] }, { dk, w[ATTN_K_W] }, { dv, w[ATTN_V_W] } };
+    if (kind == ATTENTION_SELF) {
+        TRY(layer_cut_backward_input(ctx, dx, terms, 3, scratch));
+    } else {
+        TRY(op_linear_backward_input(dev, dc, dk, w[ATTN_K_W], true));
+        TRY(op_linear_backward_input(dev, dc, dv, w[ATTN_V_W], true));
+        TRY(layer_cut_backward_input(ctx, dx, terms, 1, scratch));
     }
-
-    /* the norm's backward needs sum(dy w x) over all heads, hence over all tensor ranks */
-    const Tensor ss_q = q_rows(acts->ss, x), ss_k = k_rows(acts->ss, x, c);
-    const Tensor dot_q = q_rows(dots, x), dot_k = k_rows(dots, x, c);
-    TRY(op_rmsnorm_dot(dev, dot_q, dq, acts->q_raw, w[ATTN_NORM_Q]));
-    TRY(op_rmsnorm_dot(dev, dot_k, dk, acts->k_raw, w[ATTN_NORM_K]));
-    TRY(group_all_reduce(ctx->tensor, dots));
-    TRY(op_rmsnorm_backward(dev, dq, g[ATTN_NORM_Q], dq, acts->q_raw, ss_q, dot_q, w[ATTN_NORM_Q],
-                            width, eps, false));
-    TRY(op_rmsnorm_backward(dev, dk, g[ATTN_NORM_K], dk, acts->k_raw, ss_k, dot_k, w[ATTN_NORM_K],
-                            width, eps, false));
-
-    const bool cross = dc.data != NULL;
-    const Tensor dkv = cross ? dc : dx;
-    TRY(op_linear_backward_input(dev, dx, dq, w[ATTN_Q_W], false));
-    TRY(op_linear_backward_input(dev, dkv, dk, w[ATTN_K_W], true));
-    TRY(op_linear_backward_input(dev, dkv, dv, w[ATTN_V_W], true));
-    TRY(op_linear_backward_weight(dev, g[ATTN_Q_W], g[ATTN_Q_B], x, dq));
-    TRY(op_linear_backward_weight(dev, g[ATTN_K_W], g[ATTN_K_B], c, dk));
-    TRY(op_linear_backward_weight(dev, g[ATTN_V_W], g[ATTN_V_B], c, dv));
     arena_release(scratch, mark);
-    return group_all_reduce(ctx->tensor, dx);
+    return OK;
+}
+
+Status attention_scratch(const LayerContext *ctx, AttentionKind kind, int64_t batch, int64_t k_rows,
+                         size_t *bytes)
+{
+    const int64_t heads = local_heads(ctx), head_dim = ctx->config->attention_head_dim;
+    const int64_t q_rows = context_tokens(ctx), width = heads * head_dim;
+    const TokenRange own = tokens_of_rank(&ctx->groups->mesh, ctx->tokens);
+    const Tensor stream = tensor_of(NULL, F32, SHAPE(batch, own.count, dit_width(ctx->config)));
+    const Sequence sequence = sequence_of(ctx);
+    Arena count = arena_counting("scratch");
+    Tensor t;
+    void *tiles;
+    TRY(tensor_alloc(&count, F32, SHAPE(batch, q_rows, width), "attention.dq", &t));
+    TRY(tensor_alloc(&count, F32, SHAPE(batch, k_rows, width), "attention.dk", &t));
+    TRY(tensor_alloc(&count, F32, SHAPE(batch, k_rows, width), "attention.dv", &t));
+    const size_t mark = arena_mark(&count);
+    TRY(tensor_alloc(&count, F32, SHAPE(batch, q_rows, width), "attention.dout", &t));
+    TRY(layer_full_alloc(ctx, &count, stream, "attention.dy", &t));
+    TRY(arena_alloc(&count,
+                    kind == ATTENTION_SELF
+                        ? sequence_scratch(ctx->dev, &sequence, sequence_shape(ctx, batch))
+                        : op_attention_scratch(ctx->dev, batch, heads, q_rows, k_rows, head_dim),
+                    "attention tiles", &tiles));
+    arena_release(&count, mark);
+    TRY(tensor_alloc(&count, F32, SHAPE(batch * (q_rows + k_rows)), "attention.dots", &t));
+    arena_release(&count, mark);
+    TRY(layer_full_alloc(ctx, &count, stream, "layer.full", &t));
+    *bytes = count.peak;
+    return OK;
 }

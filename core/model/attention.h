@@ -4,43 +4,54 @@
  * q = norm_q(x Wq), k = norm_k(c Wk), v = c Wv, rotated when self; out = softmax(q k^T) v Wo + bo.
  * Tensor ranks hold whole heads: Wq, Wk, Wv cut by rows, Wo by columns. The norm spans all heads,
  * so its sums of squares are all-reduced forward and its dot products backward (spec 15); leaving
- * out the second trains on, wrongly. Collective over the tensor group.
+ * out the second trains on, wrongly. Context ranks hold their own queries: self-attention sees the
+ * other ranks' keys through core/parallel/sequence.h, cross-attention needs no exchange.
+ * Collective over the tensor group, self-attention over the context group as well.
  */
 #ifndef ZT_CORE_MODEL_ATTENTION_H
 #define ZT_CORE_MODEL_ATTENTION_H
 
-#include "core/group.h"
-#include "core/model/model_config.h"
-#include "core/ops.h"
+#include "core/model/layer.h"
+#include "core/parallel/sequence.h"
 
-/* What the forward keeps for the backward. Local heads and width: this tensor rank's. */
+/* What the forward keeps for the backward. Local width: this tensor rank's heads. Tokens are those
+ * of the context rank; keys are tokens too (self) or rows of text (cross). */
 typedef struct AttentionActs {
-    Tensor q_raw, q, out; /* (batch, q_tokens, local width) */
-    Tensor k_raw, k, v;   /* (batch, k_tokens, local width) */
-    Tensor ss;            /* (batch * (q_tokens + k_tokens)): sums of squares, q rows then k rows */
-    Tensor lse;           /* (batch, local heads, q_tokens) */
+    Tensor q_raw, k_raw, v; /* (batch, q or k rows, local width) */
+    Tensor q, k;            /* the same, normed and rotated; made again from the above */
+    Tensor out;             /* (batch, q rows, local width) */
+    Tensor ss;              /* (batch * (q rows + k rows)): sums of squares, q rows then k rows */
+    Tensor lse;             /* cross: (batch, local heads, q rows) */
+    SequenceActs sequence;  /* self */
 } AttentionActs;
 
-typedef struct AttentionContext {
-    const Device *dev;
-    Group *tensor;
-    const DitConfig *config;
-    Tensor rope; /* (tokens, head_dim / 2, 2), or none: cross-attention */
-} AttentionContext;
+typedef enum AttentionKind { ATTENTION_SELF, ATTENTION_CROSS } AttentionKind;
 
-Status attention_acts_alloc(Arena *arena, const DitConfig *config, int tensor_size, int64_t batch,
-                            int64_t q_tokens, int64_t k_tokens, AttentionActs *acts);
+/* Which of the tensors an arena gives: those that must last until the backward, or those that
+ * attention_again can make from them. */
+typedef enum ActsPart { ACTS_KEPT, ACTS_AGAIN } ActsPart;
 
-/* y (batch, q_tokens, width) = attention of x (batch, q_tokens, width) over c (batch, k_tokens,
- * width); c is x itself in self-attention. w: the ten parameters from ATTN1_Q_W or ATTN2_Q_W on. */
-Status attention_forward(const AttentionContext *ctx, const Tensor *w, Tensor y, Tensor x, Tensor c,
-                         AttentionActs *acts, Arena *scratch);
+Status attention_acts_alloc(Arena *arena, const LayerContext *ctx, AttentionKind kind,
+                            int64_t batch, int64_t k_rows, ActsPart part, AttentionActs *acts);
 
-/* dx = the gradient of x, summed over the tensor group. Self: dc is none, all flows into dx. Cross:
- * dc += this rank's share of c's gradient, NOT yet summed over the tensor group (the caller sums
- * once for all blocks). Parameter gradients g +=. */
-Status attention_backward(const AttentionContext *ctx, const Tensor *w, const Tensor *g, Tensor dx,
-                          Tensor dc, Tensor dy, Tensor x, Tensor c, const AttentionActs *acts,
-                          Arena *scratch);
+/* Scratch bytes either direction needs. */
+Status attention_scratch(const LayerContext *ctx, AttentionKind kind, int64_t batch, int64_t k_rows,
+                         size_t *bytes);
+
+/* y (batch, own tokens, width) = attention of x (batch, context tokens, width) over c: x itself
+ * (self) or text (batch, text, width). w: the ten parameters from ATTN1_Q_W or ATTN2_Q_W on. */
+Status attention_forward(const LayerContext *ctx, AttentionKind kind, const Tensor *w, Tensor y,
+                         Tensor x, Tensor c, AttentionActs *acts, Arena *scratch);
+/* q and k once more, from what is kept. Not collective. */
+Status attention_again(const LayerContext *ctx, AttentionKind kind, const Tensor *w,
+                       const AttentionActs *acts);
+
+/* dy (batch, own tokens, width); dx (batch, own tokens, width) = the gradient of x, summed over the
+ * tensor group. Self: dc is none, all flows into dx. Cross: dc += this rank's share of c's
+ * gradient, NOT yet summed over the sequence group (the caller sums once for all blocks). Parameter
+ * gradients g +=. */
+Status attention_backward(const LayerContext *ctx, AttentionKind kind, const Tensor *w,
+                          const Tensor *g, Tensor dx, Tensor dc, Tensor dy, Tensor x, Tensor c,
+                          const AttentionActs *acts, Arena *scratch);
 
 #endif

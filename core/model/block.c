@@ -1,163 +1,259 @@
 #include "core/model/block.h"
 
+#include <stddef.h>
+
 /* rows of the modulation table (spec 4.5) */
 enum { SHIFT1, SCALE1, GATE1, SHIFT2, SCALE2, GATE2, MOD_ROWS };
 
-Status block_acts_alloc(Arena *arena, const DitConfig *config, int tensor_size, BlockShape shape,
-                        BlockActs *acts)
-{
-    const int64_t width = dit_width(config);
-    const Shape stream = SHAPE(shape.batch, shape.tokens, width);
-    const Shape hidden = SHAPE(shape.batch, shape.tokens, config->ffn_dim / tensor_size);
-    const Shape rows = SHAPE(shape.batch, shape.tokens);
-    struct {
-        Tensor *tensor;
-        const Shape *shape;
-        const char *name;
-    } const plan[] = {
-        { &acts->a, &stream, "block.a" },        { &acts->b, &stream, "block.b" },
-        { &acts->c, &stream, "block.c" },        { &acts->y1, &stream, "block.y1" },
-        { &acts->y3, &stream, "block.y3" },      { &acts->x1, &stream, "block.x1" },
-        { &acts->x2, &stream, "block.x2" },      { &acts->x3, &stream, "block.x3" },
-        { &acts->h, &hidden, "block.h" },        { &acts->gelu, &hidden, "block.gelu" },
-        { &acts->mean[0], &rows, "block.mean" }, { &acts->rstd[0], &rows, "block.rstd" },
-        { &acts->mean[1], &rows, "block.mean" }, { &acts->rstd[1], &rows, "block.rstd" },
-        { &acts->mean[2], &rows, "block.mean" }, { &acts->rstd[2], &rows, "block.rstd" },
-    };
-    for (size_t i = 0; i < sizeof plan / sizeof plan[0]; i++)
-        TRY(tensor_alloc(arena, F32, *plan[i].shape, plan[i].name, plan[i].tensor));
-    TRY(tensor_alloc(arena, F32, SHAPE(MOD_ROWS, shape.batch, width), "block.mod", &acts->mod));
-    TRY(attention_acts_alloc(arena, config, tensor_size, shape.batch, shape.tokens, shape.tokens,
-                             &acts->attn1));
-    return attention_acts_alloc(arena, config, tensor_size, shape.batch, shape.tokens, shape.text,
-                                &acts->attn2);
-}
-
-static AttentionContext attention_context(const BlockContext *ctx, Tensor rope)
-{
-    return (AttentionContext){
-        .dev = ctx->dev, .tensor = ctx->tensor, .config = ctx->config, .rope = rope
-    };
-}
+/* ---- forward -------------------------------------------------------------------------------- */
 
 static Tensor modulation_table(Tensor table)
 {
     return tensor_at(table, 0); /* (1, 6, width) -> (6, width) */
 }
 
-Status block_forward(const BlockContext *ctx, const BlockWeights *weights, Tensor x0, Tensor text,
+/* full = LN(x) (1 + mod[scale]) + mod[shift] of the own tokens, gathered */
+static Status modulated(const LayerContext *ctx, BlockActs *acts, int norm, Tensor full, Tensor x,
+                        int shift, Arena *scratch)
+{
+    const size_t mark = arena_mark(scratch);
+    Tensor own;
+    TRY(layer_own_alloc(ctx, scratch, full, "block.own", &own));
+    TRY(op_layernorm_modulate(ctx->dev, own, acts->mean[norm], acts->rstd[norm], x,
+                              tensor_at(acts->mod, shift), tensor_at(acts->mod, shift + 1),
+                              (float)ctx->config->eps));
+    TRY(layer_gather(ctx, full, own));
+    arena_release(scratch, mark);
+    return OK;
+}
+
+/* b: the norm before cross-attention has weights of its own instead */
+static Status normed(const LayerContext *ctx, const Tensor *w, BlockActs *acts, Arena *scratch)
+{
+    const size_t mark = arena_mark(scratch);
+    Tensor own;
+    TRY(layer_own_alloc(ctx, scratch, acts->b, "block.own", &own));
+    TRY(op_layernorm(ctx->dev, own, acts->mean[1], acts->rstd[1], acts->x1, w[NORM2_W], w[NORM2_B],
+                     (float)ctx->config->eps));
+    TRY(layer_gather(ctx, acts->b, own));
+    arena_release(scratch, mark);
+    return OK;
+}
+
+Status block_forward(const LayerContext *ctx, const BlockWeights *weights, Tensor x0, Tensor text,
                      Tensor e0, BlockActs *acts, Arena *scratch)
 {
     const Device *dev = ctx->dev;
     const Tensor *w = weights->at;
-    const float eps = (float)ctx->config->eps;
-    const AttentionContext self = attention_context(ctx, ctx->rope);
-    const AttentionContext cross = attention_context(ctx, tensor_none());
     const Tensor mod = acts->mod;
     TRY(op_modulation(dev, mod, modulation_table(w[BLOCK_MODULATION]), e0));
 
-    TRY(op_layernorm_modulate(dev, acts->a, acts->mean[0], acts->rstd[0], x0,
-                              tensor_at(mod, SHIFT1), tensor_at(mod, SCALE1), eps));
-    TRY(attention_forward(&self, &w[ATTN1_Q_W], acts->y1, acts->a, acts->a, &acts->attn1, scratch));
+    TRY(modulated(ctx, acts, 0, acts->a, x0, SHIFT1, scratch));
+    TRY(attention_forward(ctx, ATTENTION_SELF, &w[ATTN1_Q_W], acts->y1, acts->a, acts->a,
+                          &acts->attn1, scratch));
     TRY(op_gate_residual(dev, acts->x1, x0, acts->y1, tensor_at(mod, GATE1)));
 
     /* cross-attention has no gate: its output joins the stream as it is */
-    TRY(op_layernorm(dev, acts->b, acts->mean[1], acts->rstd[1], acts->x1, w[NORM2_W], w[NORM2_B],
-                     eps));
-    TRY(attention_forward(&cross, &w[ATTN2_Q_W], acts->x2, acts->b, text, &acts->attn2, scratch));
+    TRY(normed(ctx, w, acts, scratch));
+    TRY(attention_forward(ctx, ATTENTION_CROSS, &w[ATTN2_Q_W], acts->x2, acts->b, text,
+                          &acts->attn2, scratch));
     TRY(op_axpby(dev, acts->x2, 1.0f, acts->x1, 1.0f));
 
-    TRY(op_layernorm_modulate(dev, acts->c, acts->mean[2], acts->rstd[2], acts->x2,
-                              tensor_at(mod, SHIFT2), tensor_at(mod, SCALE2), eps));
+    TRY(modulated(ctx, acts, 2, acts->c, acts->x2, SHIFT2, scratch));
     TRY(op_linear(dev, acts->h, acts->c, w[FFN1_W], w[FFN1_B]));
     TRY(op_gelu(dev, acts->gelu, acts->h));
-    TRY(op_linear(dev, acts->y3, acts->gelu, w[FFN2_W],
-                  ctx->tensor->rank == 0 ? w[FFN2_B] : tensor_none()));
-    TRY(group_all_reduce(ctx->tensor, acts->y3));
+    TRY(layer_cut_linear(ctx, acts->y3, acts->gelu, w[FFN2_W], w[FFN2_B], scratch));
     return op_gate_residual(dev, acts->x3, acts->x2, acts->y3, tensor_at(mod, GATE2));
 }
 
-Status block_backward(const BlockContext *ctx, const BlockWeights *weights,
+Status block_again(const LayerContext *ctx, const BlockWeights *weights, Tensor x0, Tensor text,
+                   Tensor e0, Recompute recompute, BlockActs *acts, Arena *scratch)
+{
+    const Tensor *w = weights->at;
+    if (recompute == RECOMPUTE_NONE) return OK;
+    if (recompute == RECOMPUTE_BLOCK)
+        return block_forward(ctx, weights, x0, text, e0, acts, scratch);
+    TRY(modulated(ctx, acts, 0, acts->a, x0, SHIFT1, scratch));
+    TRY(normed(ctx, w, acts, scratch));
+    TRY(modulated(ctx, acts, 2, acts->c, acts->x2, SHIFT2, scratch));
+    TRY(op_gelu(ctx->dev, acts->gelu, acts->h));
+    TRY(attention_again(ctx, ATTENTION_SELF, &w[ATTN1_Q_W], &acts->attn1));
+    return attention_again(ctx, ATTENTION_CROSS, &w[ATTN2_Q_W], &acts->attn2);
+}
+
+/* ---- backward ------------------------------------------------------------------------------- */
+
+static Status ffn_backward(const LayerContext *ctx, const Tensor *w, const Tensor *g, Tensor dx,
+                           Tensor dmod, Tensor dy, Tensor dn, const BlockActs *acts, Arena *scratch)
+{
+    const Device *dev = ctx->dev;
+    const size_t mark = arena_mark(scratch);
+    Tensor full, dh; /* dy of all context tokens; as acts->h */
+    TRY(op_gate_residual_backward(dev, dy, tensor_at(dmod, GATE2), dx, acts->y3,
+                                  tensor_at(acts->mod, GATE2)));
+    TRY(layer_full_alloc(ctx, scratch, dy, "block.full", &full));
+    TRY(tensor_alloc(scratch, F32, SHAPE(dx.shape[0], acts->h.shape[1], acts->h.shape[2]),
+                     "block.dh", &dh));
+    TRY(layer_gather(ctx, full, dy));
+    TRY(op_linear_backward_input(dev, dh, full, w[FFN2_W], false));
+    TRY(layer_weight_grad(ctx, g[FFN2_W], g[FFN2_B], acts->gelu, full));
+    TRY(op_gelu_backward(dev, dh, dh, acts->h));
+    TRY(layer_weight_grad(ctx, g[FFN1_W], g[FFN1_B], acts->c, dh));
+    const CutTerm term = { dh, w[FFN1_W] };
+    TRY(layer_cut_backward_input(ctx, dn, &term, 1, scratch));
+    TRY(op_layernorm_modulate_backward(dev, dx, tensor_at(dmod, SHIFT2), tensor_at(dmod, SCALE2),
+                                       dn, acts->x2, acts->mean[2], acts->rstd[2],
+                                       tensor_at(acts->mod, SCALE2), true));
+    arena_release(scratch, mark);
+    return OK;
+}
+
+static Status self_backward(const LayerContext *ctx, const Tensor *w, const Tensor *g, Tensor dx,
+                            Tensor dmod, Tensor dy, Tensor dn, Tensor x0, const BlockActs *acts,
+                            Arena *scratch)
+{
+    const Device *dev = ctx->dev;
+    TRY(op_gate_residual_backward(dev, dy, tensor_at(dmod, GATE1), dx, acts->y1,
+                                  tensor_at(acts->mod, GATE1)));
+    TRY(attention_backward(ctx, ATTENTION_SELF, &w[ATTN1_Q_W], &g[ATTN1_Q_W], dn, tensor_none(), dy,
+                           acts->a, acts->a, &acts->attn1, scratch));
+    return op_layernorm_modulate_backward(dev, dx, tensor_at(dmod, SHIFT1), tensor_at(dmod, SCALE1),
+                                          dn, x0, acts->mean[0], acts->rstd[0],
+                                          tensor_at(acts->mod, SCALE1), true);
+}
+
+Status block_backward(const LayerContext *ctx, const BlockWeights *weights,
                       const BlockWeights *grads, Tensor dx, Tensor dtext, Tensor de0, Tensor x0,
                       Tensor text, const BlockActs *acts, Arena *scratch)
 {
     const Device *dev = ctx->dev;
     const Tensor *w = weights->at, *g = grads->at;
-    const AttentionContext self = attention_context(ctx, ctx->rope);
-    const AttentionContext cross = attention_context(ctx, tensor_none());
-    const Tensor mod = acts->mod;
     const Shape stream = SHAPE(dx.shape[0], dx.shape[1], dx.shape[2]);
     const size_t mark = arena_mark(scratch);
-    Tensor dmod, dy, dn, dh; /* (6, batch, width); (batch, tokens, width) twice; as acts->h */
+    Tensor dmod, dy, dn; /* (6, batch, width); (batch, own tokens, width) twice */
     TRY(tensor_alloc(scratch, F32, SHAPE(MOD_ROWS, dx.shape[0], dx.shape[2]), "block.dmod", &dmod));
     TRY(tensor_alloc(scratch, F32, stream, "block.dy", &dy));
     TRY(tensor_alloc(scratch, F32, stream, "block.dn", &dn));
 
-    /* FFN */
-    const size_t ffn_mark = arena_mark(scratch);
-    TRY(tensor_alloc(scratch, F32, SHAPE(dx.shape[0], dx.shape[1], acts->h.shape[2]), "block.dh",
-                     &dh));
-    TRY(op_gate_residual_backward(dev, dy, tensor_at(dmod, GATE2), dx, acts->y3,
-                                  tensor_at(mod, GATE2)));
-    TRY(op_linear_backward_input(dev, dh, dy, w[FFN2_W], false));
-    TRY(op_linear_backward_weight(dev, g[FFN2_W], g[FFN2_B], acts->gelu, dy));
-    TRY(op_gelu_backward(dev, dh, dh, acts->h));
-    TRY(op_linear_backward_input(dev, dn, dh, w[FFN1_W], false));
-    TRY(op_linear_backward_weight(dev, g[FFN1_W], g[FFN1_B], acts->c, dh));
-    TRY(group_all_reduce(ctx->tensor, dn));
-    TRY(op_layernorm_modulate_backward(dev, dx, tensor_at(dmod, SHIFT2), tensor_at(dmod, SCALE2),
-                                       dn, acts->x2, acts->mean[2], acts->rstd[2],
-                                       tensor_at(mod, SCALE2), true));
-    arena_release(scratch, ffn_mark);
-
-    /* cross-attention */
-    TRY(attention_backward(&cross, &w[ATTN2_Q_W], &g[ATTN2_Q_W], dn, dtext, dx, acts->b, text,
-                           &acts->attn2, scratch));
+    TRY(ffn_backward(ctx, w, g, dx, dmod, dy, dn, acts, scratch));
+    TRY(attention_backward(ctx, ATTENTION_CROSS, &w[ATTN2_Q_W], &g[ATTN2_Q_W], dn, dtext, dx,
+                           acts->b, text, &acts->attn2, scratch));
     TRY(op_layernorm_backward(dev, dx, g[NORM2_W], g[NORM2_B], dn, acts->x1, acts->mean[1],
                               acts->rstd[1], w[NORM2_W], true));
+    TRY(self_backward(ctx, w, g, dx, dmod, dy, dn, x0, acts, scratch));
 
-    /* self-attention */
-    TRY(op_gate_residual_backward(dev, dy, tensor_at(dmod, GATE1), dx, acts->y1,
-                                  tensor_at(mod, GATE1)));
-    TRY(attention_backward(&self, &w[ATTN1_Q_W], &g[ATTN1_Q_W], dn, tensor_none(), dy, acts->a,
-                           acts->a, &acts->attn1, scratch));
-    TRY(op_layernorm_modulate_backward(dev, dx, tensor_at(dmod, SHIFT1), tensor_at(dmod, SCALE1),
-                                       dn, x0, acts->mean[0], acts->rstd[0], tensor_at(mod, SCALE1),
-                                       true));
-
-    TRY(op_modulation_backward(dev, modulation_table(g[BLOCK_MODULATION]), de0, dmod));
+    /* each rank has summed over its own tokens */
+    TRY(group_all_reduce(ctx->groups->sequence, dmod));
+    TRY(layer_modulation_backward(ctx, modulation_table(g[BLOCK_MODULATION]), de0, dmod));
     arena_release(scratch, mark);
     return OK;
 }
 
-Status block_scratch(const Device *dev, const DitConfig *config, int tensor_size, BlockShape shape,
-                     size_t *bytes)
+/* ---- memory --------------------------------------------------------------------------------- */
+
+/* One tensor of BlockActs: where it stands, its shape, and the first recompute mode that does not
+ * keep it. */
+typedef struct ActsRow {
+    size_t offset;
+    const Shape *shape;
+    const char *name;
+    Recompute again;
+} ActsRow;
+
+enum { ACTS_ROWS = 16 };
+
+typedef struct ActsShapes {
+    Shape mod, own, full, hidden, norm; /* of mod; stream; gathered; FFN; mean and rstd */
+} ActsShapes;
+
+static ActsShapes acts_shapes(const LayerContext *ctx, BlockShape s)
 {
-    const int64_t width = dit_width(config), local = width / tensor_size;
-    const int64_t heads = config->num_attention_heads / tensor_size;
-    const int64_t keys = shape.tokens > shape.text ? shape.tokens : shape.text;
-    const Shape stream = SHAPE(shape.batch, shape.tokens, width);
-    Arena count = arena_counting("scratch");
-    Tensor t;
-    TRY(tensor_alloc(&count, F32, SHAPE(MOD_ROWS, shape.batch, width), "block.dmod", &t));
-    TRY(tensor_alloc(&count, F32, stream, "block.dy", &t));
-    TRY(tensor_alloc(&count, F32, stream, "block.dn", &t));
-    const size_t mark = arena_mark(&count);
-    TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, shape.tokens, config->ffn_dim / tensor_size),
-                     "block.dh", &t));
-    arena_release(&count, mark);
-    for (int i = 0; i < 2; i++) {
-        TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, shape.tokens, local), "attention.dq", &t));
-        TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, keys, local), "attention.dk", &t));
+    const Mesh *mesh = &ctx->groups->mesh;
+    const int64_t width = dit_width(ctx->config);
+    const int64_t own = tokens_of_rank(mesh, s.tokens).count;
+    const int64_t full = tokens_of_context(mesh, s.tokens).count;
+    return (ActsShapes){ .mod = SHAPE(MOD_ROWS, s.batch, width),
+                         .own = SHAPE(s.batch, own, width),
+                         .full = SHAPE(s.batch, full, width),
+                         .hidden =
+                             SHAPE(s.batch, full, ctx->config->ffn_dim / mesh->shape.tensor),
+                         .norm = SHAPE(s.batch, own) };
+}
+
+/* Allocates the rows that this mode keeps (kept) or those that it makes again (not kept). */
+static Status alloc_rows(Arena *arena, const ActsShapes *s, Recompute recompute, bool kept,
+                         BlockActs *acts)
+{
+#define ROW(field, shape, again) { offsetof(BlockActs, field), &s->shape, "block." #field, again }
+    const ActsRow rows[ACTS_ROWS] = {
+        ROW(mod, mod, RECOMPUTE_BLOCK),      ROW(mean[0], norm, RECOMPUTE_BLOCK),
+        ROW(mean[1], norm, RECOMPUTE_BLOCK), ROW(mean[2], norm, RECOMPUTE_BLOCK),
+        ROW(rstd[0], norm, RECOMPUTE_BLOCK), ROW(rstd[1], norm, RECOMPUTE_BLOCK),
+        ROW(rstd[2], norm, RECOMPUTE_BLOCK), ROW(a, full, RECOMPUTE_ELEMENTWISE),
+        ROW(b, full, RECOMPUTE_ELEMENTWISE), ROW(c, full, RECOMPUTE_ELEMENTWISE),
+        ROW(y1, own, RECOMPUTE_BLOCK),       ROW(y3, own, RECOMPUTE_BLOCK),
+        ROW(h, hidden, RECOMPUTE_BLOCK),     ROW(gelu, hidden, RECOMPUTE_ELEMENTWISE),
+        ROW(x1, own, RECOMPUTE_BLOCK),       ROW(x2, own, RECOMPUTE_BLOCK),
+    };
+#undef ROW
+    for (int i = 0; i < ACTS_ROWS; i++) {
+        if ((recompute < rows[i].again) != kept) continue;
+        Tensor *t = (Tensor *)((char *)acts + rows[i].offset);
+        TRY(tensor_alloc(arena, F32, *rows[i].shape, rows[i].name, t));
     }
-    TRY(tensor_alloc(&count, F32, SHAPE(shape.batch * (shape.tokens + keys)), "attention.dots",
-                     &t));
-    const size_t self = op_attention_scratch(dev, shape.batch, heads, shape.tokens, shape.tokens,
-                                             config->attention_head_dim);
-    const size_t cross = op_attention_scratch(dev, shape.batch, heads, shape.tokens, shape.text,
-                                              config->attention_head_dim);
-    void *tiles;
-    TRY(arena_alloc(&count, self > cross ? self : cross, "attention tiles", &tiles));
+    return OK;
+}
+
+static Status alloc_attention(Arena *arena, const LayerContext *ctx, BlockShape shape,
+                              ActsPart part, BlockActs *acts)
+{
+    const int64_t tokens = tokens_of_context(&ctx->groups->mesh, shape.tokens).count;
+    TRY(attention_acts_alloc(arena, ctx, ATTENTION_SELF, shape.batch, tokens, part, &acts->attn1));
+    return attention_acts_alloc(arena, ctx, ATTENTION_CROSS, shape.batch, shape.text, part,
+                                &acts->attn2);
+}
+
+Status block_acts_alloc(Arena *arena, const LayerContext *ctx, BlockShape shape,
+                        Recompute recompute, const BlockActs *shared, BlockActs *acts)
+{
+    const ActsShapes shapes = acts_shapes(ctx, shape);
+    *acts = *shared;
+    TRY(tensor_alloc(arena, F32, shapes.own, "block.x3", &acts->x3));
+    TRY(alloc_rows(arena, &shapes, recompute, true, acts));
+    if (recompute < RECOMPUTE_BLOCK) TRY(alloc_attention(arena, ctx, shape, ACTS_KEPT, acts));
+    return recompute == RECOMPUTE_NONE ? alloc_attention(arena, ctx, shape, ACTS_AGAIN, acts) : OK;
+}
+
+Status block_shared_alloc(Arena *arena, const LayerContext *ctx, BlockShape shape,
+                          Recompute recompute, BlockActs *shared)
+{
+    const ActsShapes shapes = acts_shapes(ctx, shape);
+    *shared = (BlockActs){ 0 };
+    TRY(alloc_rows(arena, &shapes, recompute, false, shared));
+    if (recompute > RECOMPUTE_NONE) TRY(alloc_attention(arena, ctx, shape, ACTS_AGAIN, shared));
+    return recompute == RECOMPUTE_BLOCK ? alloc_attention(arena, ctx, shape, ACTS_KEPT, shared)
+                                        : OK;
+}
+
+Status block_scratch(const LayerContext *ctx, BlockShape shape, size_t *bytes)
+{
+    const ActsShapes shapes = acts_shapes(ctx, shape);
+    const int64_t tokens = tokens_of_context(&ctx->groups->mesh, shape.tokens).count;
+    Arena count = arena_counting("scratch");
+    Tensor t, own = tensor_of(NULL, F32, shapes.own);
+    void *part;
+    size_t self = 0, cross = 0;
+    TRY(attention_scratch(ctx, ATTENTION_SELF, shape.batch, tokens, &self));
+    TRY(attention_scratch(ctx, ATTENTION_CROSS, shape.batch, shape.text, &cross));
+    TRY(tensor_alloc(&count, F32, shapes.mod, "block.dmod", &t));
+    TRY(tensor_alloc(&count, F32, shapes.own, "block.dy", &t));
+    TRY(tensor_alloc(&count, F32, shapes.own, "block.dn", &t));
+    const size_t mark = arena_mark(&count);
+    TRY(layer_full_alloc(ctx, &count, own, "block.full", &t));
+    TRY(tensor_alloc(&count, F32, shapes.hidden, "block.dh", &t));
+    TRY(layer_full_alloc(ctx, &count, own, "layer.full", &t));
+    arena_release(&count, mark);
+    TRY(arena_alloc(&count, self > cross ? self : cross, "attention", &part));
     *bytes = count.peak;
     return OK;
 }

@@ -2,13 +2,14 @@
 
 #include <string.h>
 
-Status dit_create(const Device *dev, const ModelConfig *config, const Mesh *mesh, Group *tensor,
-                  Dit *out)
+Status dit_create(const Device *dev, const ModelConfig *config, const MeshGroups *groups,
+                  Recompute recompute, Dit *out)
 {
+    const Mesh *mesh = &groups->mesh;
     Dit dit = { .dev = dev,
                 .config = *config,
-                .mesh = *mesh,
-                .tensor = tensor,
+                .groups = *groups,
+                .recompute = recompute,
                 .first = mesh->pp == 0,
                 .last = mesh->pp == mesh->shape.pipeline - 1 };
     TRY(params_plan(config, mesh, &dit.params));
@@ -18,9 +19,9 @@ Status dit_create(const Device *dev, const ModelConfig *config, const Mesh *mesh
 
 Status dit_bind(Dit *dit, Tensor weights, Tensor grads)
 {
-    TRY(weights_bind(&dit->params, &dit->config, &dit->mesh, weights, &dit->weights));
+    TRY(weights_bind(&dit->params, &dit->config, &dit->groups.mesh, weights, &dit->weights));
     if (!grads.data) return OK;
-    return weights_bind(&dit->params, &dit->config, &dit->mesh, grads, &dit->grads);
+    return weights_bind(&dit->params, &dit->config, &dit->groups.mesh, grads, &dit->grads);
 }
 
 void dit_destroy(Dit *dit)
@@ -31,21 +32,35 @@ void dit_destroy(Dit *dit)
     params_destroy(&dit->params);
 }
 
+TokenRange dit_own_tokens(const Dit *dit, DitShape shape)
+{
+    return tokens_of_rank(&dit->groups.mesh, dit_tokens(shape));
+}
+
+LayerContext dit_context(const Dit *dit, DitShape shape, Tensor rope)
+{
+    return (LayerContext){ .dev = dit->dev,
+                           .groups = &dit->groups,
+                           .config = &dit->config.dit,
+                           .tokens = dit_tokens(shape),
+                           .rope = rope };
+}
+
 int64_t dit_message_count(const Dit *dit, DitShape shape)
 {
-    return message_count(shape.batch, dit_tokens(shape), dit->config.text.max_length,
+    return message_count(shape.batch, dit_own_tokens(dit, shape).count, dit->config.text.max_length,
                          dit_width(&dit->config.dit));
 }
 
 static Message view_message(const Dit *dit, DitShape shape, Tensor flat)
 {
-    return message_view(flat, shape.batch, dit_tokens(shape), dit->config.text.max_length,
+    return message_view(flat, shape.batch, dit_own_tokens(dit, shape).count, dit->config.text.max_length,
                         dit_width(&dit->config.dit));
 }
 
 static Status run_forward(const Dit *dit, DitSlot *slot, Message in, Tensor out, Arena *scratch)
 {
-    const BlockContext ctx = { dit->dev, dit->tensor, &dit->config.dit, slot->rope };
+    const LayerContext ctx = dit_context(dit, slot->shape, slot->rope);
     const int64_t count = dit->weights.block_count;
     Tensor x = in.x;
     for (int64_t i = 0; i < count; i++) {
@@ -54,8 +69,7 @@ static Status run_forward(const Dit *dit, DitSlot *slot, Message in, Tensor out,
         x = acts->x3;
     }
     if (dit->last)
-        return head_forward(dit->dev, &dit->config.dit, &dit->weights, slot->v, x, in.e,
-                            &slot->head);
+        return head_forward(&ctx, &dit->weights, slot->v, x, in.e, &slot->head);
     /* the stream goes on with the embeddings beside it: later blocks and the head read them */
     const Message next = view_message(dit, slot->shape, out);
     TRY(op_convert(dit->dev, next.x, x));
@@ -73,8 +87,9 @@ Status dit_encode_text(const Dit *dit, DitSlot *slot, Arena *scratch)
 Status dit_forward(const Dit *dit, DitSlot *slot, Tensor in, Tensor out, Arena *scratch)
 {
     const Message message = view_message(dit, slot->shape, dit->first ? slot->in : in);
+    const LayerContext ctx = dit_context(dit, slot->shape, slot->rope);
     if (dit->first)
-        TRY(embed_forward(dit->dev, &dit->weights, message, slot->x_t, slot->t, slot->text.out,
+        TRY(embed_forward(&ctx, &dit->weights, message, slot->x_t, slot->t, slot->text.out,
                           &slot->embed));
     return run_forward(dit, slot, message, out, scratch);
 }
@@ -100,21 +115,23 @@ void dit_bucket_order(const Dit *dit, int *order)
 static Status backward_blocks(const Dit *dit, const DitSlot *slot, Message in, Message d,
                               const DitWatcher *watcher, Arena *scratch)
 {
-    const BlockContext ctx = { dit->dev, dit->tensor, &dit->config.dit, slot->rope };
+    const LayerContext ctx = dit_context(dit, slot->shape, slot->rope);
     const Param *blocks = dit->params.items + FIRST_COUNT;
     const size_t mark = arena_mark(scratch);
-    Tensor dtext; /* (batch, text, width): this rank's share, summed over the tensor group at the
+    Tensor dtext; /* (batch, text, width): this rank's share, summed over the sequence group at the
                      end */
     TRY(tensor_alloc(scratch, F32, SHAPE(d.ctx.shape[0], d.ctx.shape[1], d.ctx.shape[2]),
                      "dit.dtext", &dtext));
     TRY(op_fill(dit->dev, dtext, 0.0f));
     for (int64_t i = dit->weights.block_count - 1; i >= 0; i--) {
         const Tensor x0 = i > 0 ? slot->blocks[i - 1].x3 : in.x;
+        TRY(block_again(&ctx, &dit->weights.blocks[i], x0, in.ctx, in.e0, dit->recompute,
+                        &slot->blocks[i], scratch));
         TRY(block_backward(&ctx, &dit->weights.blocks[i], &dit->grads.blocks[i], d.x, dtext, d.e0,
                            x0, in.ctx, &slot->blocks[i], scratch));
         TRY(tell(watcher, &blocks[(dit->weights.block_first + i) * BLOCK_COUNT]));
     }
-    TRY(group_all_reduce(dit->tensor, dtext));
+    TRY(group_all_reduce(dit->groups.sequence, dtext));
     TRY(op_axpby(dit->dev, d.ctx, 1.0f, dtext, 1.0f));
     arena_release(scratch, mark);
     return OK;
@@ -131,10 +148,12 @@ static Status backward_first(const Dit *dit, DitSlot *slot, Message in, Message 
     Tensor dtext; /* (batch, text, text_dim) */
     TRY(tensor_alloc(scratch, F32, SHAPE(slot->shape.batch, text->max_length, text->d_model),
                      "dit.dtext", &dtext));
-    TRY(embed_backward(dit->dev, &dit->weights, &dit->grads, d, dtext, slot->x_t, slot->text.out,
+    const LayerContext ctx = dit_context(dit, slot->shape, slot->rope);
+    TRY(embed_backward(&ctx, &dit->weights, &dit->grads, d, dtext, slot->x_t, slot->text.out,
                        in, &slot->embed, scratch));
     TRY(tell(watcher, transformer));
-    TRY(umt5_backward(dit->dev, text, &dit->weights, &dit->grads, dtext, &slot->text, scratch));
+    if (dit->groups.mesh.cp == 0)
+        TRY(umt5_backward(dit->dev, text, &dit->weights, &dit->grads, dtext, &slot->text, scratch));
     /* the encoder's parameters form one bucket a layer and one for the rest */
     for (int64_t i = text->num_layers - 1; i >= 0; i--)
         TRY(tell(watcher, encoder + TEXT_FIRST_COUNT + i * TEXT_BLOCK_COUNT));
@@ -159,8 +178,8 @@ Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in_flat, Tensor dv, Te
     if (dit->last) {
         const int64_t blocks = dit->weights.block_count;
         const Tensor x = blocks > 0 ? slot->blocks[blocks - 1].x3 : in.x;
-        TRY(head_backward(dit->dev, &dit->config.dit, &dit->weights, &dit->grads, d, dv, x,
-                          &slot->head, scratch));
+        const LayerContext ctx = dit_context(dit, slot->shape, slot->rope);
+        TRY(head_backward(&ctx, &dit->weights, &dit->grads, d, dv, x, &slot->head, scratch));
         TRY(tell(watcher,
                  dit->params.items + FIRST_COUNT + dit->config.dit.num_layers * BLOCK_COUNT));
     }
@@ -170,5 +189,15 @@ Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in_flat, Tensor dv, Te
     else
         TRY(op_convert(dit->dev, tensor_slice(din, 0, count), tensor_slice(flat, 0, count)));
     arena_release(scratch, mark);
+    return OK;
+}
+
+Status dit_join_bucket(const Dit *dit, Tensor grads, int bucket)
+{
+    for (int64_t i = 0; dit->groups.tensor->size > 1 && i < dit->params.count; i++) {
+        const Param *p = &dit->params.items[i];
+        if (p->bucket == bucket && p->own_tokens)
+            TRY(group_all_reduce(dit->groups.tensor, params_view(p, grads)));
+    }
     return OK;
 }

@@ -1,5 +1,5 @@
 /*
- * dit: the video transformer on one rank: its pipeline stage, its tensor slice.
+ * dit: the video transformer on one rank: its pipeline stage, its tensor slice, its tokens.
  *
  * A Dit is configuration, parameter list and views of weights and gradients. A DitSlot holds one
  * micro-batch's activations in an arena planned for the largest of the job's shapes. Stage 0 turns
@@ -19,8 +19,8 @@
 typedef struct Dit {
     const Device *dev;
     ModelConfig config;
-    Mesh mesh;
-    Group *tensor;          /* view: the ranks that share this stage's heads */
+    MeshGroups groups;      /* views */
+    Recompute recompute;    /* of training */
     ParamList params;       /* owned */
     Weights weights, grads; /* owned lists of views; grads absent in inference */
     bool first, last;       /* whether this is stage 0, the last stage */
@@ -40,20 +40,21 @@ typedef struct DitSlot {
     Arena arena;    /* owned */
     DitShape shape; /* of the views below */
     bool train;     /* keeps every block's activations */
-    Tensor x_t;     /* stage 0: (batch, tokens, patch), filled by the caller */
+    Tensor x_t;     /* stage 0: (batch, own tokens, patch), filled by the caller */
     Tensor t;       /* stage 0: (batch) in [0, 1000), filled by the caller */
     Umt5Acts text;  /* stage 0: text.ids and text.lengths are filled by the caller */
-    Tensor v;       /* last stage: (batch, tokens, patch), the velocity in patch order */
-    Tensor rope;    /* (tokens, head_dim / 2, 2) */
+    Tensor v;       /* last stage: (batch, own tokens, patch), the velocity in patch order */
+    Tensor rope;    /* (context tokens, head_dim / 2, 2) */
     Tensor in;      /* stage 0: this stage's own message */
     EmbedActs embed;
     HeadActs head;
+    BlockActs shared;  /* what recomputation makes again, block by block */
     BlockActs *blocks; /* in the arena; one when not training */
 } DitSlot;
 
 /* Plans the parameters. The configuration must have passed model_config_check. ERR_MEMORY. */
-Status dit_create(const Device *dev, const ModelConfig *config, const Mesh *mesh, Group *tensor,
-                  Dit *out);
+Status dit_create(const Device *dev, const ModelConfig *config, const MeshGroups *groups,
+                  Recompute recompute, Dit *out);
 /* Points the views into flat buffers of params.local_elements F32. grads none: inference only. */
 Status dit_bind(Dit *dit, Tensor weights, Tensor grads);
 void dit_destroy(Dit *dit);
@@ -66,6 +67,10 @@ Status dit_slot_shape(const Dit *dit, DitSlot *slot, DitShape shape);
 /* Scratch bytes that forward and backward of this shape need. */
 Status dit_scratch(const Dit *dit, DitShape shape, bool train, size_t *bytes);
 
+/* This rank's own tokens of a clip, and what the layers share. */
+TokenRange dit_own_tokens(const Dit *dit, DitShape shape);
+LayerContext dit_context(const Dit *dit, DitShape shape, Tensor rope);
+
 /* F32 values of a message between stages. */
 int64_t dit_message_count(const Dit *dit, DitShape shape);
 
@@ -73,7 +78,7 @@ int64_t dit_message_count(const Dit *dit, DitShape shape);
 Status dit_encode_text(const Dit *dit, DitSlot *slot, Arena *scratch);
 /* This stage's forward. in: the received message (none on stage 0); out: the message to send (none
  * on the last stage, whose slot->v is the result). After dit_encode_text. Collective over the
- * tensor group. */
+ * sequence group. */
 Status dit_forward(const Dit *dit, DitSlot *slot, Tensor in, Tensor out, Arena *scratch);
 
 /* Told when a gradient bucket of params has its last contribution of this micro-batch. */
@@ -85,10 +90,15 @@ typedef struct DitWatcher {
 /* order (params.buckets): the buckets as dit_backward completes them. */
 void dit_bucket_order(const Dit *dit, int *order);
 
-/* This stage's backward. Last stage: dv (batch, tokens, patch), dout none. Others: dout, the
+/* This stage's backward. Last stage: dv (batch, own tokens, patch), dout none. Others: dout, the
  * gradient of the message sent; it is used up. din: the gradient to send back (none on stage 0). g
- * += . watcher may be NULL. Collective over the tensor group. */
+ * += . watcher may be NULL. Collective over the sequence group. */
 Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in, Tensor dv, Tensor dout, Tensor din,
                     const DitWatcher *watcher, Arena *scratch);
+
+/* Once a step, when a bucket is whole on this rank and before it is summed over other clips and
+ * context ranks: sums over the tensor group what each rank computed from its own tokens. Collective
+ * over the tensor group. */
+Status dit_join_bucket(const Dit *dit, Tensor grads, int bucket);
 
 #endif

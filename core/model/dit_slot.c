@@ -9,30 +9,41 @@ static BlockShape block_shape(const Dit *dit, DitShape s)
     return (BlockShape){ s.batch, dit_tokens(s), dit->config.text.max_length };
 }
 
+static Status alloc_blocks(const Dit *dit, DitShape s, bool train, Arena *arena, DitSlot *slot)
+{
+    const LayerContext ctx = dit_context(dit, s, tensor_none());
+    const Recompute recompute = train ? dit->recompute : RECOMPUTE_NONE;
+    const int64_t kept = train ? dit->weights.block_count : 1;
+    void *blocks;
+    TRY(arena_alloc(arena, (size_t)(kept + 1) * sizeof(BlockActs), "blocks", &blocks));
+    TRY(block_shared_alloc(arena, &ctx, block_shape(dit, s), recompute, &slot->shared));
+    slot->blocks = blocks;
+    for (int64_t i = 0; i < kept; i++) {
+        BlockActs counted;
+        TRY(block_acts_alloc(arena, &ctx, block_shape(dit, s), recompute, &slot->shared,
+                             blocks ? &slot->blocks[i] : &counted));
+    }
+    return OK;
+}
+
 static Status slot_alloc(const Dit *dit, DitShape s, bool train, Arena *arena, DitSlot *slot)
 {
     const DitConfig *c = &dit->config.dit;
-    const int64_t tokens = dit_tokens(s), patch = dit_patch(c);
-    const int64_t kept = train ? dit->weights.block_count : 1;
-    void *blocks;
-    TRY(tensor_alloc(arena, F32, SHAPE(tokens, c->attention_head_dim / 2, 2), "rope", &slot->rope));
+    const int64_t own = dit_own_tokens(dit, s).count, patch = dit_patch(c);
+    const int64_t context = tokens_of_context(&dit->groups.mesh, dit_tokens(s)).count;
+    TRY(tensor_alloc(arena, F32, SHAPE(context, c->attention_head_dim / 2, 2), "rope",
+                     &slot->rope));
     if (dit->first) {
-        TRY(tensor_alloc(arena, F32, SHAPE(s.batch, tokens, patch), "x_t", &slot->x_t));
+        TRY(tensor_alloc(arena, F32, SHAPE(s.batch, own, patch), "x_t", &slot->x_t));
         TRY(tensor_alloc(arena, F32, SHAPE(s.batch), "t", &slot->t));
         TRY(tensor_alloc(arena, F32, SHAPE(dit_message_count(dit, s)), "message", &slot->in));
         TRY(umt5_acts_alloc(arena, &dit->config.text, s.batch, &slot->text));
         TRY(embed_acts_alloc(arena, &dit->config, s.batch, &slot->embed));
     }
-    TRY(arena_alloc(arena, (size_t)(kept + 1) * sizeof(BlockActs), "blocks", &blocks));
-    slot->blocks = blocks;
-    for (int64_t i = 0; i < kept; i++) {
-        BlockActs counted;
-        TRY(block_acts_alloc(arena, c, dit->mesh.shape.tensor, block_shape(dit, s),
-                             blocks ? &slot->blocks[i] : &counted));
-    }
+    TRY(alloc_blocks(dit, s, train, arena, slot));
     if (dit->last) {
-        TRY(tensor_alloc(arena, F32, SHAPE(s.batch, tokens, patch), "velocity", &slot->v));
-        TRY(head_acts_alloc(arena, &dit->config, s.batch, tokens, &slot->head));
+        TRY(tensor_alloc(arena, F32, SHAPE(s.batch, own, patch), "velocity", &slot->v));
+        TRY(head_acts_alloc(arena, &dit->config, s.batch, own, &slot->head));
     }
     return OK;
 }
@@ -64,7 +75,8 @@ Status dit_slot_shape(const Dit *dit, DitSlot *slot, DitShape shape)
     if (memcmp(&slot->shape, &shape, sizeof shape) == 0) return OK;
     arena_release(&slot->arena, 0);
     TRY(slot_alloc(dit, shape, slot->train, &slot->arena, slot));
-    rope_table_fill(slot->rope, shape.t, shape.h, shape.w);
+    rope_table_fill(slot->rope, shape.h, shape.w,
+                    tokens_of_context(&dit->groups.mesh, dit_tokens(shape)).first);
     slot->shape = shape;
     return OK;
 }
@@ -73,11 +85,12 @@ Status dit_scratch(const Dit *dit, DitShape shape, bool train, size_t *bytes)
 {
     const DitConfig *c = &dit->config.dit;
     const int64_t width = dit_width(c), text = dit->config.text.max_length;
-    const int64_t tokens = dit_tokens(shape);
+    const int64_t tokens = dit_own_tokens(dit, shape).count;
+    const LayerContext ctx = dit_context(dit, shape, tensor_none());
     size_t block = 0, encoder = 0;
     void *part;
     Tensor t;
-    TRY(block_scratch(dit->dev, c, dit->mesh.shape.tensor, block_shape(dit, shape), &block));
+    TRY(block_scratch(&ctx, block_shape(dit, shape), &block));
     if (dit->first) TRY(umt5_scratch(dit->dev, &dit->config.text, shape.batch, &encoder));
     if (!train) {
         *bytes = block > encoder ? block : encoder;

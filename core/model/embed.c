@@ -42,9 +42,10 @@ static Tensor as_rows(Tensor t) /* (batch, parts, width) -> (batch, parts * widt
     return tensor_reshape(t, SHAPE(t.shape[0], t.shape[1] * t.shape[2]));
 }
 
-Status embed_forward(const Device *dev, const Weights *weights, Message out, Tensor patches,
+Status embed_forward(const LayerContext *ctx, const Weights *weights, Message out, Tensor patches,
                      Tensor t, Tensor text, EmbedActs *acts)
 {
+    const Device *dev = ctx->dev;
     const Tensor *w = weights->first;
     TRY(op_linear(dev, out.x, patches, patch_matrix(w[PATCH_W]), w[PATCH_B]));
 
@@ -60,32 +61,34 @@ Status embed_forward(const Device *dev, const Weights *weights, Message out, Ten
     return op_linear(dev, out.ctx, acts->c1_act, w[TEXT2_W], w[TEXT2_B]);
 }
 
-Status embed_backward(const Device *dev, const Weights *weights, const Weights *grads, Message d,
-                      Tensor dtext, Tensor patches, Tensor text, Message in, const EmbedActs *acts,
-                      Arena *scratch)
+Status embed_backward(const LayerContext *ctx, const Weights *weights, const Weights *grads,
+                      Message d, Tensor dtext, Tensor patches, Tensor text, Message in,
+                      const EmbedActs *acts, Arena *scratch)
 {
+    const Device *dev = ctx->dev;
     const Tensor *w = weights->first, *g = grads->first;
     const size_t mark = arena_mark(scratch);
+    TRY(layer_weight_grad(ctx, patch_matrix(g[PATCH_W]), g[PATCH_B], patches, d.x));
+    if (ctx->groups->mesh.cp > 0) return OK;
+
     Tensor dt1, dc1; /* (batch, width), (batch, text, width) */
     TRY(tensor_alloc(scratch, F32, SHAPE(d.e.shape[0], d.e.shape[2]), "embed.dt1", &dt1));
     TRY(tensor_alloc(scratch, F32, SHAPE(d.ctx.shape[0], d.ctx.shape[1], d.ctx.shape[2]),
                      "embed.dc1", &dc1));
 
-    TRY(op_linear_backward_weight(dev, patch_matrix(g[PATCH_W]), g[PATCH_B], patches, d.x));
-
     TRY(op_linear_backward_input(dev, dt1, as_rows(d.e0), w[TIME_PROJ_W], false));
-    TRY(op_linear_backward_weight(dev, g[TIME_PROJ_W], g[TIME_PROJ_B], acts->e_act, as_rows(d.e0)));
+    TRY(layer_weight_grad(ctx, g[TIME_PROJ_W], g[TIME_PROJ_B], acts->e_act, as_rows(d.e0)));
     TRY(op_silu_backward(dev, as_rows(d.e), dt1, as_rows(in.e), true));
     TRY(op_linear_backward_input(dev, dt1, as_rows(d.e), w[TIME2_W], false));
-    TRY(op_linear_backward_weight(dev, g[TIME2_W], g[TIME2_B], acts->t1_act, as_rows(d.e)));
+    TRY(layer_weight_grad(ctx, g[TIME2_W], g[TIME2_B], acts->t1_act, as_rows(d.e)));
     TRY(op_silu_backward(dev, dt1, dt1, acts->t1, false));
-    TRY(op_linear_backward_weight(dev, g[TIME1_W], g[TIME1_B], acts->emb, dt1));
+    TRY(layer_weight_grad(ctx, g[TIME1_W], g[TIME1_B], acts->emb, dt1));
 
     TRY(op_linear_backward_input(dev, dc1, d.ctx, w[TEXT2_W], false));
-    TRY(op_linear_backward_weight(dev, g[TEXT2_W], g[TEXT2_B], acts->c1_act, d.ctx));
+    TRY(layer_weight_grad(ctx, g[TEXT2_W], g[TEXT2_B], acts->c1_act, d.ctx));
     TRY(op_gelu_backward(dev, dc1, dc1, acts->c1));
     TRY(op_linear_backward_input(dev, dtext, dc1, w[TEXT1_W], false));
-    TRY(op_linear_backward_weight(dev, g[TEXT1_W], g[TEXT1_B], text, dc1));
+    TRY(layer_weight_grad(ctx, g[TEXT1_W], g[TEXT1_B], text, dc1));
     arena_release(scratch, mark);
     return OK;
 }
@@ -101,9 +104,11 @@ Status head_acts_alloc(Arena *arena, const ModelConfig *config, int64_t batch, i
     return tensor_alloc(arena, F32, SHAPE(batch, tokens, patch), "head.out", &acts->out);
 }
 
-Status head_forward(const Device *dev, const DitConfig *config, const Weights *weights, Tensor v,
-                    Tensor x, Tensor e, HeadActs *acts)
+Status head_forward(const LayerContext *ctx, const Weights *weights, Tensor v, Tensor x, Tensor e,
+                    HeadActs *acts)
 {
+    const Device *dev = ctx->dev;
+    const DitConfig *config = ctx->config;
     const Tensor *w = weights->last;
     TRY(op_modulation(dev, acts->mod, tensor_at(w[HEAD_MODULATION], 0), e));
     TRY(op_layernorm_modulate(dev, acts->n, acts->mean, acts->rstd, x, tensor_at(acts->mod, 0),
@@ -112,10 +117,11 @@ Status head_forward(const Device *dev, const DitConfig *config, const Weights *w
     return op_patch_order(dev, v, acts->out, config->out_channels, true);
 }
 
-Status head_backward(const Device *dev, const DitConfig *config, const Weights *weights,
-                     const Weights *grads, Message d, Tensor dv, Tensor x, const HeadActs *acts,
-                     Arena *scratch)
+Status head_backward(const LayerContext *ctx, const Weights *weights, const Weights *grads,
+                     Message d, Tensor dv, Tensor x, const HeadActs *acts, Arena *scratch)
 {
+    const Device *dev = ctx->dev;
+    const DitConfig *config = ctx->config;
     const Tensor *w = weights->last, *g = grads->last;
     const int64_t batch = x.shape[0], tokens = x.shape[1], width = x.shape[2];
     const size_t mark = arena_mark(scratch);
@@ -125,10 +131,11 @@ Status head_backward(const Device *dev, const DitConfig *config, const Weights *
     TRY(tensor_alloc(scratch, F32, SHAPE(2, batch, width), "head.dmod", &dmod));
     TRY(op_patch_order(dev, dout, dv, config->out_channels, false));
     TRY(op_linear_backward_input(dev, dn, dout, w[PROJ_OUT_W], false));
-    TRY(op_linear_backward_weight(dev, g[PROJ_OUT_W], g[PROJ_OUT_B], acts->n, dout));
+    TRY(layer_weight_grad(ctx, g[PROJ_OUT_W], g[PROJ_OUT_B], acts->n, dout));
     TRY(op_layernorm_modulate_backward(dev, d.x, tensor_at(dmod, 0), tensor_at(dmod, 1), dn, x,
                                        acts->mean, acts->rstd, tensor_at(acts->mod, 1), false));
-    TRY(op_modulation_backward(dev, tensor_at(g[HEAD_MODULATION], 0), d.e, dmod));
+    TRY(group_all_reduce(ctx->groups->sequence, dmod));
+    TRY(layer_modulation_backward(ctx, tensor_at(g[HEAD_MODULATION], 0), d.e, dmod));
     arena_release(scratch, mark);
     return OK;
 }

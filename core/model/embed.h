@@ -4,18 +4,18 @@
  *   x = patches Wp + bp;  e = time MLP(t);  e0 = Wt silu(e);  ctx = text MLP(text)
  *   v = LN(x) (1 + scale) + shift, (shift, scale) = table + e, then proj_out, in patch order
  *
- * Everything here is small and computed whole on every tensor rank: not collective.
+ * x and v are of a rank's own tokens. The rest is small and computed whole on every sequence rank;
+ * its gradient is computed on the first context rank only, as the others would add the same again.
  */
 #ifndef ZT_CORE_MODEL_EMBED_H
 #define ZT_CORE_MODEL_EMBED_H
 
-#include "core/model/model_config.h"
+#include "core/model/layer.h"
 #include "core/model/weights.h"
-#include "core/ops.h"
 
 /* What travels between pipeline stages, as views of one flat F32 tensor. */
 typedef struct Message {
-    Tensor x;   /* (batch, tokens, width) */
+    Tensor x;   /* (batch, own tokens, width) */
     Tensor e0;  /* (batch, 6, width) */
     Tensor e;   /* (batch, 1, width) */
     Tensor ctx; /* (batch, text, width) */
@@ -32,29 +32,28 @@ typedef struct EmbedActs {
 } EmbedActs;
 
 Status embed_acts_alloc(Arena *arena, const ModelConfig *config, int64_t batch, EmbedActs *acts);
-/* out = embeddings of patches (batch, tokens, patch), t (batch) in [0, 1000), text (batch, text,
- * text_dim) */
-Status embed_forward(const Device *dev, const Weights *w, Message out, Tensor patches, Tensor t,
+/* out = embeddings of patches (batch, own tokens, patch), t (batch) in [0, 1000), text (batch, text,
+ * text_dim). Not collective, nor is the backward. */
+Status embed_forward(const LayerContext *ctx, const Weights *w, Message out, Tensor patches, Tensor t,
                      Tensor text, EmbedActs *acts);
-/* dtext = ; g += ; d is used up */
-Status embed_backward(const Device *dev, const Weights *w, const Weights *g, Message d,
+/* dtext = (on the first context rank; elsewhere it stays as it is); g += ; d is used up */
+Status embed_backward(const LayerContext *ctx, const Weights *w, const Weights *g, Message d,
                       Tensor dtext, Tensor patches, Tensor text, Message in, const EmbedActs *acts,
                       Arena *scratch);
 
 typedef struct HeadActs {
     Tensor mod;        /* (2, batch, width): shift, scale */
-    Tensor mean, rstd; /* (batch, tokens) */
-    Tensor n;          /* (batch, tokens, width) */
-    Tensor out;        /* (batch, tokens, patch): in the head's column order */
+    Tensor mean, rstd; /* (batch, own tokens) */
+    Tensor n;          /* (batch, own tokens, width) */
+    Tensor out;        /* (batch, own tokens, patch): in the head's column order */
 } HeadActs;
 
 Status head_acts_alloc(Arena *arena, const ModelConfig *config, int64_t batch, int64_t tokens,
                        HeadActs *acts);
-/* v (batch, tokens, patch) in patch order */
-Status head_forward(const Device *dev, const DitConfig *config, const Weights *w, Tensor v,
+/* v (batch, own tokens, patch) in patch order. Not collective. */
+Status head_forward(const LayerContext *ctx, const Weights *w, Tensor v,
                     Tensor x, Tensor e, HeadActs *acts);
-/* d.x = , d.e += ; g += */
-Status head_backward(const Device *dev, const DitConfig *config, const Weights *w, const Weights *g,
-                     Message d, Tensor dv, Tensor x, const HeadActs *acts, Arena *scratch);
+/* d.x = , d.e += (the same on every sequence rank); g += . Collective over the sequence group. */
+Status head_backward(const LayerContext *ctx, const Weights *w, const Weights *g, Message d, Tensor dv, Tensor x, const HeadActs *acts, Arena *scratch);
 
 #endif

@@ -2,19 +2,22 @@
  * param_table: one row a parameter; enum, shape, initializer and cut all come from here.
  *
  * X(ID, name, dimensions, cut, init): names and shapes of spec 3 (diffusers) and 9 (transformers).
- * cut is the dimension that tensor ranks share out (whole heads or ffn columns), or -1.
+ * cut is the dimension that tensor ranks share out (whole heads or ffn columns), or -1: whole on
+ * every rank; OWN_TOKENS: whole, too, but each rank applies it to its own tokens.
  * Initializers are the original model's (spec 13) and, for the text encoder, T5's.
  */
 #ifndef ZT_CORE_MODEL_PARAM_TABLE_H
 #define ZT_CORE_MODEL_PARAM_TABLE_H
+
+enum { OWN_TOKENS = -2 };
 
 /* clang-format off */
 #define DIMS(...) { __VA_ARGS__ }
 
 /* stage 0 of the pipeline */
 #define FIRST_PARAMS(X) \
-    X(PATCH_W,   "patch_embedding.weight",                          DIMS(WIDTH, IN, PT, PH, PW), -1, XAVIER) \
-    X(PATCH_B,   "patch_embedding.bias",                            DIMS(WIDTH),                 -1, ZERO) \
+    X(PATCH_W,   "patch_embedding.weight",                          DIMS(WIDTH, IN, PT, PH, PW), OWN_TOKENS, XAVIER) \
+    X(PATCH_B,   "patch_embedding.bias",                            DIMS(WIDTH),                 OWN_TOKENS, ZERO) \
     X(TIME1_W,   "condition_embedder.time_embedder.linear_1.weight", DIMS(WIDTH, FREQ),          -1, SMALL) \
     X(TIME1_B,   "condition_embedder.time_embedder.linear_1.bias",  DIMS(WIDTH),                 -1, ZERO) \
     X(TIME2_W,   "condition_embedder.time_embedder.linear_2.weight", DIMS(WIDTH, WIDTH),         -1, SMALL) \
@@ -42,8 +45,8 @@
 #define BLOCK_PARAMS(X) \
     X(BLOCK_MODULATION, "scale_shift_table", DIMS(ONE_, SIX, WIDTH), -1, TABLE) \
     ATTENTION_PARAMS(X, ATTN1, "attn1") \
-    X(NORM2_W,  "norm2.weight",          DIMS(WIDTH),      -1, ONE) \
-    X(NORM2_B,  "norm2.bias",            DIMS(WIDTH),      -1, ZERO) \
+    X(NORM2_W,  "norm2.weight",          DIMS(WIDTH),      OWN_TOKENS, ONE) \
+    X(NORM2_B,  "norm2.bias",            DIMS(WIDTH),      OWN_TOKENS, ZERO) \
     ATTENTION_PARAMS(X, ATTN2, "attn2") \
     X(FFN1_W,   "ffn.net.0.proj.weight", DIMS(FFN, WIDTH),  0, XAVIER) \
     X(FFN1_B,   "ffn.net.0.proj.bias",   DIMS(FFN),         0, ZERO) \
@@ -53,8 +56,8 @@
 /* the last stage */
 #define LAST_PARAMS(X) \
     X(HEAD_MODULATION, "scale_shift_table", DIMS(ONE_, TWO, WIDTH), -1, TABLE) \
-    X(PROJ_OUT_W,      "proj_out.weight",   DIMS(OUT_PATCH, WIDTH), -1, ZERO) \
-    X(PROJ_OUT_B,      "proj_out.bias",     DIMS(OUT_PATCH),        -1, ZERO)
+    X(PROJ_OUT_W,      "proj_out.weight",   DIMS(OUT_PATCH, WIDTH), OWN_TOKENS, ZERO) \
+    X(PROJ_OUT_B,      "proj_out.bias",     DIMS(OUT_PATCH),        OWN_TOKENS, ZERO)
 
 /* the text encoder lives on stage 0, whole on every tensor rank: it is small */
 #define TEXT_FIRST_PARAMS(X) \

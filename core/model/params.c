@@ -126,7 +126,8 @@ static void add_rows(ParamList *list, const ModelConfig *config, const Mesh *mes
         *p = (Param){ .component = place.component,
                       .stage = place.stage,
                       .block = place.block,
-                      .cut = rows[i].cut,
+                      .cut = rows[i].cut == OWN_TOKENS ? -1 : rows[i].cut,
+                      .own_tokens = rows[i].cut == OWN_TOKENS,
                       .bucket = bucket,
                       .local = local,
                       .offset = -1 };

@@ -36,6 +36,7 @@ typedef struct Param {
     Shape shape;       /* whole, canonical */
     Shape local_shape; /* this rank's tensor slice of it (whole where not cut) */
     int cut;           /* dimension cut over tensor ranks, or -1: replicated */
+    bool own_tokens;   /* its gradient on a tensor rank is of the rank's own tokens */
     int stage;         /* pipeline stage that owns it */
     int64_t block;     /* block index, or -1 */
     ParamInit init;

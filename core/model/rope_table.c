@@ -1,6 +1,5 @@
 #include "core/model/rope_table.h"
 
-#include <assert.h>
 #include <math.h>
 
 /* Pairs of one axis at one position: frequency 10000^(-2j/D) with the axis' own D. */
@@ -14,19 +13,14 @@ static float *fill_axis(float *out, int64_t position, int64_t dims)
     return out;
 }
 
-void rope_table_fill(Tensor table, int64_t t, int64_t h, int64_t w)
+void rope_table_fill(Tensor table, int64_t h, int64_t w, int64_t first)
 {
     const int64_t head_dim = 2 * table.shape[1];
     const int64_t side = 2 * (head_dim / 6), time = head_dim - 2 * side;
-    assert(table.shape[0] == t * h * w);
     float *out = tensor_f32(table);
-    for (int64_t f = 0; f < t; f++) {
-        for (int64_t row = 0; row < h; row++) {
-            for (int64_t column = 0; column < w; column++) {
-                out = fill_axis(out, f, time);
-                out = fill_axis(out, row, side);
-                out = fill_axis(out, column, side);
-            }
-        }
+    for (int64_t token = first; token < first + table.shape[0]; token++) {
+        out = fill_axis(out, token / (h * w), time);
+        out = fill_axis(out, token / w % h, side);
+        out = fill_axis(out, token % w, side);
     }
 }

@@ -1,0 +1,91 @@
+#include "core/model/layer.h"
+
+#include <assert.h>
+
+enum { MOST_TENSOR_RANKS = 256 };
+
+/* Floats of every tensor rank's tokens of one sample; returns its own. */
+static int64_t counts_of_ranks(const LayerContext *ctx, int64_t width, int64_t *counts)
+{
+    Mesh mesh = ctx->groups->mesh;
+    assert(mesh.shape.tensor <= MOST_TENSOR_RANKS);
+    for (mesh.tp = 0; mesh.tp < mesh.shape.tensor; mesh.tp++)
+        counts[mesh.tp] = tokens_of_rank(&mesh, ctx->tokens).count * width;
+    return counts[ctx->groups->mesh.tp];
+}
+
+Status layer_own_alloc(const LayerContext *ctx, Arena *arena, Tensor full, const char *name,
+                       Tensor *own)
+{
+    const int64_t tokens = tokens_of_rank(&ctx->groups->mesh, ctx->tokens).count;
+    *own = full;
+    if (ctx->groups->tensor->size == 1) return OK;
+    return tensor_alloc(arena, F32, SHAPE(full.shape[0], tokens, full.shape[2]), name, own);
+}
+
+Status layer_full_alloc(const LayerContext *ctx, Arena *arena, Tensor own, const char *name,
+                        Tensor *full)
+{
+    const int64_t tokens = tokens_of_context(&ctx->groups->mesh, ctx->tokens).count;
+    *full = own;
+    if (ctx->groups->tensor->size == 1) return OK;
+    return tensor_alloc(arena, F32, SHAPE(own.shape[0], tokens, own.shape[2]), name, full);
+}
+
+Status layer_gather(const LayerContext *ctx, Tensor full, Tensor own)
+{
+    int64_t counts[MOST_TENSOR_RANKS];
+    if (ctx->groups->tensor->size == 1) return OK;
+    (void)counts_of_ranks(ctx, full.shape[2], counts);
+    for (int64_t b = 0; b < full.shape[0]; b++)
+        TRY(group_all_gather_v(ctx->groups->tensor, tensor_at(full, b), tensor_at(own, b), counts));
+    return OK;
+}
+
+Status layer_scatter(const LayerContext *ctx, Tensor own, Tensor full)
+{
+    int64_t counts[MOST_TENSOR_RANKS];
+    if (ctx->groups->tensor->size == 1) return OK;
+    (void)counts_of_ranks(ctx, full.shape[2], counts);
+    for (int64_t b = 0; b < full.shape[0]; b++)
+        TRY(group_reduce_scatter_v(ctx->groups->tensor, tensor_at(own, b), tensor_at(full, b),
+                                   counts));
+    return OK;
+}
+
+Status layer_cut_linear(const LayerContext *ctx, Tensor y, Tensor x, Tensor w, Tensor b,
+                        Arena *scratch)
+{
+    const size_t mark = arena_mark(scratch);
+    Tensor full;
+    TRY(layer_full_alloc(ctx, scratch, y, "layer.full", &full));
+    /* the bias is added on one rank only */
+    TRY(op_linear(ctx->dev, full, x, w, ctx->groups->mesh.tp == 0 ? b : tensor_none()));
+    TRY(layer_scatter(ctx, y, full));
+    arena_release(scratch, mark);
+    return OK;
+}
+
+Status layer_cut_backward_input(const LayerContext *ctx, Tensor dx, const CutTerm *terms, int count,
+                                Arena *scratch)
+{
+    const size_t mark = arena_mark(scratch);
+    Tensor full;
+    TRY(layer_full_alloc(ctx, scratch, dx, "layer.full", &full));
+    for (int i = 0; i < count; i++)
+        TRY(op_linear_backward_input(ctx->dev, full, terms[i].dy, terms[i].w, i > 0));
+    TRY(layer_scatter(ctx, dx, full));
+    arena_release(scratch, mark);
+    return OK;
+}
+
+Status layer_weight_grad(const LayerContext *ctx, Tensor dw, Tensor db, Tensor x, Tensor dy)
+{
+    return op_linear_backward_weight(ctx->dev, dw, db, x, dy);
+}
+
+Status layer_modulation_backward(const LayerContext *ctx, Tensor dtable, Tensor de, Tensor dm)
+{
+    if (ctx->groups->mesh.cp > 0) dtable = tensor_none();
+    return op_modulation_backward(ctx->dev, dtable, de, dm);
+}

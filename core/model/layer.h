@@ -1,0 +1,60 @@
+/*
+ * layer: what the layers of the transformer share: where they run, and the products that tensor
+ * ranks cut.
+ *
+ * Between the cut products each rank holds its own tokens only ("own": (batch, own tokens, width)).
+ * A product whose weight is cut by rows reads all tokens of the context rank ("full": (batch,
+ * context tokens, ...)), gathered over the tensor ranks; one whose weight is cut by columns gives
+ * each rank a share of the sum, and the sum is scattered back to own tokens. With one tensor rank
+ * own and full are the same tensor and nothing moves.
+ */
+#ifndef ZT_CORE_MODEL_LAYER_H
+#define ZT_CORE_MODEL_LAYER_H
+
+#include "core/model/model_config.h"
+#include "core/ops.h"
+#include "core/parallel/groups.h"
+#include "core/parallel/tokens.h"
+
+typedef struct LayerContext {
+    const Device *dev;
+    const MeshGroups *groups;
+    const DitConfig *config;
+    int64_t tokens; /* of the whole clip */
+    Tensor rope;    /* (context tokens, head_dim / 2, 2) */
+} LayerContext;
+
+/* own = full where there is one tensor rank, else room for (batch, own tokens, width). */
+Status layer_own_alloc(const LayerContext *ctx, Arena *arena, Tensor full, const char *name,
+                       Tensor *own);
+/* full = own where there is one tensor rank, else room for (batch, context tokens, width). */
+Status layer_full_alloc(const LayerContext *ctx, Arena *arena, Tensor own, const char *name,
+                        Tensor *full);
+/* full = the tensor ranks' own tokens, in order. Collective over the tensor group. */
+Status layer_gather(const LayerContext *ctx, Tensor full, Tensor own);
+/* own = this rank's tokens of the sum of the ranks' full; full is used up. Collective over the
+ * tensor group. */
+Status layer_scatter(const LayerContext *ctx, Tensor own, Tensor full);
+
+/* y (own) = x (full, cut width) w^T + b, w cut by columns: the shares of the tensor ranks, summed.
+ * Collective over the tensor group. */
+Status layer_cut_linear(const LayerContext *ctx, Tensor y, Tensor x, Tensor w, Tensor b,
+                        Arena *scratch);
+
+/* One share of an input's gradient: dy (full, cut width) times w (cut width, width). */
+typedef struct CutTerm {
+    Tensor dy, w;
+} CutTerm;
+
+/* dx (own) = sum of dy w over the terms and the tensor ranks. Collective over the tensor group. */
+Status layer_cut_backward_input(const LayerContext *ctx, Tensor dx, const CutTerm *terms, int count,
+                                Arena *scratch);
+
+/* The gradients of a modulation whose dm is the same on every sequence rank: op_modulation_backward,
+ * with the parameter's share on the first context rank only, as the others hold it too. */
+Status layer_modulation_backward(const LayerContext *ctx, Tensor dtable, Tensor de, Tensor dm);
+
+/* dw += dy^T x, db += column sums of dy (or none). */
+Status layer_weight_grad(const LayerContext *ctx, Tensor dw, Tensor db, Tensor x, Tensor dy);
+
+#endif
