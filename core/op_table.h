@@ -36,6 +36,7 @@ extern "C" {
     OP(attention_backward, Tensor dq, Tensor dk, Tensor dv, Tensor drel_bias, Tensor dout,         \
        Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse, const AttentionOptions *options,      \
        Arena *scratch)                                                                             \
+    OP(attention_merge, Tensor out, Tensor lse, Tensor part_out, Tensor part_lse)                  \
     OP(gelu, Tensor y, Tensor x)                                                                   \
     OP(gelu_backward, Tensor dx, Tensor dy, Tensor x)                                              \
     OP(silu, Tensor y, Tensor x)                                                                   \

@@ -201,6 +201,19 @@ Status op_attention_backward(const Device *dev, Tensor dq, Tensor dk, Tensor dv,
                                           options, scratch);
 }
 
+Status op_attention_merge(const Device *dev, Tensor out, Tensor lse, Tensor part_out,
+                          Tensor part_lse)
+{
+    NEED_DIMS(out, 4);
+    const int64_t batch = out.shape[0], tokens = out.shape[1], heads = out.shape[2];
+    const int64_t width = heads * out.shape[3];
+    NEED(out, batch * tokens, width);
+    NEED(lse, batch * heads, tokens);
+    NEED(part_out, batch * tokens, width);
+    NEED(part_lse, batch * heads, tokens);
+    return dev->table->attention_merge(dev, out, lse, part_out, part_lse);
+}
+
 size_t op_attention_scratch(const Device *dev, int64_t batch, int64_t heads, int64_t q_tokens,
                             int64_t k_tokens, int64_t head_dim)
 {

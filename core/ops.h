@@ -89,6 +89,13 @@ Status op_attention(const Device *dev, Tensor out, Tensor lse, Tensor q, Tensor 
 Status op_attention_backward(const Device *dev, Tensor dq, Tensor dk, Tensor dv, Tensor drel_bias,
                              Tensor dout, Tensor q, Tensor k, Tensor v, Tensor out, Tensor lse,
                              const AttentionOptions *options, Arena *scratch);
+/* Two attentions of the same queries over different keys become that over all, in place: with
+ * w = exp(lse - m), w' = exp(part_lse - m), m = max(lse, part_lse):
+ * out = (w out + w' part_out) / (w + w');  lse = m + log(w + w');  -inf: no keys, out is finite.
+ * out, part_out (batch, tokens, heads, head_dim); lse, part_lse (batch, heads, tokens). Partial
+ * results are F32 whatever the model computes in: errors of BF16 would multiply in the backward. */
+Status op_attention_merge(const Device *dev, Tensor out, Tensor lse, Tensor part_out,
+                          Tensor part_lse);
 /* Bytes of scratch that either direction needs for these shapes. */
 size_t op_attention_scratch(const Device *dev, int64_t batch, int64_t heads, int64_t q_tokens,
                             int64_t k_tokens, int64_t head_dim);

@@ -121,8 +121,11 @@ static void visit(const Tile *t, const Head *h, int64_t first_key, int64_t keys,
                   gradients, true);
     tile_multiply(t->dq_columns, QUERY_TILE, (TileA){ k, 1, size.stride }, t->ds, QUERY_TILE,
                   (TileSize){ dim, lanes, keys }, false);
+    /* scaled apart from the addition: fused or not, a query has the same bits at any place */
+    for (int64_t d = 0; d < dim; d++)
+        for (int64_t i = 0; i < lanes; i++) t->dq_columns[d * QUERY_TILE + i] *= h->scale;
     attention_transpose(h->dq + first_query * size.stride, size.stride, t->dq_columns, QUERY_TILE,
-                        dim, queries, h->scale, true);
+                        dim, queries, 1.0f, true);
     if (!h->dbias) return;
     for (int64_t j = 0; j < keys; j++)
         for (int64_t i = 0; i < queries; i++)

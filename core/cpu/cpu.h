@@ -24,6 +24,7 @@
     TOPIC(rope)               \
     TOPIC(attention)          \
     TOPIC(attention_backward) \
+    TOPIC(attention_merge)    \
     TOPIC(activation)         \
     TOPIC(elementwise)        \
     TOPIC(convert)            \

@@ -193,6 +193,13 @@ CALL(attention_masked_backward)
     return attention_backward_to(dev, c, true, true);
 }
 
+CALL(attention_merge)
+{
+    copy(c->out[0], c->in[0]);
+    copy(c->out[1], c->in[1]);
+    return op_attention_merge(dev, c->out[0], c->out[1], c->in[2], c->in[3]);
+}
+
 /* ---- element by element --------------------------------------------------------------------- */
 
 CALL(gelu)
@@ -439,6 +446,8 @@ const Case op_cases[] = {
         reference_attention_bias, attention_bias, attention_bias_backward, "===+"),
     ROW(attention_masked, "bqkhd", (3, 5, 9, 2, 4), (3, 65, 290, 2, 33), ("bqhd", "bkhd", "bkhd", "hr"), ("bqhd", "bhq"),
         reference_attention_masked, attention_masked, attention_masked_backward, "===."),
+    ROW(attention_merge, "btha", (2, 3, 2, 5), (2, 131, 3, 65), ("btha", "bht", "btha", "bht"), ("btha", "bht"),
+        reference_attention_merge, attention_merge, NULL, "...."),
     ROW(gelu, "nw", (3, 37), (91, 333), ("nw"), ("nw"), reference_gelu, gelu, gelu_backward, "="),
     ROW(silu, "nw", (3, 37), (91, 333), ("nw"), ("nw"), reference_silu, silu, silu_backward, "="),
     ROW(silu_add, "nw", (3, 37), (91, 333), ("nw"), ("nw"), reference_silu, silu, silu_backward_add, "+"),

@@ -143,6 +143,22 @@ void reference_attention_masked(const int64_t *d, double *const *in, double *con
     attention(d, in, out, true, true);
 }
 
+/* d: batch, tokens, heads, head_dim */
+void reference_attention_merge(const int64_t *d, double *const *in, double *const *out)
+{
+    const int64_t tokens = d[1], heads = d[2], dim = d[3];
+    for (int64_t n = 0; n < d[0] * heads * tokens; n++) {
+        const int64_t t = n % tokens, h = n / tokens % heads, b = n / tokens / heads;
+        const double top = fmax(in[1][n], in[3][n]);
+        const double sum = exp(in[1][n] - top) + exp(in[3][n] - top);
+        out[1][n] = top + log(sum);
+        for (int64_t c = 0; c < dim; c++) {
+            const int64_t i = ((b * tokens + t) * heads + h) * dim + c;
+            out[0][i] = (exp(in[1][n] - top) * in[0][i] + exp(in[3][n] - top) * in[2][i]) / sum;
+        }
+    }
+}
+
 /* ---- element by element --------------------------------------------------------------------- */
 
 static double gelu(double x)

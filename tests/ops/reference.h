@@ -28,6 +28,7 @@ Reference reference_rope;               /* x bthd, table td -> y bthd */
 Reference reference_attention;          /* q bqhd, k bkhd, v bkhd -> out bqhd, lse bhq */
 Reference reference_attention_bias;     /* ..., rel_bias hr, r = q + k - 1 */
 Reference reference_attention_masked;   /* ..., lengths from reference_length */
+Reference reference_attention_merge;    /* out btha, lse bht, part btha, part_lse bht -> out, lse */
 Reference reference_gelu;               /* x nw -> y nw */
 Reference reference_silu;               /* x nw -> y nw */
 Reference reference_gated_gelu;         /* a nw, b nw -> y nw */
