@@ -73,10 +73,9 @@ static Status load_component(Engine *e, Component component, Tensor flat)
 
 static Status load_weights(Engine *e)
 {
-    const Mesh *mesh = &e->mesh.mesh;
     Tensor flat;
 
-    TRY(dit_create(&e->device, &e->model.config, mesh, e->mesh.tensor, &e->dit));
+    TRY(dit_create(&e->device, &e->model.config, &e->mesh, RECOMPUTE_NONE, &e->dit));
     TRY(arena_create(&e->weights, "weights", (size_t)e->dit.params.local_elements * sizeof(float)));
     TRY(tensor_alloc(&e->weights, F32, SHAPE(e->dit.params.local_elements), "weights", &flat));
     TRY(load_component(e, COMPONENT_TRANSFORMER, flat));

@@ -204,6 +204,17 @@ static Status print_names(const Render *r)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
+/* Every sequence rank holds one token at least. */
+static Status check_tokens(const Render *r)
+{
+    const int ranks = r->engine->mesh.sequence->size;
+    CHECK(r->tokens >= ranks, ERR_USAGE,
+          "a video of %lld tokens cannot be shared out to tensor x context = %d ranks: use fewer, "
+          "or a larger --size",
+          (long long)r->tokens, ranks);
+    return OK;
+}
+
 static void warn_of_idle_replicas(const Render *r)
 {
     const int64_t replicas = r->engine->mesh.mesh.shape.data, count = r->request->count;
@@ -252,6 +263,7 @@ Status render_request(Engine *engine, const Request *request)
     plan(&r);
     warn_of_idle_replicas(&r);
     warn_of_cut_prompts(&r);
+    TRY_TO(done, s, check_tokens(&r));
     TRY_TO(done, s, comm_agree(engine->comm, prepare(&r)));
     TRY_TO(done, s, render_rounds(&r));
     TRY_TO(done, s, write_joined(&r));

@@ -94,7 +94,7 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Da
         if (s != OK) comm_abort(comm, s);
     }
     /* all ranks of a replica hold the same sums: one of them reports */
-    if (mesh->tp != 0 || mesh->pp != 0) memset(sums, 0, sizeof sums);
+    if (groups->replica->rank != 0) memset(sums, 0, sizeof sums);
     s = group_all_reduce(comm_world(comm), tensor_of(sums, F64, SHAPE(HELDOUT_BINS_MAX + 1)));
     *mean = 0.0;
     for (int bin = 0; bin < bins; bin++) {

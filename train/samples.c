@@ -75,7 +75,7 @@ Status samples_render(TrainState *s, int64_t step)
         status = generate_latents(&sampling.velocity, sampling.shape, &options, &prompt,
                                   (uint64_t)i, &sampling.arena, sampling.x);
         /* a disk that fails on one rank must not keep it from the replica's next collective */
-        if (status == OK && written == OK && mesh->tp == 0 && mesh->pp == 0)
+        if (status == OK && written == OK && s->groups.replica->rank == 0)
             written = write_video(s, &sampling, prompt, step, i + 1);
     }
     sampling_destroy(&sampling);

@@ -27,6 +27,16 @@ static Status open_data(TrainState *s)
     return OK;
 }
 
+/* Of the smallest clip, in patches: each sequence rank needs one at least. */
+static int64_t fewest_tokens(const Dataset *ds, int64_t fewest)
+{
+    for (int64_t i = 0; ds && i < dataset_buckets(ds); i++) {
+        const int64_t tokens = dataset_bucket(ds, i)->tokens;
+        if (fewest == 0 || tokens < fewest) fewest = tokens;
+    }
+    return fewest;
+}
+
 static Status place_on_mesh(TrainState *s)
 {
     const TrainConfig *c = &s->config;
@@ -36,7 +46,8 @@ static Status place_on_mesh(TrainState *s)
     const MeshLimits limits = { .heads = c->model.dit.num_attention_heads,
                                 .ffn_dim = c->model.dit.ffn_dim,
                                 .layers = c->model.dit.num_layers,
-                                .batch = c->data.batch };
+                                .batch = c->data.batch,
+                                .tokens = fewest_tokens(s->heldout, fewest_tokens(s->train, 0)) };
     MeshShape shape;
     TRY(mesh_resolve(wanted, comm_size(s->comm), &limits, &shape));
     return comm_mesh(s->comm, shape, &s->groups);
@@ -58,7 +69,7 @@ static Status open_device(TrainState *s)
     CHECK(c->dtype != 2, ERR_CONFIG,
           "dtype: bf16 compute needs a CUDA device; this run is on %s: take dtype f32 or auto",
           s->device.name);
-    return dit_create(&s->device, &c->model, &s->groups.mesh, s->groups.tensor, &s->dit);
+    return dit_create(&s->device, &c->model, &s->groups, (Recompute)c->parallel.recompute, &s->dit);
 }
 
 static Status allocate(TrainState *s)

@@ -10,7 +10,7 @@ static Status slot_create(const Dit *dit, const TrainStepOptions *options, StepS
     size_t largest = 0;
     for (int i = 0; i < options->shape_count; i++) {
         const DitShape s = options->shapes[i];
-        const int64_t values = s.batch * dit_tokens(s) * dit_patch(&dit->config.dit);
+        const int64_t values = s.batch * dit_own_tokens(dit, s).count * dit_patch(&dit->config.dit);
         /* three tensors, each rounded up to the arena's alignment, and the times */
         const size_t bytes = 3 * ((size_t)values * sizeof(float) + ARENA_ALIGN) +
                              (size_t)s.batch * sizeof(float) + ARENA_ALIGN;
@@ -116,14 +116,15 @@ static int64_t step_message_count(const void *context, int micro)
     return dit_message_count(step->dit, shape_of(step->dit, &step->batch->micros[micro]));
 }
 
-/* Noise, mixture and target of a micro-batch; the caption's bytes. First and last stage draw alike.
- */
+/* Noise, mixture and target of this rank's own tokens; the caption's bytes. First and last stage
+ * draw alike. */
 static Status prepare(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
 {
     const Dit *dit = step->dit;
     const Device *dev = dit->dev;
     if (!dit->first && !dit->last) return OK;
-    const Shape shape = SHAPE(micro->clips, micro->tokens, micro->patch);
+    const TokenRange own = dit_own_tokens(dit, shape_of(dit, micro));
+    const Shape shape = SHAPE(micro->clips, own.count, micro->patch);
     Tensor t; /* (clips) in (0, 1) */
     arena_release(&slot->arena, 0);
     TRY(tensor_alloc(&slot->arena, F32, shape, "flow.noise", &slot->noise));
@@ -133,7 +134,7 @@ static Status prepare(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
     TRY(tensor_alloc(&slot->arena, F32, SHAPE(micro->clips), "flow.t", &t));
     for (int64_t i = 0; i < micro->clips; i++)
         tensor_f32(t)[i] = (float)flow_timestep(&step->flow, micro->samples[i]);
-    TRY(flow_noise(dev, &step->flow, slot->noise, micro->samples));
+    TRY(flow_noise(dev, &step->flow, slot->noise, micro->samples, own.first * micro->patch));
     TRY(op_flow_mix(dev, slot->x_t, slot->target, micro->latents, slot->noise, t));
     if (!dit->first) return OK;
     for (int64_t i = 0; i < micro->clips; i++)
@@ -151,9 +152,7 @@ static Status measure(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
           (long long)micro->clips);
     TRY(op_squared_error(dev, tensor_of(sums, F64, SHAPE(micro->clips)), slot->model.v,
                          slot->target));
-    /* every tensor rank holds the same velocity: one of them reports it */
-    for (int64_t i = 0; i < micro->clips && step->groups->mesh.tp == 0; i++)
-        step->loss_sum += sums[i];
+    for (int64_t i = 0; i < micro->clips; i++) step->loss_sum += sums[i];
     const float scale = (float)(1.0 / (double)step->batch->global_elements);
     return op_squared_error_backward(dev, slot->noise, slot->model.v, slot->target, scale);
 }
@@ -172,11 +171,14 @@ static Status step_forward(void *context, int index, int place)
     return step->dit->last ? measure(step, micro, slot) : OK;
 }
 
-static Status submit_bucket(void *context, int bucket)
+/* A bucket is whole on this rank: what tensor ranks share is joined, then its reduction starts. */
+static Status finish_bucket(void *context, int bucket)
 {
     TrainStep *step = context;
     const int64_t first = step->dit->params.bucket_first[bucket];
     const int64_t end = step->dit->params.bucket_first[bucket + 1];
+    TRY(dit_join_bucket(step->dit, step->grads, bucket));
+    if (!step->reducer) return OK;
     return reducer_submit(step->reducer, tensor_slice(step->grads, first, end - first));
 }
 
@@ -187,11 +189,11 @@ static Status step_backward(void *context, int index, int place)
     const bool alone = step->groups->pipeline->size == 1;
     const PipelineSlot *messages = alone ? NULL : &step->buffers.slots[place];
     /* after the last micro-batch a bucket is whole: its reduction starts under the rest */
-    const bool reduce = step->reducer && index == step->schedule.micros - 1;
-    const DitWatcher watcher = { step, submit_bucket };
+    const bool whole = index == step->schedule.micros - 1;
+    const DitWatcher watcher = { step, finish_bucket };
     return dit_backward(step->dit, &slot->model, messages ? messages->in : tensor_none(),
                         slot->noise, messages ? messages->dout : tensor_none(),
-                        messages ? messages->din : tensor_none(), reduce ? &watcher : NULL,
+                        messages ? messages->din : tensor_none(), whole ? &watcher : NULL,
                         &step->scratch);
 }
 
@@ -210,12 +212,10 @@ Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
                                   .backward = step_backward,
                                   .message_count = step_message_count };
     TRY(pipeline_run(&step->schedule, step->groups->pipeline, &stage, &step->buffers));
-    if (step->reducer) {
-        /* a replica without work in this step still takes part in every reduction */
-        for (int i = 0; micros == 0 && i < step->dit->params.buckets; i++)
-            TRY(submit_bucket(step, step->bucket_order[i]));
-        TRY(reducer_wait(step->reducer));
-    }
+    /* a replica without work in this step still takes part in every reduction */
+    for (int i = 0; micros == 0 && i < step->dit->params.buckets; i++)
+        TRY(finish_bucket(step, step->bucket_order[i]));
+    if (step->reducer) TRY(reducer_wait(step->reducer));
     *loss_sum = step->loss_sum;
     return OK;
 }

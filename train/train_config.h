@@ -56,6 +56,7 @@ typedef struct ParallelKeys {
     int64_t tensor, pipeline, context;
     int64_t ulysses; /* 0: auto, the most that heads allow */
     int64_t data;    /* 0: auto, what is left of the ranks */
+    int recompute;   /* Recompute: none, elementwise, block */
     int schedule;    /* 0: 1f1b */
     int64_t threads; /* a rank; 0: auto */
 } ParallelKeys;

@@ -175,8 +175,7 @@ static ActsShapes acts_shapes(const LayerContext *ctx, BlockShape s)
     return (ActsShapes){ .mod = SHAPE(MOD_ROWS, s.batch, width),
                          .own = SHAPE(s.batch, own, width),
                          .full = SHAPE(s.batch, full, width),
-                         .hidden =
-                             SHAPE(s.batch, full, ctx->config->ffn_dim / mesh->shape.tensor),
+                         .hidden = SHAPE(s.batch, full, ctx->config->ffn_dim / mesh->shape.tensor),
                          .norm = SHAPE(s.batch, own) };
 }
 
@@ -184,7 +183,10 @@ static ActsShapes acts_shapes(const LayerContext *ctx, BlockShape s)
 static Status alloc_rows(Arena *arena, const ActsShapes *s, Recompute recompute, bool kept,
                          BlockActs *acts)
 {
-#define ROW(field, shape, again) { offsetof(BlockActs, field), &s->shape, "block." #field, again }
+#define ROW(field, shape, again)                                      \
+    {                                                                 \
+        offsetof(BlockActs, field), &s->shape, "block." #field, again \
+    }
     const ActsRow rows[ACTS_ROWS] = {
         ROW(mod, mod, RECOMPUTE_BLOCK),      ROW(mean[0], norm, RECOMPUTE_BLOCK),
         ROW(mean[1], norm, RECOMPUTE_BLOCK), ROW(mean[2], norm, RECOMPUTE_BLOCK),

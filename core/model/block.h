@@ -26,8 +26,8 @@ typedef struct BlockShape {
 typedef enum Recompute { RECOMPUTE_NONE, RECOMPUTE_ELEMENTWISE, RECOMPUTE_BLOCK } Recompute;
 
 typedef struct BlockActs {
-    Tensor mod;        /* (6, batch, width): shift, scale, gate for attention, then for the FFN */
-    Tensor mean[3];    /* (batch, own tokens) of the three norms */
+    Tensor mod;     /* (6, batch, width): shift, scale, gate for attention, then for the FFN */
+    Tensor mean[3]; /* (batch, own tokens) of the three norms */
     Tensor rstd[3];
     Tensor a, b, c;    /* (batch, context tokens, width): what the sublayers read */
     Tensor y1, y3;     /* (batch, own tokens, width): what self-attention and FFN return */

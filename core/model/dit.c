@@ -54,8 +54,8 @@ int64_t dit_message_count(const Dit *dit, DitShape shape)
 
 static Message view_message(const Dit *dit, DitShape shape, Tensor flat)
 {
-    return message_view(flat, shape.batch, dit_own_tokens(dit, shape).count, dit->config.text.max_length,
-                        dit_width(&dit->config.dit));
+    return message_view(flat, shape.batch, dit_own_tokens(dit, shape).count,
+                        dit->config.text.max_length, dit_width(&dit->config.dit));
 }
 
 static Status run_forward(const Dit *dit, DitSlot *slot, Message in, Tensor out, Arena *scratch)
@@ -68,8 +68,7 @@ static Status run_forward(const Dit *dit, DitSlot *slot, Message in, Tensor out,
         TRY(block_forward(&ctx, &dit->weights.blocks[i], x, in.ctx, in.e0, acts, scratch));
         x = acts->x3;
     }
-    if (dit->last)
-        return head_forward(&ctx, &dit->weights, slot->v, x, in.e, &slot->head);
+    if (dit->last) return head_forward(&ctx, &dit->weights, slot->v, x, in.e, &slot->head);
     /* the stream goes on with the embeddings beside it: later blocks and the head read them */
     const Message next = view_message(dit, slot->shape, out);
     TRY(op_convert(dit->dev, next.x, x));
@@ -149,8 +148,8 @@ static Status backward_first(const Dit *dit, DitSlot *slot, Message in, Message 
     TRY(tensor_alloc(scratch, F32, SHAPE(slot->shape.batch, text->max_length, text->d_model),
                      "dit.dtext", &dtext));
     const LayerContext ctx = dit_context(dit, slot->shape, slot->rope);
-    TRY(embed_backward(&ctx, &dit->weights, &dit->grads, d, dtext, slot->x_t, slot->text.out,
-                       in, &slot->embed, scratch));
+    TRY(embed_backward(&ctx, &dit->weights, &dit->grads, d, dtext, slot->x_t, slot->text.out, in,
+                       &slot->embed, scratch));
     TRY(tell(watcher, transformer));
     if (dit->groups.mesh.cp == 0)
         TRY(umt5_backward(dit->dev, text, &dit->weights, &dit->grads, dtext, &slot->text, scratch));

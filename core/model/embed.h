@@ -32,10 +32,10 @@ typedef struct EmbedActs {
 } EmbedActs;
 
 Status embed_acts_alloc(Arena *arena, const ModelConfig *config, int64_t batch, EmbedActs *acts);
-/* out = embeddings of patches (batch, own tokens, patch), t (batch) in [0, 1000), text (batch, text,
- * text_dim). Not collective, nor is the backward. */
-Status embed_forward(const LayerContext *ctx, const Weights *w, Message out, Tensor patches, Tensor t,
-                     Tensor text, EmbedActs *acts);
+/* out = embeddings of patches (batch, own tokens, patch), t (batch) in [0, 1000), text (batch,
+ * text, text_dim). Not collective, nor is the backward. */
+Status embed_forward(const LayerContext *ctx, const Weights *w, Message out, Tensor patches,
+                     Tensor t, Tensor text, EmbedActs *acts);
 /* dtext = (on the first context rank; elsewhere it stays as it is); g += ; d is used up */
 Status embed_backward(const LayerContext *ctx, const Weights *w, const Weights *g, Message d,
                       Tensor dtext, Tensor patches, Tensor text, Message in, const EmbedActs *acts,
@@ -51,9 +51,10 @@ typedef struct HeadActs {
 Status head_acts_alloc(Arena *arena, const ModelConfig *config, int64_t batch, int64_t tokens,
                        HeadActs *acts);
 /* v (batch, own tokens, patch) in patch order. Not collective. */
-Status head_forward(const LayerContext *ctx, const Weights *w, Tensor v,
-                    Tensor x, Tensor e, HeadActs *acts);
+Status head_forward(const LayerContext *ctx, const Weights *w, Tensor v, Tensor x, Tensor e,
+                    HeadActs *acts);
 /* d.x = , d.e += (the same on every sequence rank); g += . Collective over the sequence group. */
-Status head_backward(const LayerContext *ctx, const Weights *w, const Weights *g, Message d, Tensor dv, Tensor x, const HeadActs *acts, Arena *scratch);
+Status head_backward(const LayerContext *ctx, const Weights *w, const Weights *g, Message d,
+                     Tensor dv, Tensor x, const HeadActs *acts, Arena *scratch);
 
 #endif

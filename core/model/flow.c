@@ -14,11 +14,11 @@ double flow_timestep(const FlowOptions *options, int64_t sample)
 }
 
 Status flow_noise(const Device *dev, const FlowOptions *options, Tensor noise,
-                  const int64_t *samples)
+                  const int64_t *samples, int64_t first)
 {
     for (int64_t i = 0; i < noise.shape[0]; i++) {
         const Rng rng = rng_make(options->seed, RNG_NOISE, (uint64_t)samples[i]);
-        TRY(op_normal(dev, tensor_at(noise, i), rng, 0));
+        TRY(op_normal(dev, tensor_at(noise, i), rng, (uint64_t)first));
     }
     return OK;
 }

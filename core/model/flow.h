@@ -19,8 +19,8 @@ typedef struct FlowOptions {
 
 /* The timestep of sample n, in (0, 1). */
 double flow_timestep(const FlowOptions *options, int64_t sample);
-/* noise (clips, tokens, patch): row i is the noise of samples[i]. */
+/* noise (clips, tokens, patch): row i is the noise of samples[i], from its element `first` on. */
 Status flow_noise(const Device *dev, const FlowOptions *options, Tensor noise,
-                  const int64_t *samples);
+                  const int64_t *samples, int64_t first);
 
 #endif

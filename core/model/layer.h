@@ -50,8 +50,9 @@ typedef struct CutTerm {
 Status layer_cut_backward_input(const LayerContext *ctx, Tensor dx, const CutTerm *terms, int count,
                                 Arena *scratch);
 
-/* The gradients of a modulation whose dm is the same on every sequence rank: op_modulation_backward,
- * with the parameter's share on the first context rank only, as the others hold it too. */
+/* The gradients of a modulation whose dm is the same on every sequence rank:
+ * op_modulation_backward, with the parameter's share on the first context rank only, as the others
+ * hold it too. */
 Status layer_modulation_backward(const LayerContext *ctx, Tensor dtable, Tensor de, Tensor dm);
 
 /* dw += dy^T x, db += column sums of dy (or none). */

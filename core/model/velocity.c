@@ -62,7 +62,9 @@ Status velocity_create(const Dit *dit, Group *pipeline, const DitShape *shapes, 
     /* forwards keep one micro-batch alive a stage; two let a send go on under the next */
     v.slot_count = pipeline->size > 1 ? 2 : 1;
     v.slots = calloc((size_t)v.slot_count, sizeof *v.slots);
-    CHECK_TO(failed, s, v.slots, ERR_MEMORY, "no memory for %d activation slots", v.slot_count);
+    v.counts = calloc((size_t)dit->groups.sequence->size, sizeof *v.counts);
+    CHECK_TO(failed, s, v.slots && v.counts, ERR_MEMORY, "no memory for %d activation slots",
+             v.slot_count);
     TRY_TO(failed, s, plan(&v, shapes, count));
     *out = v;
     return OK;
@@ -76,6 +78,7 @@ void velocity_destroy(Velocity *v)
     if (!v) return;
     for (int i = 0; v->slots && i < v->slot_count; i++) dit_slot_destroy(&v->slots[i]);
     free(v->slots);
+    free(v->counts);
     arena_destroy(&v->scratch);
     arena_destroy(&v->arena);
     pipeline_buffers_destroy(&v->buffers);
@@ -98,7 +101,7 @@ Status velocity_captions(Velocity *v, const char *const *captions, int64_t rows)
     /* the text's tensors do not depend on the grid: any shape will do to cut them */
     const int64_t batch = rows_of_micro(v);
     DitSlot *slot = &v->slots[0];
-    const DitShape shape = { batch, 1, 1, 1 };
+    const DitShape shape = { batch, v->dit->groups.sequence->size, 1, 1 };
     TRY(dit_slot_shape(v->dit, slot, shape));
     for (int64_t first = 0; first < rows; first += batch) {
         const int64_t n = rows - first < batch ? rows - first : batch;
@@ -128,6 +131,31 @@ static int64_t evaluation_message(const void *context, int micro)
     return dit_message_count(e->velocity->dit, e->shape);
 }
 
+/* This rank's own tokens of the rows from `first` on. */
+static Status take_own_tokens(const Evaluation *e, Tensor own, int64_t first)
+{
+    const Dit *dit = e->velocity->dit;
+    const TokenRange range = dit_own_tokens(dit, e->shape);
+    for (int64_t i = 0; i < own.shape[0]; i++)
+        TRY(op_convert(dit->dev, tensor_at(own, i),
+                       tensor_slice(tensor_at(e->x, first + i), range.first, range.count)));
+    return OK;
+}
+
+/* All tokens of the rows from `first` on. Collective over the sequence group. */
+static Status gather_tokens(const Evaluation *e, int64_t first, Tensor own)
+{
+    const Dit *dit = e->velocity->dit;
+    const int parts = dit->groups.sequence->size;
+    for (int i = 0; i < parts; i++)
+        e->velocity->counts[i] =
+            token_part(dit_tokens(e->shape), parts, i).count * tensor_width(own);
+    for (int64_t i = 0; i < own.shape[0]; i++)
+        TRY(group_all_gather_v(dit->groups.sequence, tensor_at(e->v, first + i), tensor_at(own, i),
+                               e->velocity->counts));
+    return OK;
+}
+
 static Status evaluation_forward(void *context, int micro, int place)
 {
     const Evaluation *e = context;
@@ -137,7 +165,7 @@ static Status evaluation_forward(void *context, int micro, int place)
     DitSlot *slot = &velocity->slots[place];
     TRY(dit_slot_shape(dit, slot, e->shape));
     if (dit->first) {
-        TRY(op_convert(dit->dev, slot->x_t, tensor_slice(e->x, first, n)));
+        TRY(take_own_tokens(e, slot->x_t, first));
         TRY(op_convert(dit->dev, slot->t, tensor_slice(e->t, first, n)));
         TRY(op_convert(dit->dev, slot->text.out, tensor_slice(velocity->text, first, n)));
     }
@@ -147,7 +175,7 @@ static Status evaluation_forward(void *context, int micro, int place)
         out = velocity->buffers.slots[place].out;
     }
     TRY(dit_forward(dit, slot, in, out, &velocity->scratch));
-    return dit->last ? op_convert(dit->dev, tensor_slice(e->v, first, n), slot->v) : OK;
+    return dit->last ? gather_tokens(e, first, slot->v) : OK;
 }
 
 Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Tensor t)

@@ -17,6 +17,7 @@ typedef struct Velocity {
     int64_t rows_max; /* rows that fit */
     DitSlot *slots;   /* owned: micro-batches in flight */
     int slot_count;
+    int64_t *counts;         /* owned; (sequence ranks): floats of each rank's tokens of a row */
     Arena scratch;           /* owned */
     Arena arena;             /* owned: messages and text */
     PipelineBuffers buffers; /* owned */

@@ -14,12 +14,14 @@ typedef struct Shared {
     ModelRun *run;
     double
         *gradients[MODEL_RUN_MAX_RANKS]; /* owned; layout of `whole`, NAN where a rank has none */
+    double losses[MODEL_RUN_MAX_RANKS];
 } Shared;
 
 /* What one rank works with. */
 typedef struct Rank {
     const ModelCase *c;
     const MeshGroups *groups;
+    Recompute recompute;
     DitShape shape; /* of a micro-batch */
     Device dev;
     Dit dit;
@@ -33,13 +35,14 @@ typedef struct Rank {
 
 static Status rank_create(Rank *r)
 {
-    const Shape latent = SHAPE(r->shape.batch, r->c->tokens, r->c->patch);
     size_t scratch = 0;
 
     TRY(device_open(&r->dev, "cpu", NULL, 1));
-    TRY(dit_create(&r->dev, &r->c->config, &r->groups->mesh, r->groups->tensor, &r->dit));
+    TRY(dit_create(&r->dev, &r->c->config, r->groups, r->recompute, &r->dit));
     TRY(arena_create(&r->arena, "test", (size_t)16 << 20));
 
+    const Shape latent =
+        SHAPE(r->shape.batch, dit_own_tokens(&r->dit, r->shape).count, r->c->patch);
     const Shape flat = SHAPE(r->dit.params.local_elements);
     const Shape message = SHAPE(dit_message_count(&r->dit, r->shape));
     struct {
@@ -76,12 +79,16 @@ static Status load(Rank *r, int64_t first)
     const ModelCase *c = r->c;
     const int64_t rows = r->shape.batch;
     const int64_t length = c->config.text.max_length;
-    const Shape latent = SHAPE(rows, c->tokens, c->patch);
-    const int64_t at = first * c->tokens * c->patch;
+    const TokenRange own = dit_own_tokens(&r->dit, r->shape);
+    const Shape latent = SHAPE(1, own.count, c->patch);
     const Tensor t = tensor_of(c->t + first, F32, SHAPE(rows));
 
-    TRY(op_flow_mix(&r->dev, r->x_t, r->target, tensor_of(c->clean + at, F32, latent),
-                    tensor_of(c->noise + at, F32, latent), t));
+    for (int64_t i = 0; i < rows; i++) {
+        const int64_t at = ((first + i) * c->tokens + own.first) * c->patch;
+        TRY(op_flow_mix(&r->dev, tensor_slice(r->x_t, i, 1), tensor_slice(r->target, i, 1),
+                        tensor_of(c->clean + at, F32, latent),
+                        tensor_of(c->noise + at, F32, latent), tensor_slice(t, i, 1)));
+    }
     if (!r->dit.first) return OK;
     memcpy(r->slot.x_t.data, r->x_t.data, tensor_bytes(r->x_t));
     memcpy(r->slot.text.ids.data, c->ids + first * length, tensor_bytes(r->slot.text.ids));
@@ -117,32 +124,36 @@ static Status backward(Rank *r)
     return group_wait(pipeline, &sent);
 }
 
-/* the last stage: this micro-batch's share of the loss, and dv */
-static Status score(Rank *r, ModelRun *run, int64_t first)
+/* the last stage: this micro-batch's share of the loss, and dv; each rank writes its own tokens */
+static Status score(Rank *r, Shared *shared, int64_t first)
 {
-    const int64_t sample = r->c->tokens * r->c->patch;
-    const double count = (double)(r->c->batch * sample);
+    const ModelCase *c = r->c;
+    const TokenRange own = dit_own_tokens(&r->dit, r->shape);
+    const double count = (double)(c->batch * c->tokens * c->patch);
 
     if (!r->dit.last) return OK;
     TRY(op_squared_error(&r->dev, r->sums, r->slot.v, r->target));
     TRY(op_squared_error_backward(&r->dev, r->dv, r->slot.v, r->target, (float)(1.0 / count)));
-    if (r->groups->mesh.tp > 0) return OK;
-    memcpy(run->velocity + first * sample, r->slot.v.data, tensor_bytes(r->slot.v));
-    for (int64_t b = 0; b < r->shape.batch; b++)
-        run->loss += ((const double *)r->sums.data)[b] / count;
+    for (int64_t b = 0; b < r->shape.batch; b++) {
+        const Tensor v = tensor_at(r->slot.v, b);
+        memcpy(shared->run->velocity + ((first + b) * c->tokens + own.first) * c->patch, v.data,
+               tensor_bytes(v));
+        shared->losses[r->groups->mesh.rank] += ((const double *)r->sums.data)[b] / count;
+    }
     return OK;
 }
 
-static Status rank_work(Rank *r, ModelRun *run)
+static Status rank_work(Rank *r, Shared *shared)
 {
     TRY(rank_create(r));
     for (int64_t first = 0; first < r->c->batch; first += r->shape.batch) {
         TRY(load(r, first));
         TRY(forward(r));
-        TRY(score(r, run, first));
+        TRY(score(r, shared, first));
         TRY(backward(r));
     }
-    return OK;
+    for (int i = 0; i < r->dit.params.buckets; i++) TRY(dit_join_bucket(&r->dit, r->grads, i));
+    return group_all_reduce(r->groups->gradient, r->grads);
 }
 
 static Status rank_body(int rank, const MeshGroups *groups, void *argument)
@@ -151,8 +162,9 @@ static Status rank_body(int rank, const MeshGroups *groups, void *argument)
     const ModelCase *c = shared->run->c;
     Rank r = { .c = c,
                .groups = groups,
+               .recompute = shared->run->recompute,
                .shape = { shared->run->rows, c->grid[0], c->grid[1], c->grid[2] } };
-    const Status s = rank_work(&r, shared->run);
+    const Status s = rank_work(&r, shared);
 
     if (s == OK)
         model_case_join(c, &r.dit.params, &groups->mesh, tensor_f32(r.grads),
@@ -182,13 +194,14 @@ static Status merge(const ModelCase *c, Shared *shared, int ranks, double *gradi
     return OK;
 }
 
-Status model_run(const ModelCase *c, MeshShape mesh, int64_t rows, ModelRun *out)
+Status model_run(const ModelCase *c, MeshShape mesh, Recompute recompute, int64_t rows,
+                 ModelRun *out)
 {
-    const int ranks = mesh.tensor * mesh.pipeline;
+    const int ranks = (int)mesh_ranks(mesh);
     const int64_t n = c->whole.local_elements;
     Shared shared = { .run = out };
 
-    *out = (ModelRun){ .c = c, .rows = rows, .gradient = dm_new(n) };
+    *out = (ModelRun){ .c = c, .rows = rows, .recompute = recompute, .gradient = dm_new(n) };
     out->velocity = calloc((size_t)(c->batch * c->tokens * c->patch), sizeof *out->velocity);
     CHECK(out->velocity && ranks <= MODEL_RUN_MAX_RANKS, ERR_MEMORY, "model_run: %d ranks", ranks);
     for (int rank = 0; rank < ranks; rank++) {
@@ -197,6 +210,7 @@ Status model_run(const ModelCase *c, MeshShape mesh, int64_t rows, ModelRun *out
     }
     Status s = threads_run(mesh, rank_body, &shared);
     if (s == OK) s = merge(c, &shared, ranks, out->gradient);
+    for (int rank = 0; rank < ranks; rank++) out->loss += shared.losses[rank];
     for (int rank = 0; rank < ranks; rank++) free(shared.gradients[rank]);
     return s;
 }

@@ -69,7 +69,7 @@ void step_clips_destroy(StepClips *clips)
 
 /* ---- one rank ------------------------------------------------------------------------------ */
 
-enum { BUCKETS_MAX = 64 };
+enum { BUCKETS_MAX = 64, LATENTS_MAX = 4096 };
 
 /* The data group, writing down what passes through it. */
 typedef struct Recorder {
@@ -107,7 +107,9 @@ typedef struct Rank {
     Device dev;
     Dit dit;
     Arena arena;
-    Tensor weights, grads; /* (params.local_elements) */
+    Tensor weights, grads;      /* (params.local_elements) */
+    float latents[LATENTS_MAX]; /* of this rank's micro-batches */
+    int64_t latents_used;
     TrainStep step;
 } Rank;
 
@@ -135,7 +137,7 @@ static Status rank_create(Rank *r)
     options.shapes = shapes;
 
     TRY(device_open(&r->dev, "cpu", NULL, 1));
-    TRY(dit_create(&r->dev, &r->c->config, &r->groups.mesh, r->groups.tensor, &r->dit));
+    TRY(dit_create(&r->dev, &r->c->config, &r->groups, RECOMPUTE_NONE, &r->dit));
     const Shape flat = SHAPE(r->dit.params.local_elements);
     const size_t bytes = (size_t)r->dit.params.local_elements * sizeof(float) + ARENA_ALIGN;
     TRY(arena_create(&r->arena, "test", 2 * bytes));
@@ -155,11 +157,27 @@ static void rank_destroy(Rank *r)
     dit_destroy(&r->dit);
 }
 
+/* The rank's own tokens of the clips, in a buffer of its own for each micro-batch. */
+static Tensor cut_latents(Rank *r, const StepMicro *from)
+{
+    const ModelCase *c = &from->clips->c;
+    const TokenRange own = dit_own_tokens(&r->dit, shape_of(from));
+    const int64_t values = own.count * c->patch;
+    float *cut = r->latents + r->latents_used;
+
+    r->latents_used += from->count * values;
+    for (int64_t i = 0; i < from->count; i++)
+        memcpy(cut + i * values, c->clean + ((from->first + i) * c->tokens + own.first) * c->patch,
+               (size_t)values * sizeof *cut);
+    return tensor_of(cut, F32, SHAPE(from->count, own.count, c->patch));
+}
+
 /* What the loader would hand to this rank. A stage in the middle gets no latents. */
-static Batch make_batch(const Rank *r, const StepSpec *spec, MicroBatch *micros)
+static Batch make_batch(Rank *r, const StepSpec *spec, MicroBatch *micros)
 {
     Batch batch = { .micros = micros, .global_micros = spec->micro_count };
 
+    r->latents_used = 0;
     for (int m = 0; m < spec->micro_count; m++) {
         const StepMicro *from = &spec->micros[m];
         const ModelCase *c = &from->clips->c;
@@ -177,9 +195,7 @@ static Batch make_batch(const Rank *r, const StepSpec *spec, MicroBatch *micros)
                                .patch = c->patch,
                                .samples = from->clips->samples + from->first,
                                .captions = from->clips->captions + from->first };
-        if (r->dit.first || r->dit.last)
-            micro->latents = tensor_of(c->clean + from->first * values, F32,
-                                       SHAPE(from->count, c->tokens, c->patch));
+        if (r->dit.first || r->dit.last) micro->latents = cut_latents(r, from);
     }
     return batch;
 }
@@ -190,7 +206,7 @@ static Status check_order(const Rank *r)
     const ParamList *params = &r->dit.params;
     int order[BUCKETS_MAX];
 
-    if (r->groups.mesh.shape.data == 1) return OK;
+    if (r->groups.gradient->size == 1) return OK;
     CHECK(seen->count == params->buckets && params->buckets <= BUCKETS_MAX, ERR_COMM,
           "%d reductions of %d buckets", seen->count, params->buckets);
     dit_bucket_order(&r->dit, order);
@@ -213,7 +229,7 @@ static Status rank_work(Rank *r, Shared *shared)
         r->recorder.count = 0;
         TRY(train_step_run(&r->step, &batch, loss));
         TRY(check_order(r));
-        const bool reports = r->dit.last && mesh->tp == 0 && batch.micro_count > 0;
+        const bool reports = r->dit.last && batch.micro_count > 0; /* each of its own tokens */
         CHECK(reports == (*loss != 0.0), ERR_COMM, "reports a loss sum of %g", *loss);
         model_case_join(r->c, &r->dit.params, mesh, tensor_f32(r->grads),
                         shared->gradients[s][mesh->rank]);

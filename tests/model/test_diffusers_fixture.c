@@ -181,7 +181,7 @@ static void velocity_equals_diffusers(void **state)
 typedef struct Loaded {
     Device dev;
     Group alone;
-    Mesh mesh;
+    MeshGroups groups;
     Dit dit;
     Arena weights, scratch;
     DitSlot slot;
@@ -198,14 +198,15 @@ static void loaded_create(Loaded *l, DitShape shape)
     Tensor flat;
     size_t scratch = 0;
 
-    *l = (Loaded){ .alone = group_self(), .mesh = mesh_of_rank(mesh_shape(1, 1, 1, 1), 0) };
+    *l = (Loaded){ .alone = group_self() };
+    l->groups = mesh_groups_alone(&l->alone);
     ok(device_open(&l->dev, "cpu", NULL, 1));
-    ok(dit_create(&l->dev, &config, &l->mesh, &l->alone, &l->dit));
+    ok(dit_create(&l->dev, &config, &l->groups, RECOMPUTE_NONE, &l->dit));
     const int64_t n = l->dit.params.local_elements;
     ok(arena_create(&l->weights, "weights", (size_t)n * sizeof(float)));
     ok(tensor_alloc(&l->weights, F32, SHAPE(n), "weights", &flat));
-    ok(model_dir_load_params(FOLDER, "transformer", &l->dit.params, &l->mesh, flat));
-    ok(model_dir_load_params(FOLDER, "text_encoder", &l->dit.params, &l->mesh, flat));
+    ok(model_dir_load_params(FOLDER, "transformer", &l->dit.params, &l->groups.mesh, flat));
+    ok(model_dir_load_params(FOLDER, "text_encoder", &l->dit.params, &l->groups.mesh, flat));
     ok(dit_bind(&l->dit, flat, tensor_none()));
     ok(dit_slot_create(&l->dit, &shape, 1, false, &l->slot));
     ok(dit_slot_shape(&l->dit, &l->slot, shape));

@@ -59,11 +59,11 @@ static const CaseSpec many_tokens = { .layers = 1,
 
 static const MeshShape alone = { .data = 1, .tensor = 1, .pipeline = 1, .context = 1 };
 
-static ModelRun run(const ModelCase *c, MeshShape mesh, int64_t rows)
+static ModelRun run(const ModelCase *c, MeshShape mesh, Recompute recompute, int64_t rows)
 {
     ModelRun result;
 
-    if (model_run(c, mesh, rows, &result) != OK)
+    if (model_run(c, mesh, recompute, rows, &result) != OK)
         fail_msg("tensor %d pipeline %d: %s", mesh.tensor, mesh.pipeline, status_message());
     return result;
 }
@@ -111,7 +111,7 @@ static void velocity_equals_the_double_model(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
         ModelCase c = model_case_create(specs[i]);
-        ModelRun r = run(&c, alone, c.batch);
+        ModelRun r = run(&c, alone, RECOMPUTE_NONE, c.batch);
         check_forward(&c, &r);
         model_run_destroy(&r);
         model_case_destroy(&c);
@@ -170,7 +170,7 @@ static void check_random_directions(const ModelCase *c, const ModelRun *r)
 static void check_gradient(const CaseSpec *spec)
 {
     ModelCase c = model_case_create(spec);
-    ModelRun r = run(&c, alone, c.batch);
+    ModelRun r = run(&c, alone, RECOMPUTE_NONE, c.batch);
 
     check_every_tensor(&c, &r);
     check_random_directions(&c, &r);
@@ -193,7 +193,7 @@ static void gradient_of_three_layers_and_two_captions(void **state)
 static void gradient_over_many_tokens(void **state)
 {
     ModelCase c = model_case_create(&many_tokens);
-    ModelRun r = run(&c, alone, c.batch);
+    ModelRun r = run(&c, alone, RECOMPUTE_NONE, c.batch);
     double *direction = dm_new(c.whole.local_elements);
 
     (void)state;
@@ -224,11 +224,11 @@ static void check_same_gradient(const ModelCase *c, const ModelRun *got, const M
     free(difference);
 }
 
-static void check_mesh(MeshShape mesh, int64_t rows)
+static void check_recompute(MeshShape mesh, Recompute recompute, int64_t rows)
 {
     ModelCase c = model_case_create(&three_layers);
-    ModelRun want = run(&c, alone, c.batch);
-    ModelRun got = run(&c, mesh, rows);
+    ModelRun want = run(&c, alone, RECOMPUTE_NONE, c.batch);
+    ModelRun got = run(&c, mesh, recompute, rows);
 
     check_forward(&c, &got);
     check_same_gradient(&c, &got, &want);
@@ -236,6 +236,11 @@ static void check_mesh(MeshShape mesh, int64_t rows)
     model_run_destroy(&got);
     model_run_destroy(&want);
     model_case_destroy(&c);
+}
+
+static void check_mesh(MeshShape mesh, int64_t rows)
+{
+    check_recompute(mesh, RECOMPUTE_NONE, rows);
 }
 
 static void two_tensor_ranks_compute_the_same(void **state)
@@ -262,6 +267,48 @@ static void three_stages_of_two_tensor_ranks_compute_the_same(void **state)
     check_mesh(mesh_shape(1, 2, 3, 1), 2);
 }
 
+/* 15 tokens over 2, 3 and 4 context ranks, as Ulysses, as a ring, and both */
+static void context_ranks_compute_the_same(void **state)
+{
+    (void)state;
+    static const MeshShape meshes[] = {
+        { 1, 1, 1, 2, 2 }, { 1, 1, 1, 2, 1 }, { 1, 1, 1, 3, 1 },
+        { 1, 1, 1, 4, 4 }, { 1, 1, 1, 4, 2 }, { 1, 1, 1, 4, 1 },
+    };
+    for (size_t i = 0; i < sizeof meshes / sizeof meshes[0]; i++) check_mesh(meshes[i], 2);
+}
+
+static void context_joins_tensor_and_pipeline(void **state)
+{
+    (void)state;
+    static const MeshShape meshes[] = {
+        { 1, 2, 1, 2, 2 },
+        { 1, 2, 1, 2, 1 },
+        { 1, 1, 2, 2, 2 },
+        { 1, 2, 2, 2, 1 },
+    };
+    for (size_t i = 0; i < sizeof meshes / sizeof meshes[0]; i++) check_mesh(meshes[i], 1);
+}
+
+/* to the bit: the same ops on the same numbers */
+static void recomputation_changes_no_bit(void **state)
+{
+    (void)state;
+    static const MeshShape meshes[] = { { 1, 1, 1, 1, 0 }, { 1, 2, 1, 2, 2 } };
+    ModelCase c = model_case_create(&three_layers);
+    for (size_t i = 0; i < sizeof meshes / sizeof meshes[0]; i++) {
+        ModelRun want = run(&c, meshes[i], RECOMPUTE_NONE, 2);
+        for (Recompute r = RECOMPUTE_ELEMENTWISE; r <= RECOMPUTE_BLOCK; r++) {
+            ModelRun got = run(&c, meshes[i], r, 2);
+            assert_memory_equal(got.gradient, want.gradient,
+                                (size_t)c.whole.local_elements * sizeof(double));
+            model_run_destroy(&got);
+        }
+        model_run_destroy(&want);
+    }
+    model_case_destroy(&c);
+}
+
 static void micro_batches_add_up(void **state)
 {
     (void)state;
@@ -280,6 +327,9 @@ int main(void)
         cmocka_unit_test(four_tensor_ranks_compute_the_same),
         cmocka_unit_test(two_stages_compute_the_same),
         cmocka_unit_test(three_stages_of_two_tensor_ranks_compute_the_same),
+        cmocka_unit_test(context_ranks_compute_the_same),
+        cmocka_unit_test(context_joins_tensor_and_pipeline),
+        cmocka_unit_test(recomputation_changes_no_bit),
         cmocka_unit_test(micro_batches_add_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,13 +78,9 @@ static void run_create(Run *r)
     };
 
     *r = (Run){ .alone = group_self() };
-    r->groups = (MeshGroups){ .mesh = mesh_of_rank(mesh_shape(1, 1, 1, 1), 0),
-                              .tensor = &r->alone,
-                              .pipeline = &r->alone,
-                              .data = &r->alone,
-                              .replica = &r->alone };
+    r->groups = mesh_groups_alone(&r->alone);
     ok(device_open(&r->dev, "cpu", NULL, 1));
-    ok(dit_create(&r->dev, &config, &r->groups.mesh, &r->alone, &r->dit));
+    ok(dit_create(&r->dev, &config, &r->groups, RECOMPUTE_NONE, &r->dit));
 
     const Shape flat = SHAPE(r->dit.params.local_elements);
     const size_t bytes = (size_t)r->dit.params.local_elements * sizeof(float) + ARENA_ALIGN;

@@ -27,7 +27,7 @@ static void angles_of_a_head_of_128(void **state)
     float *values = calloc((size_t)(tokens * HEAD_DIM), sizeof *values);
 
     (void)state;
-    rope_table_fill(tensor_of(values, F32, SHAPE(tokens, PAIRS, 2)), grid[0], grid[1], grid[2]);
+    rope_table_fill(tensor_of(values, F32, SHAPE(tokens, PAIRS, 2)), grid[1], grid[2], 0);
     for (int64_t token = 0; token < tokens; token++) {
         const int64_t position[3] = { token / 20, token / 5 % 4, token % 5 };
         for (size_t i = 0; i < sizeof published / sizeof published[0]; i++) {

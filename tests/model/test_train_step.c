@@ -106,7 +106,7 @@ static void add_bucket(const ModelCase *c, StepResult *sum)
 {
     ModelRun run;
 
-    assert_int_equal(model_run(c, mesh_shape(1, 1, 1, 1), c->batch, &run), OK);
+    assert_int_equal(model_run(c, mesh_shape(1, 1, 1, 1), RECOMPUTE_NONE, c->batch, &run), OK);
     sum->loss_sum += model_case_loss(c, c->wide) * elements_of(c);
     for (int64_t i = 0; i < c->whole.local_elements; i++)
         sum->gradient[i] += run.gradient[i] * elements_of(c);
@@ -181,9 +181,11 @@ static const struct {
     { "4", { 4 } }, { "2+2", { 2, 2 } }, { "1+1+1+1", { 1, 1, 1, 1 } }, { "3+1", { 3, 1 } }
 };
 
-/* data, tensor, pipeline; with one micro-batch a second replica has nothing to do */
+/* data, tensor, pipeline, context, ulysses; with one micro-batch a second replica has nothing to do
+ */
 static const MeshShape meshes[] = { { 1, 1, 1, 1, 0 }, { 2, 1, 1, 1, 0 }, { 1, 2, 1, 1, 0 },
-                                    { 1, 1, 2, 1, 0 }, { 1, 1, 3, 1, 0 }, { 2, 2, 2, 1, 0 } };
+                                    { 1, 1, 2, 1, 0 }, { 1, 1, 3, 1, 0 }, { 2, 2, 2, 1, 0 },
+                                    { 1, 1, 1, 4, 2 }, { 2, 1, 1, 2, 1 }, { 1, 2, 2, 2, 0 } };
 
 static void any_cut_on_any_mesh_gives_the_same_step(void **state)
 {

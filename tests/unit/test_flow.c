@@ -99,7 +99,7 @@ static void noise_rows_are_the_samples_own(void **state)
     (void)state;
     assert_int_equal(device_open(&dev, "cpu", NULL, 1), OK);
     assert_int_equal(
-        flow_noise(&dev, &options, tensor_of(noise, F32, SHAPE(CLIPS, TOKENS, PATCH)), samples),
+        flow_noise(&dev, &options, tensor_of(noise, F32, SHAPE(CLIPS, TOKENS, PATCH)), samples, 0),
         OK);
     for (int i = 0; i < CLIPS; i++) {
         const Rng rng = rng_make(9, RNG_NOISE, (uint64_t)samples[i]);
@@ -108,7 +108,7 @@ static void noise_rows_are_the_samples_own(void **state)
     }
     /* in another batch, in another order: the same rows */
     assert_int_equal(
-        flow_noise(&dev, &options, tensor_of(again, F32, SHAPE(2, TOKENS, PATCH)), other), OK);
+        flow_noise(&dev, &options, tensor_of(again, F32, SHAPE(2, TOKENS, PATCH)), other, 0), OK);
     assert_memory_equal(again, noise + 2 * VALUES, VALUES * sizeof(float));
     assert_memory_equal(again + VALUES, noise, VALUES * sizeof(float));
 }
