@@ -82,6 +82,7 @@ static void run_create(Run *r)
                               .tensor = &r->alone,
                               .pipeline = &r->alone,
                               .data = &r->alone,
+                              .gradient = &r->alone,
                               .replica = &r->alone };
     ok(device_open(&r->dev, "cpu", NULL, 1));
     ok(dit_create(&r->dev, &config, &r->groups.mesh, &r->alone, &r->dit));
