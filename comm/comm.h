@@ -43,8 +43,9 @@ Status comm_barrier(Comm *comm);
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);
 
 /*
- * The reducer: a thread that sums gradient buckets over a group while the backward goes on.
- * Buckets are summed in the order they are submitted, the same on every rank of the group.
+ * The reducer: a thread that sums gradient buckets over a group while the backward goes on, and
+ * gathers updated weights while the update goes on. Buckets are worked on in the order they are
+ * submitted, the same on every rank of the group.
  */
 typedef struct Reducer Reducer;
 
@@ -52,9 +53,15 @@ typedef struct Reducer Reducer;
  * and use it for nothing else while buckets are under way. */
 Status reducer_create(Group *group, Reducer **out);
 void reducer_destroy(Reducer *reducer);
-/* Returns at once; the tensor must stay untouched until reducer_wait. */
+/* Those that submit return at once; the tensor must stay untouched until reducer_wait. Every rank
+ * gets the whole sum. */
 Status reducer_submit(Reducer *reducer, Tensor bucket);
-/* Waits for all submitted buckets; returns the first error. */
+/* Rank i gets its part of the sum only, where it lies in the bucket: counts[i] elements (view, kept
+ * until reducer_wait), one part after the other. The rest of the bucket is used up. */
+Status reducer_submit_scatter(Reducer *reducer, Tensor bucket, const int64_t *counts);
+/* Rank i's part of the bucket, counts[i] elements, goes to all ranks. */
+Status reducer_submit_gather(Reducer *reducer, Tensor bucket, const int64_t *counts);
+/* Waits for all that was submitted; returns the first error. */
 Status reducer_wait(Reducer *reducer);
 
 #endif

@@ -1,7 +1,7 @@
 /*
- * reducer: MPI makes no progress while nobody calls it, so a thread does: it sums one bucket after
- * the other and sleeps between looks, and the backward keeps its core. Once the step waits for the
- * sums, the sleeping ends.
+ * reducer: MPI makes no progress while nobody calls it, so a thread does: it works on one bucket
+ * after the other and sleeps between looks, and the backward keeps its core. Once the step waits
+ * for the results, the sleeping ends.
  */
 #include "comm/comm.h"
 
@@ -11,24 +11,43 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+typedef enum JobKind { SUM, SUM_SCATTER, GATHER } JobKind;
+
+typedef struct Job {
+    JobKind kind;
+    Tensor bucket;         /* (elements); view */
+    const int64_t *counts; /* (size): elements of each rank's part; view, NULL for SUM */
+} Job;
+
 struct Reducer {
     Group *group; /* view */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a bucket came or was done, or the end */
-    Tensor *buckets;        /* owned; submitted since the last wait, views */
+    Job *jobs;              /* owned; submitted since the last wait */
     int64_t capacity, submitted, done;
     bool ending;
     Status status; /* the first error, which ends all summing */
     char message[1024];
 };
 
-static void reduce_next(Reducer *r)
+/* Parts lie in their places in the bucket, so nothing is copied and nothing else allocated. */
+static Status run_job(Group *group, const Job *job)
 {
-    const Tensor bucket = r->buckets[r->done];
+    int64_t first = 0;
+    if (job->kind == SUM) return group_all_reduce(group, job->bucket);
+    for (int i = 0; i < group->rank; i++) first += job->counts[i];
+    const Tensor part = tensor_slice(job->bucket, first, job->counts[group->rank]);
+    return job->kind == SUM_SCATTER ? group_reduce_scatter_v(group, part, job->bucket, job->counts)
+                                    : group_all_gather_v(group, job->bucket, part, job->counts);
+}
+
+static void run_next(Reducer *r)
+{
+    const Job job = r->jobs[r->done];
     const bool failed = r->status != OK;
     (void)pthread_mutex_unlock(&r->lock);
-    const Status s = failed ? OK : group_all_reduce(r->group, bucket);
+    const Status s = failed ? OK : run_job(r->group, &job);
     (void)pthread_mutex_lock(&r->lock);
     if (s != OK) {
         r->status = s;
@@ -44,7 +63,7 @@ static void *run_reducer(void *argument)
     (void)pthread_mutex_lock(&r->lock);
     for (;;) {
         if (r->done < r->submitted)
-            reduce_next(r);
+            run_next(r);
         else if (r->ending)
             break;
         else
@@ -56,13 +75,13 @@ static void *run_reducer(void *argument)
 
 Status reducer_create(Group *group, Reducer **out)
 {
-    enum { BUCKETS = 64 };
+    enum { JOBS = 64 };
     Reducer *r = calloc(1, sizeof *r);
     CHECK(r, ERR_MEMORY, "no memory for the reducer");
     r->group = group;
-    r->capacity = BUCKETS;
-    r->buckets = calloc(BUCKETS, sizeof *r->buckets);
-    if (!r->buckets) {
+    r->capacity = JOBS;
+    r->jobs = calloc(JOBS, sizeof *r->jobs);
+    if (!r->jobs) {
         free(r);
         return status_fail(ERR_MEMORY, "no memory for the reducer");
     }
@@ -76,7 +95,7 @@ Status reducer_create(Group *group, Reducer **out)
     group_mpi_set_background(group, true);
     const int code = pthread_create(&r->thread, NULL, run_reducer, r);
     if (code != 0) {
-        free(r->buckets);
+        free(r->jobs);
         free(r);
         return status_fail(ERR_MEMORY, "the reducer's thread could not be started: error %d", code);
     }
@@ -100,7 +119,7 @@ void reducer_destroy(Reducer *reducer)
     if (reducer->group->size > 1) end_thread(reducer);
     (void)pthread_cond_destroy(&reducer->changed);
     (void)pthread_mutex_destroy(&reducer->lock);
-    free(reducer->buckets);
+    free(reducer->jobs);
     free(reducer);
 }
 
@@ -108,24 +127,39 @@ void reducer_destroy(Reducer *reducer)
 static Status make_room(Reducer *r)
 {
     if (r->submitted < r->capacity) return OK;
-    Tensor *grown = realloc(r->buckets, 2 * (size_t)r->capacity * sizeof *grown);
+    Job *grown = realloc(r->jobs, 2 * (size_t)r->capacity * sizeof *grown);
     CHECK(grown, ERR_MEMORY, "no memory for %lld buckets", 2 * (long long)r->capacity);
-    r->buckets = grown;
+    r->jobs = grown;
     r->capacity *= 2;
     return OK;
 }
 
-Status reducer_submit(Reducer *reducer, Tensor bucket)
+static Status submit(Reducer *reducer, Job job)
 {
     if (reducer->group->size == 1) return OK;
     (void)pthread_mutex_lock(&reducer->lock);
     const Status s = make_room(reducer);
     if (s == OK) {
-        reducer->buckets[reducer->submitted++] = bucket;
+        reducer->jobs[reducer->submitted++] = job;
         (void)pthread_cond_broadcast(&reducer->changed);
     }
     (void)pthread_mutex_unlock(&reducer->lock);
     return s;
+}
+
+Status reducer_submit(Reducer *reducer, Tensor bucket)
+{
+    return submit(reducer, (Job){ SUM, bucket, NULL });
+}
+
+Status reducer_submit_scatter(Reducer *reducer, Tensor bucket, const int64_t *counts)
+{
+    return submit(reducer, (Job){ SUM_SCATTER, bucket, counts });
+}
+
+Status reducer_submit_gather(Reducer *reducer, Tensor bucket, const int64_t *counts)
+{
+    return submit(reducer, (Job){ GATHER, bucket, counts });
 }
 
 Status reducer_wait(Reducer *reducer)

@@ -52,7 +52,8 @@ Status group_broadcast(Group *group, Tensor t, int root);
 Status group_all_gather(Group *group, Tensor out, Tensor in);
 /* out = the ranks' tensors one after the other; in (counts[rank]), may lie in its place in out. */
 Status group_all_gather_v(Group *group, Tensor out, Tensor in, const int64_t *counts);
-/* out (counts[rank]) = this rank's part of the ranks' sum; in (sum of counts) is used up. */
+/* out (counts[rank]) = this rank's part of the ranks' sum, may lie in its place in `in`; in (sum of
+ * counts) is used up. */
 Status group_reduce_scatter_v(Group *group, Tensor out, Tensor in, const int64_t *counts);
 /* in: in_counts[i] elements for rank i, one after the other; out: out_counts[i] from rank i. */
 Status group_all_to_all_v(Group *group, Tensor out, const int64_t *out_counts, Tensor in,

@@ -17,6 +17,7 @@
 #include "core/base/file.h"
 #include "core/formats/model_dir.h"
 #include "core/model/params.h"
+#include "core/parallel/bucket.h"
 
 #include <stdbool.h>
 
@@ -31,10 +32,11 @@ typedef struct CheckpointProgress {
 typedef struct CheckpointState {
     const ParamList *params;
     const ModelDir *model;
-    Tensor weights;    /* (params->local_elements) F32: this rank's flat buffer */
-    Tensor ema;        /* same, or absent (data NULL) */
-    Tensor exp_avg;    /* same */
-    Tensor exp_avg_sq; /* same */
+    const BucketShards *shards; /* over the gradient group, of the three below; NULL: not sharded */
+    Tensor weights;             /* (params->local_elements) F32: this rank's flat buffer */
+    Tensor ema;        /* same or, with shards, (bucket_shards_elements); absent: data NULL */
+    Tensor exp_avg;    /* as ema */
+    Tensor exp_avg_sq; /* as ema */
     CheckpointProgress progress;
     const char *config_text; /* the resolved configuration for config.yaml, or NULL */
     /* Writes the codec's files into an existing folder; NULL: none. Rank 0 calls it. */

@@ -68,7 +68,7 @@ static Status load_set(const char *path, const CheckpointSet *set, const Checkpo
     char folder[FILE_PATH_BYTES];
     TRY(file_join(folder, path, set->folder));
     return model_dir_load_set(folder, set->base, set->prefix, set->component, state->params, mesh,
-                              set->flat);
+                              set->shards, set->flat);
 }
 
 /* Averages that were not stored start from the weights. */
@@ -76,7 +76,15 @@ static void copy_missing_ema(const char *path, const CheckpointState *state)
 {
     if (!state->ema.data || model_dir_has(path, "transformer_ema")) return;
     log_info("%s holds no averaged weights: they start from the weights", path);
-    memcpy(state->ema.data, state->weights.data, tensor_bytes(state->weights));
+    if (!state->shards) {
+        memcpy(state->ema.data, state->weights.data, tensor_bytes(state->weights));
+        return;
+    }
+    for (int b = 0; b < state->shards->buckets; b++) {
+        const Range own = bucket_shards_range(state->shards, b);
+        memcpy(tensor_f32(state->ema) + state->shards->place[b],
+               tensor_f32(state->weights) + own.first, (size_t)own.count * sizeof(float));
+    }
 }
 
 /* Not collective: reads only. */

@@ -56,12 +56,12 @@ static Status add(CheckpointSets *sets, const ParamList *params, CheckpointSet s
 }
 
 static Status add_models(CheckpointSets *sets, const CheckpointState *state, Tensor flat,
-                         const char *suffix, int64_t max_file_bytes)
+                         const BucketShards *shards, const char *suffix, int64_t max_file_bytes)
 {
     const bool text = state->model->config.text.num_layers > 0;
     for (int c = 0; c < COMPONENT_COUNT; c++) {
         if (c == COMPONENT_TEXT_ENCODER && !text) continue;
-        CheckpointSet set = { .component = (Component)c, .flat = flat };
+        CheckpointSet set = { .component = (Component)c, .flat = flat, .shards = shards };
         set.base = model_dir_base(set.component);
         (void)snprintf(set.folder, sizeof set.folder, "%s%s", component_folder(set.component),
                        suffix);
@@ -72,14 +72,19 @@ static Status add_models(CheckpointSets *sets, const CheckpointState *state, Ten
 
 static Status add_all(CheckpointSets *sets, const CheckpointState *state, int64_t max_file_bytes)
 {
-    const CheckpointSet first = {
-        .folder = "optimizer", .base = "exp_avg", .prefix = true, .flat = state->exp_avg
-    };
-    const CheckpointSet second = {
-        .folder = "optimizer", .base = "exp_avg_sq", .prefix = true, .flat = state->exp_avg_sq
-    };
-    TRY(add_models(sets, state, state->weights, "", max_file_bytes));
-    if (state->ema.data) TRY(add_models(sets, state, state->ema, "_ema", max_file_bytes));
+    const CheckpointSet first = { .folder = "optimizer",
+                                  .base = "exp_avg",
+                                  .prefix = true,
+                                  .flat = state->exp_avg,
+                                  .shards = state->shards };
+    const CheckpointSet second = { .folder = "optimizer",
+                                   .base = "exp_avg_sq",
+                                   .prefix = true,
+                                   .flat = state->exp_avg_sq,
+                                   .shards = state->shards };
+    TRY(add_models(sets, state, state->weights, NULL, "", max_file_bytes));
+    if (state->ema.data)
+        TRY(add_models(sets, state, state->ema, state->shards, "_ema", max_file_bytes));
     TRY(add(sets, state->params, first, max_file_bytes));
     return add(sets, state->params, second, max_file_bytes);
 }

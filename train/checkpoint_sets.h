@@ -11,13 +11,14 @@
 
 enum { CHECKPOINT_SETS_MAX = 6, CHECKPOINT_NAME_BYTES = 160 };
 
-/* Tensors that share a folder, a base name and a flat buffer. */
+/* Tensors that share a folder, a base name and a buffer. */
 typedef struct CheckpointSet {
-    char folder[32];     /* "transformer_ema" */
-    const char *base;    /* "diffusion_pytorch_model" */
-    bool prefix;         /* all components, each name after its folder's: optimizer/ */
-    Component component; /* of a set without prefix */
-    Tensor flat;         /* this rank's buffer; view */
+    char folder[32];            /* "transformer_ema" */
+    const char *base;           /* "diffusion_pytorch_model" */
+    bool prefix;                /* all components, each name after its folder's: optimizer/ */
+    Component component;        /* of a set without prefix */
+    Tensor flat;                /* this rank's buffer; view */
+    const BucketShards *shards; /* what of it this rank has; view, NULL: all */
     int64_t count;
     const Param **params;                 /* owned; views into the list */
     char (*names)[CHECKPOINT_NAME_BYTES]; /* owned; as they stand in the file */

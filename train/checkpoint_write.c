@@ -27,15 +27,45 @@ static int writer_of(const Stream *s, int64_t file)
     return (int)(file % s->world->size);
 }
 
-/* Pieces of a tensor, and the rank that sends piece i. */
 static int piece_count(const Stream *s, const Param *param)
 {
     return param->cut < 0 ? 1 : s->mesh->shape.tensor;
 }
 
-static int owner_of(const Stream *s, const Param *param, int piece)
+static int64_t piece_elements(const Stream *s, const Param *param)
 {
-    return mesh_rank_of(s->mesh->shape, 0, piece, param->stage, 0);
+    return tensor_count(tensor_of(NULL, F32, param->shape)) / piece_count(s, param);
+}
+
+/* Ranks of the gradient group that may each have a part of a piece. */
+static int part_count(const CheckpointSet *set)
+{
+    return set->shards ? set->shards->size : 1;
+}
+
+/* What of a piece one of them has: a range of the piece, on whatever stage that is. */
+static Range part_range(const CheckpointSet *set, const Param *param, int64_t elements, int part)
+{
+    const int64_t place = param->bucket_place;
+    const Range shard = bucket_shard(param->bucket_count, part, part_count(set));
+    Range r = range_overlap((Range){ place, elements }, shard);
+    r.first -= place;
+    return r;
+}
+
+/* The rank that has it. The gradient group's order is that of data, then context. */
+static int owner_of(const Stream *s, const Param *param, int piece, int part)
+{
+    const int context = s->mesh->shape.context;
+    return mesh_rank_of(s->mesh->shape, part / context, piece, param->stage, part % context);
+}
+
+/* This rank's own part, where it lies. */
+static Tensor own_part(const CheckpointSet *set, const Param *param, Range range)
+{
+    int64_t first = param->offset + range.first;
+    if (set->shards) first = bucket_shards_place(set->shards, param->bucket, first);
+    return tensor_slice(set->flat, first, range.count);
 }
 
 /* --- buffers --- */
@@ -46,8 +76,8 @@ static void measure_file(const Stream *s, const CheckpointSet *set, int64_t file
     for (int64_t i = set->plan.first[file]; i < set->plan.first[file + 1]; i++) {
         const Param *param = set->params[i];
         const int64_t count = tensor_count(tensor_of(NULL, F32, param->shape));
-        const int64_t part = count / piece_count(s, param);
-        if (part > *piece) *piece = part;
+        const int64_t elements = piece_elements(s, param);
+        if (elements > *piece) *piece = elements;
         if (param->cut > 0 && count > *whole) *whole = count;
     }
 }
@@ -104,29 +134,42 @@ static void take_piece(Stream *s, const Param *param, int index, const float *va
     if (index == pieces - 1) write_values(s, s->whole, count);
 }
 
-static Status send_piece(Stream *s, const Param *param, Tensor flat, int to)
+static Status send_part(Stream *s, Tensor part, int to)
 {
     GroupRequest request = { 0 };
-    TRY(group_send(s->world, params_view(param, flat), to, &request));
+    TRY(group_send(s->world, part, to, &request));
     return group_wait(s->world, &request);
 }
 
-/* The Status is that of messages; that of files is in the stream. */
-static Status stream_tensor(Stream *s, const Param *param, Tensor flat, int writer)
+/* One piece to the writer, part by part. The Status is that of messages; that of files is in the
+ * stream. */
+static Status stream_piece(Stream *s, const CheckpointSet *set, const Param *param, int index,
+                           int writer)
 {
-    const int rank = s->world->rank, pieces = piece_count(s, param);
-    for (int i = 0; i < pieces; i++) {
-        const int owner = owner_of(s, param, i);
-        if (rank == owner && rank != writer) TRY(send_piece(s, param, flat, writer));
-        if (rank != writer) continue;
-        if (rank == owner) {
-            take_piece(s, param, i, tensor_f32(params_view(param, flat)));
-            continue;
-        }
-        const int64_t count = tensor_count(tensor_of(NULL, F32, param->shape)) / pieces;
-        TRY(group_receive(s->world, tensor_of(s->piece, F32, SHAPE(count)), owner));
-        take_piece(s, param, i, s->piece);
+    const int rank = s->world->rank;
+    const int64_t elements = piece_elements(s, param);
+    const float *values = s->piece;
+    for (int i = 0; i < part_count(set); i++) {
+        const Range r = part_range(set, param, elements, i);
+        const int owner = owner_of(s, param, index, i);
+        if (r.count == 0 || (rank != owner && rank != writer)) continue;
+        if (rank != owner)
+            TRY(group_receive(s->world, tensor_of(s->piece + r.first, F32, SHAPE(r.count)), owner));
+        else if (rank != writer)
+            TRY(send_part(s, own_part(set, param, r), writer));
+        else if (r.count == elements)
+            values = tensor_f32(own_part(set, param, r)); /* all of it is here: no copy */
+        else
+            memcpy(s->piece + r.first, own_part(set, param, r).data,
+                   (size_t)r.count * sizeof(float));
     }
+    if (rank == writer) take_piece(s, param, index, values);
+    return OK;
+}
+
+static Status stream_tensor(Stream *s, const CheckpointSet *set, const Param *param, int writer)
+{
+    for (int i = 0; i < piece_count(s, param); i++) TRY(stream_piece(s, set, param, i, writer));
     return OK;
 }
 
@@ -165,7 +208,7 @@ static Status stream_all(Stream *s)
             const int writer = writer_of(s, file);
             if (writer == s->world->rank) open_file(s, set, f);
             for (int64_t i = set->plan.first[f]; i < set->plan.first[f + 1]; i++)
-                TRY(stream_tensor(s, set->params[i], set->flat, writer));
+                TRY(stream_tensor(s, set, set->params[i], writer));
             if (writer == s->world->rank) close_file(s, &s->records[file]);
         }
     }

@@ -72,25 +72,38 @@ static Status open_device(TrainState *s)
     return dit_create(&s->device, &c->model, &s->groups, (Recompute)c->parallel.recompute, &s->dit);
 }
 
+/* ZeRO-1 over the ranks that hold the same parameters, where there are several. */
+static Status cut_into_shards(TrainState *s)
+{
+    const ParamList *params = &s->dit.params;
+    const Group *group = s->groups.gradient;
+    if (s->config.parallel.zero == 0 || group->size == 1) return OK;
+    TRY(bucket_shards_create(params->bucket_first, params->buckets, group->rank, group->size,
+                             &s->shards));
+    s->optimizer.shards = &s->shards;
+    return OK;
+}
+
 static Status allocate(TrainState *s)
 {
-    const TrainConfig *c = &s->config;
-    const Shape flat = SHAPE(s->dit.params.local_elements);
-    const size_t bytes = (size_t)s->dit.params.local_elements * sizeof(float);
-    const bool ema = c->train.ema > 0;
-    TRY(arena_create(&s->weights_arena, "weights", bytes));
-    TRY(arena_create(&s->grads_arena, "gradients", bytes));
-    TRY(arena_create(&s->optimizer_arena, "optimizer",
-                     (ema ? 3 : 2) * (bytes + (size_t)ARENA_ALIGN)));
     Optimizer *o = &s->optimizer;
     *o = (Optimizer){
         .dev = &s->device, .params = &s->dit.params, .mesh = &s->groups.mesh, .ema = tensor_none()
     };
+    TRY(cut_into_shards(s));
+    const bool ema = s->config.train.ema > 0;
+    const Shape flat = SHAPE(s->dit.params.local_elements);
+    const Shape own = SHAPE(optimizer_elements(&s->dit.params, o->shards));
+    const size_t bytes = (size_t)flat.dims[0] * sizeof(float);
+    const size_t own_bytes = (size_t)own.dims[0] * sizeof(float) + (size_t)ARENA_ALIGN;
+    TRY(arena_create(&s->weights_arena, "weights", bytes));
+    TRY(arena_create(&s->grads_arena, "gradients", bytes));
+    TRY(arena_create(&s->optimizer_arena, "optimizer", (ema ? 3 : 2) * own_bytes));
     TRY(tensor_alloc(&s->weights_arena, F32, flat, "weights", &o->weights));
     TRY(tensor_alloc(&s->grads_arena, F32, flat, "gradients", &o->grads));
-    TRY(tensor_alloc(&s->optimizer_arena, F32, flat, "exp_avg", &o->exp_avg));
-    TRY(tensor_alloc(&s->optimizer_arena, F32, flat, "exp_avg_sq", &o->exp_avg_sq));
-    if (ema) TRY(tensor_alloc(&s->optimizer_arena, F32, flat, "ema", &o->ema));
+    TRY(tensor_alloc(&s->optimizer_arena, F32, own, "exp_avg", &o->exp_avg));
+    TRY(tensor_alloc(&s->optimizer_arena, F32, own, "exp_avg_sq", &o->exp_avg_sq));
+    if (ema) TRY(tensor_alloc(&s->optimizer_arena, F32, own, "ema", &o->ema));
     return dit_bind(&s->dit, o->weights, o->grads);
 }
 
@@ -135,10 +148,13 @@ static Status create_step(TrainState *s)
     const TrainStepOptions options = { .flow = flow_options(c),
                                        .shapes = shapes,
                                        .shape_count = count,
-                                       .micros_max = (int)loader_max_micros(s->loader) };
+                                       .micros_max = (int)loader_max_micros(s->loader),
+                                       .shards = s->optimizer.shards };
     const Status status =
         train_step_create(&s->dit, &s->groups, s->optimizer.grads, &options, &s->step);
     free(shapes);
+    s->optimizer.reducer = s->step.reducer;
+    s->optimizer.bucket_order = s->step.bucket_order;
     return status;
 }
 
@@ -241,6 +257,7 @@ void train_state_destroy(TrainState *s)
     arena_destroy(&s->weights_arena);
     arena_destroy(&s->grads_arena);
     arena_destroy(&s->optimizer_arena);
+    bucket_shards_destroy(&s->shards);
     dit_destroy(&s->dit);
     linear_codec_destroy(&s->codec);
     dataset_close(s->train);

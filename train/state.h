@@ -23,6 +23,7 @@ typedef struct TrainState {
     Device device;
     Dit dit;                                           /* owned */
     Arena weights_arena, grads_arena, optimizer_arena; /* owned */
+    BucketShards shards;                               /* owned; zero when parallel.zero is 0 */
     Optimizer optimizer;
     TrainStep step;     /* owned */
     Velocity velocity;  /* owned; when held-out loss or samples are asked for */

@@ -43,6 +43,7 @@ static CheckpointState checkpoint_state(TrainState *s)
 {
     return (CheckpointState){ .params = &s->dit.params,
                               .model = &s->model,
+                              .shards = s->optimizer.shards,
                               .weights = s->optimizer.weights,
                               .ema = s->optimizer.ema,
                               .exp_avg = s->optimizer.exp_avg,
@@ -101,5 +102,5 @@ Status train_state_load(TrainState *s, int64_t *step)
     const Status status =
         params_init(&s->dit.params, &s->groups.mesh, (uint64_t)s->config.run.seed, o->weights);
     TRY(comm_agree(s->comm, status));
-    return o->ema.data ? op_convert(&s->device, o->ema, o->weights) : OK;
+    return optimizer_start_average(o);
 }

@@ -43,7 +43,11 @@ static Status create_messages(TrainStep *step, const TrainStepOptions *options)
 Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
                          const TrainStepOptions *options, TrainStep *out)
 {
-    TrainStep step = { .dit = dit, .groups = groups, .grads = grads, .flow = options->flow };
+    TrainStep step = { .dit = dit,
+                       .groups = groups,
+                       .grads = grads,
+                       .flow = options->flow,
+                       .shards = options->shards };
     const int stages = groups->pipeline->size;
     size_t scratch = 0;
     Status s = OK;
@@ -177,9 +181,11 @@ static Status finish_bucket(void *context, int bucket)
     TrainStep *step = context;
     const int64_t first = step->dit->params.bucket_first[bucket];
     const int64_t end = step->dit->params.bucket_first[bucket + 1];
+    const Tensor grads = tensor_slice(step->grads, first, end - first);
     TRY(dit_join_bucket(step->dit, step->grads, bucket));
     if (!step->reducer) return OK;
-    return reducer_submit(step->reducer, tensor_slice(step->grads, first, end - first));
+    if (!step->shards) return reducer_submit(step->reducer, grads);
+    return reducer_submit_scatter(step->reducer, grads, bucket_shards_counts(step->shards, bucket));
 }
 
 static Status step_backward(void *context, int index, int place)

@@ -14,6 +14,7 @@
 #include "comm/comm.h"
 #include "core/model/dit.h"
 #include "core/model/flow.h"
+#include "core/parallel/bucket.h"
 #include "core/parallel/pipeline.h"
 #include "data/loader.h"
 
@@ -30,8 +31,9 @@ typedef struct TrainStep {
     const Dit *dit;           /* view */
     const MeshGroups *groups; /* view */
     FlowOptions flow;
-    Tensor grads;    /* (local_elements) F32; view */
-    StepSlot *slots; /* owned */
+    Tensor grads;               /* (local_elements) F32; view */
+    const BucketShards *shards; /* view; NULL: each rank gets the whole sum */
+    StepSlot *slots;            /* owned */
     int slot_count;
     Arena scratch, messages; /* owned */
     PipelineBuffers buffers; /* owned */
@@ -47,7 +49,8 @@ typedef struct TrainStepOptions {
     FlowOptions flow;
     const DitShape *shapes; /* every bucket, with the largest micro-batch */
     int shape_count;
-    int micros_max; /* micro-batches a replica may get in a step */
+    int micros_max;             /* micro-batches a replica may get in a step */
+    const BucketShards *shards; /* over the gradient group; NULL: gradients are not sharded */
 } TrainStepOptions;
 
 /* Collective over the data group (the reducer). ERR_MEMORY. */
@@ -58,7 +61,8 @@ void train_step_destroy(TrainStep *step);
 size_t train_step_activation_bytes(const TrainStep *step);
 size_t train_step_scratch_bytes(const TrainStep *step);
 
-/* Leaves the step's gradient in `grads`, summed over the data group, and *loss_sum: squared errors
+/* Leaves the step's gradient in `grads`, summed over the gradient group (of shards: this rank's
+ * ranges; the rest means nothing), and *loss_sum: squared errors
  * of this rank's samples (last stage, first tensor rank; 0 elsewhere), so that a sum over the world
  * counts each once. Collective over the world. An error cannot be recovered. */
 Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum);

@@ -79,6 +79,7 @@ static const ConfigKey keys[] = {
     { INT("parallel.data", parallel.data, "auto", 1, 65536), .word = "auto" },
     { ENUM("parallel.schedule", parallel.schedule, "1f1b", "1f1b") },
     { ENUM("parallel.recompute", parallel.recompute, "none", "none|elementwise|block") },
+    { INT("parallel.zero", parallel.zero, "1", 0, 1) },
     { INT("parallel.threads", parallel.threads, "auto", 1, 4096), .word = "auto" },
 
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },

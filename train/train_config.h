@@ -58,6 +58,7 @@ typedef struct ParallelKeys {
     int64_t data;    /* 0: auto, what is left of the ranks */
     int recompute;   /* Recompute: none, elementwise, block */
     int schedule;    /* 0: 1f1b */
+    int64_t zero;    /* 1: moments and averages sharded over data x context; 0: each rank has all */
     int64_t threads; /* a rank; 0: auto */
 } ParallelKeys;
 

@@ -32,11 +32,8 @@ typedef struct Run {
 static Status exchange(Run *run, double loss_sum, Status next, double out[CONTROL_COUNT])
 {
     TrainState *s = &run->state;
-    double norm = 0.0;
-    TRY(optimizer_square_norm(&s->optimizer, &norm));
+    TRY(optimizer_square_norm(&s->optimizer, &out[CONTROL_NORM]));
     out[CONTROL_LOSS] = loss_sum;
-    /* ranks of the gradient group hold the same gradient: the first reports it */
-    out[CONTROL_NORM] = s->groups.gradient->rank == 0 ? norm : 0.0;
     out[CONTROL_STOP] = stop_requested() ? 1.0 : 0.0;
     out[CONTROL_FAILED] = next == OK ? 0.0 : 1.0;
     return group_all_reduce(comm_world(s->comm), tensor_of(out, F64, SHAPE(CONTROL_COUNT)));

@@ -16,6 +16,7 @@
 #include "core/base/file.h"
 #include "core/formats/safetensors_set.h"
 #include "core/model/params.h"
+#include "core/parallel/bucket.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -47,9 +48,12 @@ bool model_dir_has(const char *path, const char *folder);
 Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
                              const Mesh *mesh, Tensor flat);
 /* The same from any set (optimizer moments): `prefix` puts "transformer." before each name and
- * takes all components; otherwise only `component`. */
+ * takes all components; otherwise only `component`. With shards (may be NULL) `values` is a compact
+ * buffer (bucket_shards_elements) of what the rank owns; only tensors that it has a part of are
+ * read, one at a time. */
 Status model_dir_load_set(const char *folder, const char *base, bool prefix, Component component,
-                          const ParamList *params, const Mesh *mesh, Tensor flat);
+                          const ParamList *params, const Mesh *mesh, const BucketShards *shards,
+                          Tensor values);
 
 /*
  * Turns what a user gives into a model directory: itself (a model directory or a checkpoint), or

@@ -120,6 +120,7 @@ static void add_rows(ParamList *list, const ModelConfig *config, const Mesh *mes
 {
     const bool local = place.stage == mesh->pp;
     const int bucket = local ? list->buckets++ : -1;
+    int64_t bucket_count = 0;
     if (local) list->bucket_first[bucket] = list->local_elements;
     for (int i = 0; i < count; i++) {
         Param *p = &list->items[list->count++];
@@ -130,7 +131,8 @@ static void add_rows(ParamList *list, const ModelConfig *config, const Mesh *mes
                       .own_tokens = rows[i].cut == OWN_TOKENS,
                       .bucket = bucket,
                       .local = local,
-                      .offset = -1 };
+                      .offset = -1,
+                      .bucket_place = bucket_count };
         (void)snprintf(p->name, sizeof p->name, "%s%s", place.prefix, rows[i].name);
         int64_t elements = 1, local_elements = 1;
         for (int d = 0; d < MAX_DIMS && rows[i].dims[d] != NO_DIM; d++) {
@@ -143,11 +145,13 @@ static void add_rows(ParamList *list, const ModelConfig *config, const Mesh *mes
         p->local_shape.ndim = p->shape.ndim;
         set_init(p, rows[i].init, config);
         list->total += elements;
-        if (!local) continue;
-        p->offset = list->local_elements;
-        list->local_elements += (local_elements + 15) / 16 * 16;
+        bucket_count += (local_elements + 15) / 16 * 16;
+        if (local) p->offset = list->local_elements + p->bucket_place;
     }
-    if (local) list->bucket_first[bucket + 1] = list->local_elements;
+    for (int i = 1; i <= count; i++) list->items[list->count - i].bucket_count = bucket_count;
+    if (!local) return;
+    list->local_elements += bucket_count;
+    list->bucket_first[bucket + 1] = list->local_elements;
 }
 
 static int stage_of_block(const ModelConfig *config, const Mesh *mesh, int64_t block)

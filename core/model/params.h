@@ -45,6 +45,8 @@ typedef struct Param {
     bool local;     /* owned by this rank's stage */
     int64_t offset; /* elements into the flat buffer; -1 when not local */
     int bucket;     /* gradient bucket; -1 when not local */
+    /* on the ranks of its stage, whichever that is: elements into its bucket, and of the bucket */
+    int64_t bucket_place, bucket_count;
 } Param;
 
 typedef struct ParamList {

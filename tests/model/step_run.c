@@ -80,20 +80,36 @@ typedef struct Recorder {
     int count;
 } Recorder;
 
+static Status record(Recorder *r, Tensor t)
+{
+    CHECK(r->count < BUCKETS_MAX, ERR_COMM, "more reductions than buckets");
+    r->offsets[r->count++] = (const float *)t.data - r->grads;
+    return OK;
+}
+
 static Status record_all_reduce(Group *group, Tensor t)
 {
     Recorder *r = group->impl;
 
-    CHECK(r->count < BUCKETS_MAX, ERR_COMM, "more reductions than buckets");
-    r->offsets[r->count++] = (const float *)t.data - r->grads;
+    TRY(record(r, t));
     return group_all_reduce(r->inner, t);
 }
 
-static const GroupOps recording = { .all_reduce = record_all_reduce };
+static Status record_reduce_scatter_v(Group *group, Tensor out, Tensor in, const int64_t *counts)
+{
+    Recorder *r = group->impl;
+
+    TRY(record(r, in));
+    return group_reduce_scatter_v(r->inner, out, in, counts);
+}
+
+static const GroupOps recording = { .all_reduce = record_all_reduce,
+                                    .reduce_scatter_v = record_reduce_scatter_v };
 
 typedef struct Shared {
     const StepSpec *steps;
     int count;
+    bool sharded;
     StepResult *results;
     double *gradients[STEP_RUNS][STEP_RANKS]; /* owned; layout of `whole`, NAN: not this rank's */
     double losses[STEP_RUNS][STEP_RANKS];
@@ -106,6 +122,7 @@ typedef struct Rank {
     Recorder recorder;
     Device dev;
     Dit dit;
+    BucketShards shards;
     Arena arena;
     Tensor weights, grads;      /* (params.local_elements) */
     float latents[LATENTS_MAX]; /* of this rank's micro-batches */
@@ -147,6 +164,12 @@ static Status rank_create(Rank *r)
     TRY(dit_bind(&r->dit, r->weights, r->grads));
 
     r->recorder.grads = tensor_f32(r->grads);
+    const Group *gradient = r->groups.gradient;
+    if (shared->sharded) {
+        TRY(bucket_shards_create(r->dit.params.bucket_first, r->dit.params.buckets, gradient->rank,
+                                 gradient->size, &r->shards));
+        options.shards = &r->shards;
+    }
     return train_step_create(&r->dit, &r->groups, r->grads, &options, &r->step);
 }
 
@@ -154,6 +177,7 @@ static void rank_destroy(Rank *r)
 {
     train_step_destroy(&r->step);
     arena_destroy(&r->arena);
+    bucket_shards_destroy(&r->shards);
     dit_destroy(&r->dit);
 }
 
@@ -217,6 +241,18 @@ static Status check_order(const Rank *r)
     return OK;
 }
 
+/* What is another rank's to say is NAN from here on. */
+static void forget_others_shards(Rank *r)
+{
+    float *grads = tensor_f32(r->grads);
+
+    for (int b = 0; b < r->shards.buckets; b++) {
+        const Range own = bucket_shards_range(&r->shards, b);
+        for (int64_t e = r->shards.first[b]; e < r->shards.first[b + 1]; e++)
+            if (e < own.first || e >= own.first + own.count) grads[e] = NAN;
+    }
+}
+
 static Status rank_work(Rank *r, Shared *shared)
 {
     const Mesh *mesh = &r->groups.mesh;
@@ -231,6 +267,7 @@ static Status rank_work(Rank *r, Shared *shared)
         TRY(check_order(r));
         const bool reports = r->dit.last && batch.micro_count > 0; /* each of its own tokens */
         CHECK(reports == (*loss != 0.0), ERR_COMM, "reports a loss sum of %g", *loss);
+        if (shared->sharded) forget_others_shards(r);
         model_case_join(r->c, &r->dit.params, mesh, tensor_f32(r->grads),
                         shared->gradients[s][mesh->rank]);
     }
@@ -274,12 +311,12 @@ static Status merge(const ModelCase *c, double *const *gradients, int ranks, dou
     return OK;
 }
 
-Status step_run(const StepSpec *steps, int count, MeshShape mesh, StepResult *results)
+Status step_run(const StepSpec *steps, int count, MeshShape mesh, bool sharded, StepResult *results)
 {
     const ModelCase *c = &steps[0].micros[0].clips->c;
     const int ranks = (int)mesh_ranks(mesh);
     const int64_t n = c->whole.local_elements;
-    Shared shared = { .steps = steps, .count = count, .results = results };
+    Shared shared = { .steps = steps, .count = count, .sharded = sharded, .results = results };
 
     if (ranks > STEP_RANKS || count > STEP_RUNS) abort();
     for (int s = 0; s < count; s++) {

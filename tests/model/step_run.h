@@ -40,10 +40,12 @@ typedef struct StepResult {
     double *gradient; /* owned; layout of the case's `whole` */
 } StepResult;
 
-/* One TrainStep on each rank runs the steps in turn. ERR_COMM: ranks that hold the same element
+/* One TrainStep on each rank runs the steps in turn; sharded: each rank of the gradient group gets
+ * its shards of the sum, which are then put together. ERR_COMM: ranks that hold the same element
  * differ in a bit, a rank reports a loss that is not its to report, or buckets are reduced in
  * another order than dit_bucket_order's. */
-Status step_run(const StepSpec *steps, int count, MeshShape mesh, StepResult *results);
+Status step_run(const StepSpec *steps, int count, MeshShape mesh, bool sharded,
+                StepResult *results);
 void step_result_destroy(StepResult *result);
 
 #endif

@@ -169,7 +169,7 @@ static void check_step(const StepSpec *spec, MeshShape mesh, const ModelCase *c,
 
     snprintf(what, sizeof what, "%s on %dx%dx%dx%d", cut_name, mesh.data, mesh.tensor,
              mesh.pipeline, mesh.context);
-    if (step_run(spec, 1, mesh, &got) != OK) fail_msg("%s: %s", what, status_message());
+    if (step_run(spec, 1, mesh, false, &got) != OK) fail_msg("%s: %s", what, status_message());
     check(c, &got, want, what);
     step_result_destroy(&got);
 }
@@ -232,10 +232,11 @@ static void steps_leave_nothing_behind(void **state)
 
     for (size_t m = 0; m < sizeof meshes / sizeof meshes[0]; m++) {
         StepResult row[STEP_RUNS];
-        if (step_run(steps, count, meshes[m], row) != OK) fail_msg("%s", status_message());
+        if (step_run(steps, count, meshes[m], false, row) != OK) fail_msg("%s", status_message());
         for (int s = 0; s < count; s++) {
             StepResult fresh;
-            if (step_run(&steps[s], 1, meshes[m], &fresh) != OK) fail_msg("%s", status_message());
+            if (step_run(&steps[s], 1, meshes[m], false, &fresh) != OK)
+                fail_msg("%s", status_message());
             /* the same sums in the same order: the same bits */
             assert_memory_equal(&row[s].loss_sum, &fresh.loss_sum, sizeof(double));
             assert_memory_equal(row[s].gradient, fresh.gradient, (size_t)n * sizeof(double));
@@ -245,12 +246,39 @@ static void steps_leave_nothing_behind(void **state)
     }
 }
 
+/* ---- shards ---------------------------------------------------------------------------------- */
+
+/* The last step leaves a replica without work; it takes part in every reduction all the same. */
+static void shards_hold_the_bits_of_the_whole_sum(void **state)
+{
+    static const MeshShape replicated[] = {
+        { 2, 1, 1, 1, 0 }, { 3, 1, 1, 1, 0 }, { 4, 1, 1, 1, 0 },
+        { 2, 2, 1, 1, 0 }, { 2, 1, 2, 1, 0 }, { 2, 2, 2, 1, 0 }
+    };
+    const Clips *clips = *state;
+    const StepSpec steps[] = { cut(&clips->a, cuts[2].sizes), cut(&clips->a, cuts[0].sizes) };
+    const int64_t n = clips->a.c.whole.local_elements;
+
+    for (size_t m = 0; m < sizeof replicated / sizeof replicated[0]; m++) {
+        StepResult whole[2], shards[2];
+        if (step_run(steps, 2, replicated[m], false, whole) != OK) fail_msg("%s", status_message());
+        if (step_run(steps, 2, replicated[m], true, shards) != OK) fail_msg("%s", status_message());
+        for (int s = 0; s < 2; s++) {
+            assert_memory_equal(&shards[s].loss_sum, &whole[s].loss_sum, sizeof(double));
+            assert_memory_equal(shards[s].gradient, whole[s].gradient, (size_t)n * sizeof(double));
+            step_result_destroy(&whole[s]);
+            step_result_destroy(&shards[s]);
+        }
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_cut_on_any_mesh_gives_the_same_step),
         cmocka_unit_test(micro_batches_of_two_shapes_share_a_step),
         cmocka_unit_test(steps_leave_nothing_behind),
+        cmocka_unit_test(shards_hold_the_bits_of_the_whole_sum),
     };
     return cmocka_run_group_tests(tests, clips_open, clips_close);
 }

@@ -537,6 +537,73 @@ static void reducer_sums_every_bucket_while_others_are_computed(void **state)
     assert_int_equal(wrong, 0);
 }
 
+/* Uneven parts, empty ones among them. */
+static void part_counts(int64_t elements, int bucket, int size, int64_t *counts)
+{
+    for (int i = 0; i < size; i++)
+        counts[i] = (i + bucket) % 3 == 0 ? elements / size : elements / (2 * size);
+    for (int i = 0; i < size - 1; i++) elements -= counts[i];
+    counts[size - 1] = elements;
+}
+
+typedef struct Parts {
+    int64_t starts[BUCKETS + 1];
+    int64_t counts[BUCKETS][64];
+} Parts;
+
+static Tensor bucket_of(const Parts *p, float *x, int b)
+{
+    return tensor_of(x + p->starts[b], F32, SHAPE(p->starts[b + 1] - p->starts[b]));
+}
+
+/* Sums of all buckets to their owners, who write over them what is gathered last bucket first. */
+static Status scatter_and_gather(Reducer *reducer, const Group *data, const Parts *p, float *x,
+                                 int64_t *wrong)
+{
+    for (int64_t i = 0; i < p->starts[BUCKETS]; i++) x[i] = value_of(data->rank, (uint64_t)i);
+    for (int b = 0; b < BUCKETS; b++)
+        TRY(reducer_submit_scatter(reducer, bucket_of(p, x, b), p->counts[b]));
+    TRY(reducer_wait(reducer));
+    for (int b = BUCKETS - 1; b >= 0; b--) {
+        int64_t first = p->starts[b];
+        for (int i = 0; i < data->rank; i++) first += p->counts[b][i];
+        for (int64_t i = first; i < first + p->counts[b][data->rank]; i++) {
+            const float expected = tree_sum(data->size, (uint64_t)i);
+            *wrong += memcmp(&x[i], &expected, sizeof expected) != 0;
+            x[i] = value_of(99, (uint64_t)i);
+        }
+        TRY(reducer_submit_gather(reducer, bucket_of(p, x, b), p->counts[b]));
+    }
+    TRY(reducer_wait(reducer));
+    for (int64_t i = 0; i < p->starts[BUCKETS]; i++) *wrong += x[i] != value_of(99, (uint64_t)i);
+    return OK;
+}
+
+static void reducer_scatters_sums_and_gathers_parts(void **state)
+{
+    Comm *comm = comm_of(state);
+    MeshGroups g;
+    Reducer *reducer;
+    Parts *p = allocate(sizeof *p);
+    p->starts[0] = 0;
+    for (int b = 0; b < BUCKETS; b++) {
+        /* one beyond what a group sums in one part */
+        const int64_t elements = b == 7 ? 1200001 : b * 131 % 5000;
+        p->starts[b + 1] = p->starts[b] + elements;
+        part_counts(elements, b, comm_size(comm), p->counts[b]);
+    }
+    assert_int_equal(comm_mesh(comm, mesh_shape(comm_size(comm), 1, 1, 1), &g), OK);
+    assert_int_equal(reducer_create(g.data, &reducer), OK);
+    float *x = allocate((size_t)p->starts[BUCKETS] * sizeof *x);
+    int64_t wrong = 0;
+    const Status s = scatter_and_gather(reducer, g.data, p, x, &wrong);
+    reducer_destroy(reducer);
+    free(x);
+    free(p);
+    assert_int_equal(s, OK);
+    assert_int_equal(wrong, 0);
+}
+
 /* Two data groups side by side, as on a mesh with a pipeline. */
 static void reducers_of_two_stages_do_not_mix(void **state)
 {
@@ -579,6 +646,7 @@ int main(void)
         cmocka_unit_test(local_ranks_are_those_of_this_host),
         cmocka_unit_test(pipeline_runs_over_mpi),
         cmocka_unit_test(reducer_sums_every_bucket_while_others_are_computed),
+        cmocka_unit_test(reducer_scatters_sums_and_gathers_parts),
         cmocka_unit_test(reducers_of_two_stages_do_not_mix),
     };
     Comm *comm;

@@ -66,7 +66,22 @@ static void bench_create(Bench *b, const ModelConfig *config, MeshShape shape, i
     assert_non_null(b->memory);
     Tensor t[BUFFERS];
     for (int i = 0; i < BUFFERS; i++) t[i] = tensor_of(b->memory + i * n, F32, SHAPE(n));
-    b->optimizer = (Optimizer){ &b->dev, &b->params, &b->mesh, t[0], t[1], t[2], t[3], t[4] };
+    b->optimizer = (Optimizer){ .dev = &b->dev,
+                                .params = &b->params,
+                                .mesh = &b->mesh,
+                                .weights = t[0],
+                                .grads = t[1],
+                                .exp_avg = t[2],
+                                .exp_avg_sq = t[3],
+                                .ema = t[4] };
+}
+
+static void bench_shard(Bench *b, BucketShards *shards)
+{
+    const MeshSeat seat = mesh_seat(&b->mesh, AXIS_GRADIENT);
+    ok(bucket_shards_create(b->params.bucket_first, b->params.buckets, seat.rank, seat.size,
+                            shards));
+    b->optimizer.shards = shards;
 }
 
 static void bench_destroy(Bench *b)
@@ -231,18 +246,21 @@ static void tensor_and_pipeline_ranks_update_their_slices_alike(void **state)
 
 /* ---- norm ----------------------------------------------------------------------------------- */
 
-static double square_norm_over(const ModelCase *c, MeshShape shape)
+/* Over all ranks, each with the gradient as it is after its reduction: sharded or not. */
+static double square_norm_over(const ModelCase *c, MeshShape shape, bool sharded)
 {
     double sum = 0.0;
 
-    /* the ranks of one replica */
     for (int rank = 0; rank < (int)mesh_ranks(shape); rank++) {
         Bench b;
+        BucketShards shards = { 0 };
         double part = 0.0;
         bench_create(&b, &c->config, shape, rank);
+        if (sharded) bench_shard(&b, &shards);
         model_case_cut(c, &b.params, &b.mesh, tensor_f32(b.optimizer.grads));
         ok(optimizer_square_norm(&b.optimizer, &part));
-        if (b.mesh.dp == 0) sum += part;
+        sum += part;
+        bucket_shards_destroy(&shards);
         bench_destroy(&b);
     }
     return sum;
@@ -250,11 +268,9 @@ static double square_norm_over(const ModelCase *c, MeshShape shape)
 
 static void every_element_counts_once_in_the_norm(void **state)
 {
-    const MeshShape shapes[] = { { 1, 1, 1, 1, 0 },
-                                 { 1, 2, 1, 1, 0 },
-                                 { 1, 4, 1, 1, 0 },
-                                 { 1, 1, 2, 1, 0 },
-                                 { 2, 2, 2, 1, 0 } };
+    const MeshShape shapes[] = { { 1, 1, 1, 1, 0 }, { 1, 2, 1, 1, 0 }, { 1, 4, 1, 1, 0 },
+                                 { 1, 1, 2, 1, 0 }, { 2, 2, 2, 1, 0 }, { 5, 1, 1, 1, 0 },
+                                 { 2, 1, 1, 3, 0 } };
     ModelCase c = model_case_create(&spec);
     double want = 0.0, smallest = INFINITY;
 
@@ -270,11 +286,14 @@ static void every_element_counts_once_in_the_norm(void **state)
     /* a tensor that is left out or counted twice shows */
     assert_true(smallest > 1e-9 * want);
     for (size_t i = 0; i < sizeof shapes / sizeof shapes[0]; i++) {
-        const double got = square_norm_over(&c, shapes[i]);
-        /* 37,000 terms in F64: 37,000 * 2^-53 = 4e-12 */
-        if (!(fabs(got - want) <= 4e-12 * want))
-            fail_msg("tensor %d pipeline %d: %.15g, expected %.15g", shapes[i].tensor,
-                     shapes[i].pipeline, got, want);
+        for (int sharded = 0; sharded <= 1; sharded++) {
+            const double got = square_norm_over(&c, shapes[i], sharded);
+            char mesh[96];
+            /* 37,000 terms in F64: 37,000 * 2^-53 = 4e-12 */
+            if (!(fabs(got - want) <= 4e-12 * want))
+                fail_msg("%s, %s: %.15g, expected %.15g", mesh_describe(shapes[i], mesh),
+                         sharded ? "sharded" : "not sharded", got, want);
+        }
     }
     model_case_destroy(&c);
 }

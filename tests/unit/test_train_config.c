@@ -90,6 +90,7 @@ static void auto_is_zero(void **state)
     TrainConfig config;
     assert_int_equal(load(MINIMAL, NULL, &config), OK);
     assert_true(config.parallel.data == 0 && config.parallel.threads == 0);
+    assert_int_equal(config.parallel.zero, 1);
     assert_string_equal(train_device_name(&config), "auto");
     assert_int_equal(load(MINIMAL "device: cpu\n", "parallel.data=2", &config), OK);
     assert_int_equal(config.parallel.data, 2);
