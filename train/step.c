@@ -24,8 +24,9 @@ static Status create_messages(TrainStep *step, const TrainStepOptions *options)
 {
     const Group *pipeline = step->groups->pipeline;
     if (pipeline->size == 1) return OK;
-    PipelineLayout layout = { .stage = pipeline->rank,
+    PipelineLayout layout = { .rank = pipeline->rank,
                               .stages = pipeline->size,
+                              .chunks = 1,
                               .slots = step->slot_count,
                               .backward = true };
     for (int i = 0; i < options->shape_count; i++) {
@@ -67,7 +68,8 @@ Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
     }
     TRY_TO(failed, s, arena_create(&step.scratch, "scratch", scratch));
     TRY_TO(failed, s, create_messages(&step, options));
-    TRY_TO(failed, s, schedule_create(SCHEDULE_1F1B, stages, 1, &step.schedule));
+    const ScheduleOptions table = { .kind = SCHEDULE_1F1B, .stages = stages, .micros = 1 };
+    TRY_TO(failed, s, schedule_create(&table, &step.schedule));
     if (groups->gradient->size > 1)
         TRY_TO(failed, s, reducer_create(groups->gradient, &step.reducer));
     *out = step;
@@ -161,17 +163,16 @@ static Status measure(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
     return op_squared_error_backward(dev, slot->noise, slot->model.v, slot->target, scale);
 }
 
-static Status step_forward(void *context, int index, int place)
+static Status step_forward(void *context, PipelineTurn turn)
 {
     TrainStep *step = context;
-    const MicroBatch *micro = &step->batch->micros[index];
-    StepSlot *slot = &step->slots[place];
+    const MicroBatch *micro = &step->batch->micros[turn.micro];
+    StepSlot *slot = &step->slots[turn.slot];
+    const PipelineSlot messages = pipeline_slot(&step->buffers, turn);
     TRY(dit_slot_shape(step->dit, &slot->model, shape_of(step->dit, micro)));
     TRY(prepare(step, micro, slot));
     TRY(dit_encode_text(step->dit, &slot->model, &step->scratch));
-    const bool alone = step->groups->pipeline->size == 1;
-    TRY(dit_forward(step->dit, &slot->model, alone ? tensor_none() : step->buffers.slots[place].in,
-                    alone ? tensor_none() : step->buffers.slots[place].out, &step->scratch));
+    TRY(dit_forward(step->dit, &slot->model, messages.in, messages.out, &step->scratch));
     return step->dit->last ? measure(step, micro, slot) : OK;
 }
 
@@ -188,19 +189,16 @@ static Status finish_bucket(void *context, int bucket)
     return reducer_submit_scatter(step->reducer, grads, bucket_shards_counts(step->shards, bucket));
 }
 
-static Status step_backward(void *context, int index, int place)
+static Status step_backward(void *context, PipelineTurn turn)
 {
     TrainStep *step = context;
-    StepSlot *slot = &step->slots[place];
-    const bool alone = step->groups->pipeline->size == 1;
-    const PipelineSlot *messages = alone ? NULL : &step->buffers.slots[place];
+    StepSlot *slot = &step->slots[turn.slot];
+    const PipelineSlot messages = pipeline_slot(&step->buffers, turn);
     /* after the last micro-batch a bucket is whole: its reduction starts under the rest */
-    const bool whole = index == step->schedule.micros - 1;
+    const bool whole = turn.micro == step->schedule.micros - 1;
     const DitWatcher watcher = { step, finish_bucket };
-    return dit_backward(step->dit, &slot->model, messages ? messages->in : tensor_none(),
-                        slot->noise, messages ? messages->dout : tensor_none(),
-                        messages ? messages->din : tensor_none(), whole ? &watcher : NULL,
-                        &step->scratch);
+    return dit_backward(step->dit, &slot->model, messages.in, slot->noise, messages.dout,
+                        messages.din, whole ? &watcher : NULL, &step->scratch);
 }
 
 Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
@@ -210,7 +208,10 @@ Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
     step->loss_sum = 0.0;
     if (step->schedule.micros != micros) {
         schedule_destroy(&step->schedule);
-        TRY(schedule_create(SCHEDULE_1F1B, step->groups->pipeline->size, micros, &step->schedule));
+        const ScheduleOptions table = { .kind = SCHEDULE_1F1B,
+                                        .stages = step->groups->pipeline->size,
+                                        .micros = micros };
+        TRY(schedule_create(&table, &step->schedule));
     }
     TRY(op_fill(step->dit->dev, step->grads, 0.0f));
     const PipelineStage stage = { .context = step,

@@ -36,9 +36,11 @@ static Status plan(Velocity *v, const DitShape *shapes, int count)
     TRY(s);
     TRY(arena_create(&v->scratch, "scratch", scratch));
 
-    const PipelineLayout layout = {
-        .stage = v->pipeline->rank, .stages = stages, .slots = v->slot_count, .longest = message
-    };
+    const PipelineLayout layout = { .rank = v->pipeline->rank,
+                                    .stages = stages,
+                                    .chunks = 1,
+                                    .slots = v->slot_count,
+                                    .longest = message };
     const TextConfig *text = &dit->config.text;
     const Shape kept = SHAPE(v->rows_max, text->max_length, text->d_model);
     Arena counting = arena_counting("messages");
@@ -58,7 +60,8 @@ Status velocity_create(const Dit *dit, Group *pipeline, const DitShape *shapes, 
 {
     Velocity v = { .dit = dit, .pipeline = pipeline, .rows_max = rows, .text = tensor_none() };
     Status s = OK;
-    TRY_TO(failed, s, schedule_create(SCHEDULE_FORWARD, pipeline->size, 1, &v.schedule));
+    const ScheduleOptions table = { SCHEDULE_FORWARD, pipeline->size, 1, 1 };
+    TRY_TO(failed, s, schedule_create(&table, &v.schedule));
     /* forwards keep one micro-batch alive a stage; two let a send go on under the next */
     v.slot_count = pipeline->size > 1 ? 2 : 1;
     v.slots = calloc((size_t)v.slot_count, sizeof *v.slots);
@@ -156,25 +159,21 @@ static Status gather_tokens(const Evaluation *e, int64_t first, Tensor own)
     return OK;
 }
 
-static Status evaluation_forward(void *context, int micro, int place)
+static Status evaluation_forward(void *context, PipelineTurn turn)
 {
     const Evaluation *e = context;
     Velocity *velocity = e->velocity;
     const Dit *dit = velocity->dit;
-    const int64_t n = e->shape.batch, first = micro * n;
-    DitSlot *slot = &velocity->slots[place];
+    const int64_t n = e->shape.batch, first = turn.micro * n;
+    DitSlot *slot = &velocity->slots[turn.slot];
+    const PipelineSlot messages = pipeline_slot(&velocity->buffers, turn);
     TRY(dit_slot_shape(dit, slot, e->shape));
     if (dit->first) {
         TRY(take_own_tokens(e, slot->x_t, first));
         TRY(op_convert(dit->dev, slot->t, tensor_slice(e->t, first, n)));
         TRY(op_convert(dit->dev, slot->text.out, tensor_slice(velocity->text, first, n)));
     }
-    Tensor in = tensor_none(), out = tensor_none();
-    if (velocity->pipeline->size > 1) {
-        in = velocity->buffers.slots[place].in;
-        out = velocity->buffers.slots[place].out;
-    }
-    TRY(dit_forward(dit, slot, in, out, &velocity->scratch));
+    TRY(dit_forward(dit, slot, messages.in, messages.out, &velocity->scratch));
     return dit->last ? gather_tokens(e, first, slot->v) : OK;
 }
 
@@ -186,7 +185,8 @@ Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Ten
     shape.batch = rows / micros;
     if (velocity->schedule.micros != micros) {
         schedule_destroy(&velocity->schedule);
-        TRY(schedule_create(SCHEDULE_FORWARD, stages, micros, &velocity->schedule));
+        const ScheduleOptions table = { SCHEDULE_FORWARD, stages, 1, micros };
+        TRY(schedule_create(&table, &velocity->schedule));
     }
     Evaluation e = { velocity, shape, v, x, t };
     const PipelineStage stage = { .context = &e,

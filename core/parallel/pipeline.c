@@ -1,34 +1,42 @@
 #include "core/parallel/pipeline.h"
 
+#include "core/base/clock.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
+static Status create_slot(Arena *arena, const PipelineLayout *layout, int chunk, PipelineSlot *slot)
+{
+    const bool first = layout->rank == 0 && chunk == 0;
+    const bool last = layout->rank == layout->stages - 1 && chunk == layout->chunks - 1;
+    const struct {
+        Tensor *tensor;
+        bool used;
+        const char *name;
+    } buffers[] = {
+        { &slot->in, !first, "pipeline.in" },
+        { &slot->out, !last, "pipeline.out" },
+        { &slot->dout, !last && layout->backward, "pipeline.dout" },
+        { &slot->din, !first && layout->backward, "pipeline.din" },
+    };
+    for (size_t k = 0; k < sizeof buffers / sizeof buffers[0]; k++) {
+        *buffers[k].tensor = tensor_none();
+        if (buffers[k].used)
+            TRY(tensor_alloc(arena, F32, SHAPE(layout->longest), buffers[k].name,
+                             buffers[k].tensor));
+    }
+    return OK;
+}
+
 Status pipeline_buffers_create(Arena *arena, const PipelineLayout *layout, PipelineBuffers *out)
 {
-    PipelineBuffers b = { .count = layout->slots };
-    b.slots = calloc((size_t)layout->slots + 1, sizeof *b.slots);
-    CHECK(b.slots, ERR_MEMORY, "no memory for %d pipeline slots", layout->slots);
-    const bool first = layout->stage == 0, last = layout->stage == layout->stages - 1;
+    PipelineBuffers b = { .chunks = layout->chunks, .count = layout->slots };
+    const int all = b.chunks * b.count;
+    b.slots = calloc((size_t)all + 1, sizeof *b.slots);
+    CHECK(b.slots, ERR_MEMORY, "no memory for %d pipeline slots", all);
     Status s = OK;
-    for (int i = 0; i < b.count && s == OK; i++) {
-        PipelineSlot *slot = &b.slots[i];
-        const struct {
-            Tensor *tensor;
-            bool used;
-            const char *name;
-        } buffers[] = {
-            { &slot->in, !first, "pipeline.in" },
-            { &slot->out, !last, "pipeline.out" },
-            { &slot->dout, !last && layout->backward, "pipeline.dout" },
-            { &slot->din, !first && layout->backward, "pipeline.din" },
-        };
-        for (size_t k = 0; k < sizeof buffers / sizeof buffers[0] && s == OK; k++) {
-            *buffers[k].tensor = tensor_none();
-            if (buffers[k].used)
-                s = tensor_alloc(arena, F32, SHAPE(layout->longest), buffers[k].name,
-                                 buffers[k].tensor);
-        }
-    }
+    for (int i = 0; i < all && s == OK; i++)
+        s = create_slot(arena, layout, i / b.count, &b.slots[i]);
     if (s != OK) {
         pipeline_buffers_destroy(&b);
         return s;
@@ -44,12 +52,13 @@ void pipeline_buffers_destroy(PipelineBuffers *buffers)
     *buffers = (PipelineBuffers){ 0 };
 }
 
+/* What one row's slots share. */
 typedef struct Runner {
+    const Schedule *schedule;
     Group *group;
     const PipelineStage *stage;
     PipelineBuffers *buffers;
-    int in_flight;
-    bool alone; /* one stage: no messages, perhaps no buffers */
+    bool alone; /* one rank: no messages, perhaps no buffers */
 } Runner;
 
 static Tensor message(const Runner *r, Tensor buffer, int micro)
@@ -62,17 +71,20 @@ static Tensor message(const Runner *r, Tensor buffer, int micro)
 static Status run_slot(const Runner *r, Slot slot)
 {
     const PipelineStage *stage = r->stage;
-    const int place = slot.micro % r->in_flight;
-    const int next = r->group->rank + 1, previous = r->group->rank - 1;
-    PipelineSlot *b = r->alone ? NULL : &r->buffers->slots[place];
+    const PipelineTurn turn = { slot.micro, slot.chunk, slot.micro % r->schedule->in_flight };
+    const int next = schedule_next_rank(r->schedule, r->group->rank);
+    const int previous = schedule_previous_rank(r->schedule, r->group->rank);
+    PipelineSlot *b =
+        r->alone ? NULL : &r->buffers->slots[turn.chunk * r->buffers->count + turn.slot];
     switch (slot.kind) {
     case SLOT_FORWARD:
         /* the last message that left from `out` must be over before it is written again */
         if (b) TRY(group_wait(r->group, &b->out_sent));
-        return stage->forward(stage->context, slot.micro, place);
+        return stage->forward(stage->context, turn);
     case SLOT_BACKWARD:
         if (b) TRY(group_wait(r->group, &b->din_sent));
-        return stage->backward(stage->context, slot.micro, place);
+        return stage->backward(stage->context, turn);
+    case SLOT_WEIGHTS: return stage->weights(stage->context, turn);
     case SLOT_SEND_FORWARD:
         return group_send(r->group, message(r, b->out, slot.micro), next, &b->out_sent);
     case SLOT_RECEIVE_FORWARD:
@@ -81,6 +93,18 @@ static Status run_slot(const Runner *r, Slot slot)
         return group_send(r->group, message(r, b->din, slot.micro), previous, &b->din_sent);
     case SLOT_RECEIVE_BACKWARD:
         return group_receive(r->group, message(r, b->dout, slot.micro), next);
+    default: return OK;
+    }
+}
+
+static Status run_row(const Runner *r)
+{
+    const Slot *row = r->schedule->slots[r->group->rank];
+    Trace *trace = r->stage->trace;
+    for (int i = 0; i < r->schedule->counts[r->group->rank]; i++) {
+        const double start = trace ? clock_seconds() : 0.0;
+        TRY(run_slot(r, row[i]));
+        if (trace) trace_add(trace, row[i], start, clock_seconds());
     }
     return OK;
 }
@@ -88,16 +112,16 @@ static Status run_slot(const Runner *r, Slot slot)
 Status pipeline_run(const Schedule *schedule, Group *group, const PipelineStage *stage,
                     PipelineBuffers *buffers)
 {
-    const Runner r = { .group = group,
+    const Runner r = { .schedule = schedule,
+                       .group = group,
                        .stage = stage,
                        .buffers = buffers,
-                       .in_flight = schedule->in_flight,
                        .alone = schedule->stages == 1 };
     assert(schedule->stages == group->size);
-    assert(r.alone || schedule->in_flight <= buffers->count);
-    for (int i = 0; i < schedule->counts[group->rank]; i++)
-        TRY(run_slot(&r, schedule->slots[group->rank][i]));
-    for (int i = 0; !r.alone && i < schedule->in_flight; i++) {
+    assert(r.alone ||
+           (schedule->in_flight <= buffers->count && schedule->chunks == buffers->chunks));
+    TRY(run_row(&r));
+    for (int i = 0; !r.alone && i < buffers->chunks * buffers->count; i++) {
         TRY(group_wait(group, &buffers->slots[i].out_sent));
         TRY(group_wait(group, &buffers->slots[i].din_sent));
     }

@@ -470,25 +470,31 @@ static void local_ranks_are_those_of_this_host(void **state)
 
 /* ---- pipeline and reducer ---- */
 
+static void run_over_mpi(Comm *comm, const MeshGroups *g, ScheduleOptions options, int64_t scale)
+{
+    Schedule table;
+    assert_int_equal(schedule_create(&options, &table), OK);
+    const Status s = comm_agree(comm, pipeline_chain_run(&table, g->pipeline, scale, NULL));
+    if (s != OK) print_error("%s\n", status_message());
+    schedule_destroy(&table);
+    assert_int_equal(s, OK);
+}
+
 static void pipeline_runs_over_mpi(void **state)
 {
     Comm *comm = comm_of(state);
+    const int size = comm_size(comm);
     MeshGroups g;
-    assert_int_equal(comm_mesh(comm, mesh_shape(1, 1, comm_size(comm), 1), &g), OK);
+    assert_int_equal(comm_mesh(comm, mesh_shape(1, 1, size, 1), &g), OK);
     /* small messages leave at once, large ones wait for their receiver */
     for (int64_t scale = 1; scale <= 5000; scale *= 5000) {
         for (int micros = 0; micros <= 9; micros += 3) {
-            Schedule train, sample;
-            assert_int_equal(schedule_create(SCHEDULE_1F1B, comm_size(comm), micros, &train), OK);
-            assert_int_equal(schedule_create(SCHEDULE_FORWARD, comm_size(comm), micros, &sample),
-                             OK);
-            Status s = comm_agree(comm, pipeline_chain_run(&train, g.pipeline, true, scale));
-            if (s == OK)
-                s = comm_agree(comm, pipeline_chain_run(&sample, g.pipeline, false, scale));
-            if (s != OK) print_error("%s\n", status_message());
-            schedule_destroy(&train);
-            schedule_destroy(&sample);
-            assert_int_equal(s, OK);
+            run_over_mpi(comm, &g, (ScheduleOptions){ SCHEDULE_1F1B, size, 1, micros }, scale);
+            run_over_mpi(comm, &g, (ScheduleOptions){ SCHEDULE_ZERO_BUBBLE, size, 1, micros },
+                         scale);
+            run_over_mpi(comm, &g, (ScheduleOptions){ SCHEDULE_INTERLEAVED, size, 3, micros },
+                         scale);
+            run_over_mpi(comm, &g, (ScheduleOptions){ SCHEDULE_FORWARD, size, 2, micros }, scale);
         }
     }
 }
