@@ -13,6 +13,10 @@
  * Opening reads and checks everything but the latents: the index of every shard is merged in
  * memory, and its digest must be the one in dataset.json. Latents are checked clip by clip as they
  * are read, against the SHA-256 of their bytes, so that a flipped bit is named and not learnt from.
+ * A rank that reads only its tokens of a clip cannot know that: it has the checksum of 32 bits
+ * (fletcher32) that every chunk of the latents carries. It finds a flipped byte of any chunk it
+ * reads; that a chunk is whole but another clip's is for whole reads to find, and for
+ * dataset_verify.
  */
 #ifndef ZT_DATA_DATASET_H
 #define ZT_DATA_DATASET_H
@@ -20,6 +24,7 @@
 #include "core/base/digest.h"
 #include "core/base/status.h"
 #include "core/base/tensor.h"
+#include "core/parallel/tokens.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -80,10 +85,13 @@ DatasetClip dataset_clip(const Dataset *ds, int64_t clip);
 /* Wording `which` of [0, caption_count): UTF-8 without NUL. View. */
 const char *dataset_caption(const Dataset *ds, int64_t clip, int64_t which);
 
-/* dst (tokens, patch) F32 = the clip's latents, tokens in data order (core/codec/patch.h).
- * ERR_FORMAT names shard, clip and source when the bytes are not those that were written. Any
- * thread. */
-Status dataset_read_latents(Dataset *ds, int64_t clip, Tensor dst);
+/* All tokens of a clip. */
+TokenRange dataset_clip_tokens(const Dataset *ds, int64_t clip);
+/* dst (tokens.count, patch) F32 = these tokens of the clip's latents, in data order
+ * (core/codec/patch.h); count 0 reads nothing. ERR_FORMAT names shard, clip and source when the
+ * bytes are not those that were written: by SHA-256 for the whole clip, by the chunks' checksums
+ * for a part of it. Any thread. */
+Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor dst);
 
 /* Reads everything there is: every shard's SHA-256, every clip's. First fault is the error. */
 Status dataset_verify(Dataset *ds);

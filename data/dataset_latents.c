@@ -7,6 +7,7 @@
 #include "data/bf16.h"
 #include "data/dataset_parts.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,12 +54,16 @@ static Status open_latents(Dataset *ds, OpenShard *shard, int64_t bucket, H5Arra
     return OK;
 }
 
-static Status read_bits(Dataset *ds, OpenShard *shard, const ShardRow *row, uint16_t *bits)
+static Status read_bits(Dataset *ds, OpenShard *shard, const ShardRow *row, TokenRange tokens,
+                        bool whole, uint16_t *bits)
 {
     H5Array *latents = NULL;
     pthread_mutex_lock(&ds->lock);
     Status s = open_latents(ds, shard, row->bucket, &latents);
-    if (s == OK) s = h5_array_read(latents, row->row, 1, bits);
+    if (s == OK) {
+        s = whole ? h5_array_read(latents, row->row, 1, bits)
+                  : h5_array_read_part(latents, row->row, tokens.first, tokens.count, bits);
+    }
     pthread_mutex_unlock(&ds->lock);
     return s;
 }
@@ -77,36 +82,57 @@ static Status name_clip(Status status, const OpenShard *shard, int64_t clip, con
                        string_list_at(&shard->tables.sources, index), row->start_s, reason);
 }
 
-Status dataset_read_latents(Dataset *ds, int64_t clip, Tensor dst)
+TokenRange dataset_clip_tokens(const Dataset *ds, int64_t clip)
 {
-    CHECK(clip >= 0 && clip < ds->record.clips, ERR_USAGE, "%s: has %lld clips, no clip %lld",
-          ds->dir, (long long)ds->record.clips, (long long)clip);
-    OpenShard *shard = dataset_shard_of(ds, clip);
-    const ShardRow *row = &shard->tables.rows[clip - shard->first_clip];
-    const DatasetBucket *bucket = &shard->tables.buckets[row->bucket];
-    const int64_t count = bucket->tokens * bucket->patch;
-    char shape[96];
-    CHECK(dst.dtype == F32 && tensor_count(dst) == count, ERR_USAGE,
-          "%s: latents of clip %lld are (%lld, %lld), to be read into %s", ds->dir, (long long)clip,
-          (long long)bucket->tokens, (long long)bucket->patch, tensor_describe(dst, shape));
+    return (TokenRange){ 0, ds->buckets[dataset_clip(ds, clip).bucket].tokens };
+}
 
-    /* the bf16 bits are read into the second half of dst and widened from the front: value i ends
-     * before bits i + 1 begin, so nothing is overwritten that is still to be read */
-    float *values = tensor_f32(dst);
-    uint16_t *bits = (uint16_t *)dst.data + count;
-    const Status s = read_bits(ds, shard, row, bits);
-    if (s != OK) return name_clip(s, shard, clip, status_message());
+static Status check_digest(const OpenShard *shard, int64_t clip, const ShardRow *row,
+                           const uint16_t *bits, int64_t count)
+{
     Digest digest;
     TRY(digest_bytes(bits, (size_t)count * sizeof(*bits), &digest));
-    if (memcmp(digest.bytes, row->sha256, sizeof(row->sha256)) != 0) {
-        return name_clip(ERR_FORMAT, shard, clip, "its latents are not those that were written");
-    }
+    if (memcmp(digest.bytes, row->sha256, sizeof(row->sha256)) == 0) return OK;
+    return name_clip(ERR_FORMAT, shard, clip, "its latents are not those that were written");
+}
+
+static void widen(float *values, const uint16_t *bits, int64_t count)
+{
     for (int64_t i = 0; i < count; i++) {
         uint16_t half;
         memcpy(&half, bits + i, sizeof(half));
         const float value = float_of_bf16(half);
         memcpy(values + i, &value, sizeof(value));
     }
+}
+
+Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor dst)
+{
+    CHECK(clip >= 0 && clip < ds->record.clips, ERR_USAGE, "%s: has %lld clips, no clip %lld",
+          ds->dir, (long long)ds->record.clips, (long long)clip);
+    OpenShard *shard = dataset_shard_of(ds, clip);
+    const ShardRow *row = &shard->tables.rows[clip - shard->first_clip];
+    const DatasetBucket *bucket = &shard->tables.buckets[row->bucket];
+    CHECK(tokens.first >= 0 && tokens.count >= 0 && tokens.count <= bucket->tokens &&
+              tokens.first <= bucket->tokens - tokens.count,
+          ERR_USAGE, "%s: clip %lld has %lld tokens, not %lld from %lld on", ds->dir,
+          (long long)clip, (long long)bucket->tokens, (long long)tokens.count,
+          (long long)tokens.first);
+    const int64_t count = tokens.count * bucket->patch;
+    char shape[96];
+    CHECK(dst.dtype == F32 && tensor_count(dst) == count, ERR_USAGE,
+          "%s: latents of clip %lld are (%lld, %lld), to be read into %s", ds->dir, (long long)clip,
+          (long long)tokens.count, (long long)bucket->patch, tensor_describe(dst, shape));
+    if (count == 0) return OK;
+
+    /* the bf16 bits are read into the second half of dst and widened from the front: value i ends
+     * before bits i + 1 begin, so nothing is overwritten that is still to be read */
+    uint16_t *bits = (uint16_t *)dst.data + count;
+    const bool whole = tokens.count == bucket->tokens;
+    const Status s = read_bits(ds, shard, row, tokens, whole, bits);
+    if (s != OK) return name_clip(s, shard, clip, status_message());
+    if (whole) TRY(check_digest(shard, clip, row, bits, count));
+    widen(tensor_f32(dst), bits, count);
     return OK;
 }
 
@@ -125,7 +151,8 @@ static Status verify_clips(Dataset *ds)
     Status s = OK;
     for (int64_t clip = 0; s == OK && clip < ds->record.clips; clip++) {
         const DatasetBucket *b = &ds->buckets[dataset_clip(ds, clip).bucket];
-        s = dataset_read_latents(ds, clip, tensor_of(values, F32, SHAPE(b->tokens, b->patch)));
+        s = dataset_read_latents(ds, clip, dataset_clip_tokens(ds, clip),
+                                 tensor_of(values, F32, SHAPE(b->tokens, b->patch)));
     }
     free(values);
     return s;

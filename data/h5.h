@@ -71,7 +71,7 @@ typedef struct H5Array H5Array;
  * has ndim entries. */
 Status h5_array_create(H5File *file, const char *path, const H5Shape *shape, const int64_t *chunk,
                        H5Array **out);
-/* `data`: rows rows of the array's type. */
+/* `data`: rows rows of the array's type. Each chunk is stored with its checksum (fletcher32). */
 Status h5_array_append(H5Array *array, int64_t rows, const void *data);
 /* Opens and checks; type and ndim must be as in `expected`, and so must every dimension of it that
  * is not negative; the true shape is in h5_array_shape. */
@@ -81,6 +81,10 @@ const H5Shape *h5_array_shape(const H5Array *array);
 size_t h5_array_row_bytes(const H5Array *array);
 /* dst = rows [first, first + rows) */
 Status h5_array_read(H5Array *array, int64_t first, int64_t rows, void *dst);
+/* dst = entries [first, first + count) along dimension 1 of one row. Only the chunks they lie in
+ * are read, and each of those is checked whole against its checksum: an array without them is
+ * refused, as whoever reads a part has nothing else to go by. */
+Status h5_array_read_part(H5Array *array, int64_t row, int64_t first, int64_t count, void *dst);
 void h5_array_close(H5Array *array);
 
 #ifdef __cplusplus

@@ -111,14 +111,28 @@ Status h5_array_create(H5File *file, const char *path, const H5Shape *shape, con
     return OK;
 }
 
-/* Selects rows [first, first + rows) of the file and a matching block of memory. Lock held. */
-static bool select_rows(const H5Array *array, int64_t first, int64_t rows, hid_t *file_space,
-                        hid_t *memory_space)
+/* What is read or written at once: [start, start + count) of every dimension. */
+typedef struct Block {
+    int64_t start[H5_MAX_DIMS], count[H5_MAX_DIMS];
+} Block;
+
+static Block block_of_rows(const H5Array *array, int64_t first, int64_t rows)
 {
-    hsize_t start[H5_MAX_DIMS] = { 0 }, count[H5_MAX_DIMS];
-    for (int i = 0; i < array->shape.ndim; i++) count[i] = (hsize_t)array->shape.dims[i];
-    start[0] = (hsize_t)first;
-    count[0] = (hsize_t)rows;
+    Block block = { .start = { first } };
+    memcpy(block.count, array->shape.dims, sizeof(block.count));
+    block.count[0] = rows;
+    return block;
+}
+
+/* Selects a block of the file and as much memory. Lock held. */
+static bool select_block(const H5Array *array, const Block *block, hid_t *file_space,
+                         hid_t *memory_space)
+{
+    hsize_t start[H5_MAX_DIMS], count[H5_MAX_DIMS];
+    for (int i = 0; i < array->shape.ndim; i++) {
+        start[i] = (hsize_t)block->start[i];
+        count[i] = (hsize_t)block->count[i];
+    }
     *file_space = H5Dget_space(array->id);
     *memory_space = H5Screate_simple(array->shape.ndim, count, NULL);
     return *file_space >= 0 && *memory_space >= 0 &&
@@ -136,10 +150,11 @@ static Status append_locked(H5Array *array, int64_t rows, const void *data)
     hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID;
     hsize_t dims[H5_MAX_DIMS];
     const int64_t first = array->shape.dims[0];
+    const Block block = block_of_rows(array, first, rows);
     for (int i = 0; i < array->shape.ndim; i++) dims[i] = (hsize_t)array->shape.dims[i];
     dims[0] = (hsize_t)(first + rows);
     const bool good = H5Dset_extent(array->id, dims) >= 0 &&
-                      select_rows(array, first, rows, &file_space, &memory_space) &&
+                      select_block(array, &block, &file_space, &memory_space) &&
                       H5Dwrite(array->id, h5_memory_type(array->shape.type), memory_space,
                                file_space, H5P_DEFAULT, data) >= 0;
     const Status s = good ? OK : h5_fail(ERR_IO, array->file, array->path, "cannot write");
@@ -162,7 +177,8 @@ Status h5_array_append(H5Array *array, int64_t rows, const void *data)
 static Status open_checked(H5Array *array, const H5Shape *expected)
 {
     TRY(h5_check_links(array->file, array->path));
-    /* every chunk is read once and whole: the library's chunk cache would only cost memory */
+    /* a chunk is read whole, and not twice in a row: the library's chunk cache would only cost
+     * memory */
     const hid_t access = H5Pcreate(H5P_DATASET_ACCESS);
     if (access >= 0) H5Pset_chunk_cache(access, 1, 0, 1.0);
     array->id = H5Dopen2(array->file->id, array->path, access);
@@ -189,17 +205,21 @@ Status h5_array_open(H5File *file, const char *path, const H5Shape *expected, H5
     return OK;
 }
 
-/* Visits the chunks under rows [first, first + rows): each must be there, and not be longer than
- * what its filters can have made of it, or inflating it could take any amount of memory. Lock held.
- */
-static Status check_chunks(const H5Array *array, int64_t first, int64_t rows)
+/* Where the chunk begins in which the block does. */
+static int64_t first_chunk(const H5Array *array, const Block *block, int d)
+{
+    return block->start[d] / array->chunk[d] * array->chunk[d];
+}
+
+/* Visits the chunks under a block: each must be there, and not be longer than what its filters can
+ * have made of it, or inflating it could take any amount of memory. Lock held. */
+static Status check_chunks(const H5Array *array, const Block *block)
 {
     const int ndim = array->shape.ndim;
     const size_t most =
         (size_t)h5_product(array->chunk, 0, ndim) * h5_type_bytes(array->shape.type) + CHUNK_SLACK;
     hsize_t at[H5_MAX_DIMS] = { 0 };
-    const int64_t first_chunk = first / array->chunk[0] * array->chunk[0];
-    at[0] = (hsize_t)first_chunk;
+    for (int d = 0; d < ndim; d++) at[d] = (hsize_t)first_chunk(array, block, d);
     for (;;) {
         hsize_t stored = 0;
         const bool there = H5Dget_chunk_storage_size(array->id, at, &stored) >= 0;
@@ -213,23 +233,30 @@ static Status check_chunks(const H5Array *array, int64_t first, int64_t rows)
         int d = ndim - 1;
         for (; d >= 0; d--) {
             at[d] += (hsize_t)array->chunk[d];
-            const int64_t end = d == 0 ? first + rows : array->shape.dims[d];
-            if ((int64_t)at[d] < end) break;
-            at[d] = d == 0 ? (hsize_t)first_chunk : 0;
+            if ((int64_t)at[d] < block->start[d] + block->count[d]) break;
+            at[d] = (hsize_t)first_chunk(array, block, d);
         }
         if (d < 0) return OK;
     }
 }
 
-static Status read_locked(const H5Array *array, int64_t first, int64_t rows, void *dst)
+static Status read_locked(const H5Array *array, const Block *block, void *dst)
 {
-    TRY(check_chunks(array, first, rows));
+    TRY(check_chunks(array, block));
     hid_t file_space = H5I_INVALID_HID, memory_space = H5I_INVALID_HID;
-    const bool good = select_rows(array, first, rows, &file_space, &memory_space) &&
+    const bool good = select_block(array, block, &file_space, &memory_space) &&
                       H5Dread(array->id, h5_memory_type(array->shape.type), memory_space,
                               file_space, H5P_DEFAULT, dst) >= 0;
     const Status s = good ? OK : h5_fail(ERR_FORMAT, array->file, array->path, "cannot read");
     close_spaces(file_space, memory_space);
+    return s;
+}
+
+static Status read_block(const H5Array *array, const Block *block, void *dst)
+{
+    h5_lock();
+    const Status s = read_locked(array, block, dst);
+    h5_unlock();
     return s;
 }
 
@@ -239,10 +266,26 @@ Status h5_array_read(H5Array *array, int64_t first, int64_t rows, void *dst)
               first <= array->shape.dims[0] - rows,
           ERR_FORMAT, "%s: %s has %lld rows, not %lld from %lld on", array->file->path, array->path,
           (long long)array->shape.dims[0], (long long)rows, (long long)first);
-    h5_lock();
-    const Status s = read_locked(array, first, rows, dst);
-    h5_unlock();
-    return s;
+    const Block block = block_of_rows(array, first, rows);
+    return read_block(array, &block, dst);
+}
+
+Status h5_array_read_part(H5Array *array, int64_t row, int64_t first, int64_t count, void *dst)
+{
+    assert(array->shape.ndim >= 2);
+    const int64_t rows = array->shape.dims[0], entries = array->shape.dims[1];
+    CHECK(row >= 0 && row < rows, ERR_FORMAT, "%s: %s has %lld rows, no row %lld",
+          array->file->path, array->path, (long long)rows, (long long)row);
+    CHECK(first >= 0 && count >= 1 && count <= entries && first <= entries - count, ERR_FORMAT,
+          "%s: a row of %s has %lld entries, not %lld from %lld on", array->file->path, array->path,
+          (long long)entries, (long long)count, (long long)first);
+    CHECK(array->checksums, ERR_FORMAT,
+          "%s: %s has no checksums (fletcher32): it is only read by whole rows", array->file->path,
+          array->path);
+    Block block = block_of_rows(array, row, 1);
+    block.start[1] = first;
+    block.count[1] = count;
+    return read_block(array, &block, dst);
 }
 
 const H5Shape *h5_array_shape(const H5Array *array)

@@ -59,10 +59,11 @@ static Status check_extent(H5Array *array, const H5Shape *expected)
     return OK;
 }
 
-static Status check_filters(const H5Array *array, hid_t creation)
+static Status check_filters(H5Array *array, hid_t creation)
 {
     const int filters = H5Pget_nfilters(creation);
     bool good = filters >= 0;
+    array->checksums = false;
     for (int i = 0; good && i < filters; i++) {
         unsigned flags, config;
         size_t values = 0;
@@ -70,9 +71,15 @@ static Status check_filters(const H5Array *array, hid_t creation)
         const H5Z_filter_t id = H5Pget_filter2(creation, (unsigned)i, &flags, &values, NULL,
                                                sizeof(name), name, &config);
         good = id == H5Z_FILTER_SHUFFLE || id == H5Z_FILTER_DEFLATE || id == H5Z_FILTER_FLETCHER32;
+        array->checksums = array->checksums || id == H5Z_FILTER_FLETCHER32;
     }
     CHECK(good, ERR_FORMAT, "%s: %s has a filter other than shuffle, deflate and fletcher32",
           array->file->path, array->path);
+    /* chunks that stand out over the end can be told to go without their filters */
+    unsigned options = 0;
+    const bool all = H5Pget_chunk_opts(creation, &options) >= 0 &&
+                     (options & H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS) == 0;
+    array->checksums = array->checksums && all;
     return OK;
 }
 

@@ -16,7 +16,7 @@ struct Loader {
     Dataset *ds; /* view */
     LoaderOptions options;
     int64_t *buckets, *captions;              /* (clips) owned: what the sampler looks at */
-    int64_t *bucket_elements, *bucket_tokens; /* (buckets) owned */
+    int64_t *bucket_elements, *bucket_tokens; /* (buckets) owned; of whole clips */
     Sampler sampler;
     BatchPlan plan; /* the thread's */
     LoaderBuffer buffers[BUFFERS];
@@ -70,7 +70,7 @@ static void *read_ahead(void *argument)
     for (int64_t i = 0; s == OK && wait_for_room(loader); i++) {
         batch_plan_fill(&loader->sampler, loader->options.first_step + i, &loader->plan);
         s = loader_buffer_fill(&loader->buffers[i % BUFFERS], loader->ds, &loader->plan,
-                               loader->options.rank, loader->options.size);
+                               &loader->options);
         report(loader, s);
     }
     return NULL;
@@ -122,6 +122,20 @@ static int64_t largest(const int64_t *values, int64_t count)
     return most;
 }
 
+/* Most latent values of a clip that this rank reads. At least 1, as latents of no token are not the
+ * same as none. */
+static int64_t own_elements(const Loader *loader)
+{
+    const LoaderOptions *o = &loader->options;
+    int64_t most = 1;
+    for (int64_t i = 0; i < dataset_buckets(loader->ds); i++) {
+        const DatasetBucket *b = dataset_bucket(loader->ds, i);
+        const int64_t own = token_part(b->tokens, o->parts, o->part).count * b->patch;
+        most = own > most ? own : most;
+    }
+    return most;
+}
+
 static int64_t clips_of_micro(const Loader *loader)
 {
     const SamplerOptions *o = &loader->options.sampler;
@@ -139,8 +153,7 @@ static Status prepare(Loader *loader)
                                  .bucket_tokens = loader->bucket_tokens };
     TRY(sampler_make(&loader->options.sampler, &clips, &loader->sampler));
     TRY(batch_plan_create(&loader->sampler, &loader->plan));
-    const int64_t elements =
-        loader->options.metadata_only ? 0 : largest(loader->bucket_elements, clips.bucket_count);
+    const int64_t elements = loader->options.metadata_only ? 0 : own_elements(loader);
     const int64_t micros = loader_max_micros(loader);
     const int64_t most = micros * clips_of_micro(loader), batch = loader->options.sampler.batch;
     for (int i = 0; i < BUFFERS; i++) {
@@ -156,10 +169,14 @@ Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out)
               options->first_step >= 0,
           ERR_CONFIG, "loader: data rank %d of %d from step %lld", options->rank, options->size,
           (long long)options->first_step);
+    const int parts = options->parts == 0 ? 1 : options->parts;
+    CHECK(parts >= 1 && options->part >= 0 && options->part < parts, ERR_CONFIG,
+          "loader: part %d of %d of each clip", options->part, parts);
     Loader *loader = calloc(1, sizeof(*loader));
     CHECK(loader != NULL, ERR_MEMORY, "loader: no memory for it");
     loader->ds = ds;
     loader->options = *options;
+    loader->options.parts = parts;
     pthread_mutex_init(&loader->lock, NULL);
     pthread_cond_init(&loader->changed, NULL);
     const Status s = prepare(loader);

@@ -24,14 +24,17 @@ typedef struct LoaderOptions {
     int rank, size;     /* data-parallel coordinates */
     int64_t first_step; /* a resumed run's next step */
     bool metadata_only; /* no latents are read: a pipeline stage that needs none */
+    int part, parts;    /* the tokens of each clip that are read: token_part(tokens, parts, part) of
+                           core/parallel/tokens.h; parts 0 or 1: all */
 } LoaderOptions;
 
 typedef struct MicroBatch {
     int64_t clips;
-    int64_t bucket;  /* in dataset_bucket */
-    int64_t t, h, w; /* latent frames, rows, columns */
-    int64_t tokens, patch;
-    Tensor latents;              /* (clips, tokens, patch) F32; none when metadata_only */
+    int64_t bucket;              /* in dataset_bucket */
+    int64_t t, h, w;             /* latent frames, rows, columns */
+    int64_t tokens, patch;       /* of a whole clip */
+    TokenRange range;            /* which of the tokens this rank reads: LoaderOptions.part */
+    Tensor latents;              /* (clips, range.count, patch) F32; none when metadata_only */
     const int64_t *samples;      /* (clips) global sample numbers */
     const int64_t *clip_ids;     /* (clips) in the dataset */
     const char *const *captions; /* (clips) UTF-8; "" where dropped */
@@ -47,15 +50,16 @@ typedef struct Batch {
 
 typedef struct Loader Loader;
 
-/* Not collective. `ds` must outlive the loader. ERR_CONFIG from the options, ERR_MEMORY. */
+/* Not collective. `ds` must outlive the loader. ERR_CONFIG from the options, ERR_MEMORY. A part of
+ * a clip is checked by its chunks' checksums only: data/dataset.h. */
 Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out);
 /* Waits for the next step; *out and all it points to hold until the next call. Not collective, and
  * what it returns must be agreed on: one rank's shard can fail alone. */
 Status loader_next(Loader *loader, const Batch **out);
 /* Seconds loader_next has waited since the loader was made. */
 double loader_wait_s(const Loader *loader);
-/* Most micro-batches, and most clips x tokens of one micro-batch, that any step gives this rank:
- * what activations are planned for. */
+/* Most micro-batches that any step gives any data rank, and most clips x tokens (of the whole clip)
+ * of one: what activations are planned for. */
 int64_t loader_max_micros(const Loader *loader);
 int64_t loader_max_micro_tokens(const Loader *loader);
 size_t loader_buffer_bytes(const Loader *loader);

@@ -44,7 +44,8 @@ typedef struct Filled {
 } Filled;
 
 static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *samples,
-                         const PlannedMicro *planned, Filled *filled, MicroBatch *out)
+                         const PlannedMicro *planned, const LoaderOptions *options, Filled *filled,
+                         MicroBatch *out)
 {
     const DatasetBucket *b = dataset_bucket(ds, planned->bucket);
     const int64_t first = filled->clips;
@@ -55,6 +56,7 @@ static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *sample
                          .w = b->w,
                          .tokens = b->tokens,
                          .patch = b->patch,
+                         .range = token_part(b->tokens, options->parts, options->part),
                          .latents = tensor_none(),
                          .samples = buffer->samples + first,
                          .clip_ids = buffer->clips + first,
@@ -67,19 +69,19 @@ static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *sample
             sample->caption_drop ? "" : dataset_caption(ds, sample->clip, sample->caption);
     }
     filled->clips += planned->count;
-    if (buffer->latents == NULL) return OK;
+    if (options->metadata_only) return OK;
 
     out->latents = tensor_of(buffer->latents + filled->values, F32,
-                             SHAPE(planned->count, b->tokens, b->patch));
+                             SHAPE(planned->count, out->range.count, b->patch));
     filled->values += tensor_count(out->latents);
     for (int64_t i = 0; i < planned->count; i++) {
-        TRY(dataset_read_latents(ds, out->clip_ids[i], tensor_at(out->latents, i)));
+        TRY(dataset_read_latents(ds, out->clip_ids[i], out->range, tensor_at(out->latents, i)));
     }
     return OK;
 }
 
-Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *plan, int rank,
-                          int size)
+Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *plan,
+                          const LoaderOptions *options)
 {
     Filled filled = { 0 };
     buffer->batch = (Batch){ .step = plan->step,
@@ -88,9 +90,9 @@ Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *pl
                              .global_micros = plan->micro_count,
                              .global_tokens = plan->tokens,
                              .global_elements = plan->elements };
-    for (int64_t m = rank; m < plan->micro_count; m += size) {
+    for (int64_t m = options->rank; m < plan->micro_count; m += options->size) {
         MicroBatch *micro = &buffer->micros[buffer->batch.micro_count++];
-        TRY(fill_micro(buffer, ds, plan->samples, &plan->micros[m], &filled, micro));
+        TRY(fill_micro(buffer, ds, plan->samples, &plan->micros[m], options, &filled, micro));
     }
     return OK;
 }

@@ -21,9 +21,10 @@ typedef struct LoaderBuffer {
 /* clip_elements 0: without latents. ERR_MEMORY says how much was wanted. */
 Status loader_buffer_create(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
                             LoaderBuffer *out);
-/* Fills it with rank's share of the plan; reads the latents when there is room for them. */
-Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *plan, int rank,
-                          int size);
+/* Fills it with the share of the plan that options->rank has, and reads the tokens of it that
+ * options->part says; parts is 1 or more. */
+Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *plan,
+                          const LoaderOptions *options);
 void loader_buffer_destroy(LoaderBuffer *buffer);
 
 #ifdef __cplusplus

@@ -62,7 +62,8 @@ Status nearest_clips(Dataset *ds, const Scenes *scenes, float *const *latents, i
     }
     for (int64_t clip = 0; clip < dataset_clips(ds) && s == OK; clip++) {
         const DatasetBucket *b = dataset_bucket(ds, dataset_clip(ds, clip).bucket);
-        s = dataset_read_latents(ds, clip, tensor_of(values, F32, SHAPE(b->tokens, b->patch)));
+        s = dataset_read_latents(ds, clip, dataset_clip_tokens(ds, clip),
+                                 tensor_of(values, F32, SHAPE(b->tokens, b->patch)));
         if (s == OK) compare(ds, scenes, latents, count, clip, values, matches);
     }
     free(values);

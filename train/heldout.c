@@ -86,7 +86,8 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Da
         if (mine) {
             const DatasetBucket *b = dataset_bucket(ds, dataset_clip(ds, clip).bucket);
             s = dataset_read_latents(
-                ds, clip, tensor_reshape(shaped(work.latents, b), SHAPE(b->tokens, b->patch)));
+                ds, clip, dataset_clip_tokens(ds, clip),
+                tensor_reshape(shaped(work.latents, b), SHAPE(b->tokens, b->patch)));
         }
         TRY_TO(done, s, comm_agree(comm, s));
         if (mine) s = measure_clip(velocity, ds, clip, seed, bins, &work, sums);

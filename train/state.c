@@ -121,7 +121,8 @@ Status train_state_open_loader(TrainState *s, int64_t step)
                                     .rank = s->groups.mesh.dp,
                                     .size = s->groups.mesh.shape.data,
                                     .first_step = step,
-                                    .metadata_only = !s->dit.first && !s->dit.last };
+                                    .metadata_only = !s->dit.first && !s->dit.last,
+                                    .parts = 1 };
     loader_destroy(s->loader);
     s->loader = NULL;
     return loader_create(s->train, &options, &s->loader);

@@ -444,3 +444,30 @@ void hostile_old_format(const char *from, const char *to, bool new_superblock)
     H5Pclose(creation);
     H5Pclose(access);
 }
+
+/* ---- an array that nothing guards ----------------------------------------------------------- */
+
+void hostile_without_checksums(const char *path, const unsigned long long *dims,
+                               const unsigned long long *chunk, bool edges_only)
+{
+    const hid_t access = H5Pcreate(H5P_FILE_ACCESS), creation = H5Pcreate(H5P_DATASET_CREATE);
+    const hsize_t size[3] = { dims[0], dims[1], dims[2] };
+    const hsize_t chunk_size[3] = { chunk[0], chunk[1], chunk[2] };
+    assert_true(H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_LATEST) >= 0);
+    assert_true(H5Pset_chunk(creation, 3, chunk_size) >= 0);
+    assert_true(H5Pset_alloc_time(creation, H5D_ALLOC_TIME_EARLY) >= 0);
+    if (edges_only) {
+        assert_true(H5Pset_fletcher32(creation) >= 0);
+        assert_true(H5Pset_chunk_opts(creation, H5D_CHUNK_DONT_FILTER_PARTIAL_CHUNKS) >= 0);
+    }
+    const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    const hid_t space = H5Screate_simple(3, size, NULL);
+    const hid_t array =
+        H5Dcreate2(file, "/a", H5T_STD_U16LE, space, H5P_DEFAULT, creation, H5P_DEFAULT);
+    assert_true(file >= 0 && array >= 0);
+    H5Dclose(array);
+    H5Sclose(space);
+    H5Pclose(creation);
+    H5Pclose(access);
+    H5Fclose(file);
+}

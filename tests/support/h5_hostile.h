@@ -22,5 +22,9 @@ void hostile_apply(int index, const char *path);
 /* Writes the same objects to `to` in the format before 1.8, whose metadata has no checksums; with
  * new_superblock the file itself is of the new format and only what is in it is not. */
 void hostile_old_format(const char *from, const char *to, bool new_superblock);
+/* A new file with an array /a (dims, three of them) of zeros in 16 bits, without a checksum on any
+ * chunk, or only on the chunks that stand out over its end. */
+void hostile_without_checksums(const char *path, const unsigned long long *dims,
+                               const unsigned long long *chunk, bool edges_only);
 
 #endif

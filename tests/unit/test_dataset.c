@@ -60,7 +60,8 @@ static void assert_clip(Dataset *ds, int64_t clip)
     const DatasetBucket *bucket = dataset_bucket(ds, info.bucket);
     assert_int_equal(bucket->tokens * bucket->patch, count);
     assert_int_equal(
-        dataset_read_latents(ds, clip, tensor_of(got, F32, SHAPE(bucket->tokens, bucket->patch))),
+        dataset_read_latents(ds, clip, dataset_clip_tokens(ds, clip),
+                             tensor_of(got, F32, SHAPE(bucket->tokens, bucket->patch))),
         OK);
     assert_memory_equal(got, expected, (size_t)count * sizeof(float));
     assert_int_equal(info.frames, 1 + 4 * (bucket->t - 1));
@@ -294,7 +295,7 @@ static void latents_are_rounded_to_nearest_even(void **state)
     dataset_writer_destroy(writer);
     Dataset *ds = NULL;
     assert_int_equal(dataset_open(dir, &ds), OK);
-    assert_int_equal(dataset_read_latents(ds, 0, latents), OK);
+    assert_int_equal(dataset_read_latents(ds, 0, dataset_clip_tokens(ds, 0), latents), OK);
     assert_memory_equal(values, out, sizeof(out));
     dataset_close(ds);
 }
@@ -395,7 +396,8 @@ static void flipped_byte_in_latents_names_the_clip(void **state)
         bytes[at] ^= 1;
         small_write(dir, "shard-00000.h5", bytes, length);
         bytes[at] ^= 1;
-        if (dataset_open(dir, &ds) != OK || dataset_read_latents(ds, 0, dst) == OK) {
+        if (dataset_open(dir, &ds) != OK ||
+            dataset_read_latents(ds, 0, dataset_clip_tokens(ds, 0), dst) == OK) {
             dataset_close(ds);
             continue;
         }
@@ -457,7 +459,8 @@ static void latents_of_another_clip_are_caught(void **state)
 
     float values[SMALL_MOST_VALUES];
     assert_int_equal(dataset_open(dir, &ds), OK);
-    assert_int_equal(dataset_read_latents(ds, 0, tensor_of(values, F32, SHAPE(12, SMALL_PATCH))),
+    assert_int_equal(dataset_read_latents(ds, 0, dataset_clip_tokens(ds, 0),
+                                          tensor_of(values, F32, SHAPE(12, SMALL_PATCH))),
                      ERR_FORMAT);
     assert_says("clip 0, from v0.mp4 at 0.00 s: its latents are not those that were written");
     dataset_close(ds);
@@ -483,7 +486,8 @@ static void no_flipped_byte_goes_unseen(void **state)
         float values[SMALL_MOST_VALUES], expected[SMALL_MOST_VALUES];
         for (int64_t clip = 0; s == OK && clip < 3; clip++) {
             const DatasetBucket *b = dataset_bucket(ds, dataset_clip(ds, clip).bucket);
-            s = dataset_read_latents(ds, clip, tensor_of(values, F32, SHAPE(b->tokens, b->patch)));
+            s = dataset_read_latents(ds, clip, dataset_clip_tokens(ds, clip),
+                                     tensor_of(values, F32, SHAPE(b->tokens, b->patch)));
             if (s != OK) break;
             const int64_t count = small_values(clip, expected);
             assert_memory_equal(values, expected, (size_t)count * sizeof(float));

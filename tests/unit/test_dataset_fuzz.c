@@ -79,7 +79,8 @@ static Status read_clips(Dataset *ds, FuzzProgress *progress)
             note_wrong(progress, "a clip has another size");
             return ERR_FORMAT;
         }
-        TRY(dataset_read_latents(ds, clip, tensor_of(values, F32, SHAPE(b->tokens, b->patch))));
+        TRY(dataset_read_latents(ds, clip, dataset_clip_tokens(ds, clip),
+                                 tensor_of(values, F32, SHAPE(b->tokens, b->patch))));
         if (memcmp(values, expected, (size_t)count * sizeof(float)) != 0) {
             note_wrong(progress, "a clip has other values");
         }

@@ -130,6 +130,65 @@ static void rows_come_back_from_many_chunks(void **state)
     assert_int_equal(h5_close(file), OK);
 }
 
+enum { ROWS = 3, ENTRIES = 50, WIDTH = 4, ENTRIES_A_CHUNK = 13 };
+
+static void parts_of_rows_come_back_from_many_chunks(void **state)
+{
+    (void)state;
+    static uint16_t values[ROWS][ENTRIES][WIDTH], got[ENTRIES + 1][WIDTH];
+    H5File *file = NULL;
+    H5Array *array = NULL;
+    for (int i = 0; i < ROWS * ENTRIES * WIDTH; i++) {
+        values[i / (ENTRIES * WIDTH)][i / WIDTH % ENTRIES][i % WIDTH] = (uint16_t)(i * 7);
+    }
+    const H5Shape shape = { H5_TYPE_U16, 3, { 0, ENTRIES, WIDTH } };
+    const int64_t chunk[] = { 1, ENTRIES_A_CHUNK, WIDTH };
+    assert_int_equal(h5_create(path, &file), OK);
+    assert_int_equal(h5_array_create(file, "/a", &shape, chunk, &array), OK);
+    assert_int_equal(h5_array_append(array, ROWS, values), OK);
+    h5_array_close(array);
+    assert_int_equal(h5_close(file), OK);
+
+    const H5Shape expected = { H5_TYPE_U16, 3, { ROWS, ENTRIES, WIDTH } };
+    assert_int_equal(h5_open(path, &file), OK);
+    assert_int_equal(h5_array_open(file, "/a", &expected, &array), OK);
+    for (int64_t first = 0; first < ENTRIES; first += 3) {
+        for (int64_t count = 1; first + count <= ENTRIES; count += 5) {
+            memset(got, 0xEE, sizeof(got));
+            assert_int_equal(h5_array_read_part(array, first % ROWS, first, count, got), OK);
+            assert_memory_equal(got, values[first % ROWS][first], (size_t)count * sizeof(got[0]));
+            assert_int_equal(got[count][0], 0xEEEE); /* and no more */
+        }
+    }
+    assert_int_equal(h5_array_read_part(array, ROWS, 0, 1, got), ERR_FORMAT);
+    assert_int_equal(h5_array_read_part(array, 0, ENTRIES - 1, 2, got), ERR_FORMAT);
+    assert_int_equal(h5_array_read_part(array, 0, -1, 2, got), ERR_FORMAT);
+    assert_int_equal(h5_array_read_part(array, 0, 0, 0, got), ERR_FORMAT);
+    h5_array_close(array);
+    assert_int_equal(h5_close(file), OK);
+}
+
+static void parts_without_checksums_are_refused(void **state)
+{
+    (void)state;
+    static uint16_t got[ROWS][ENTRIES][WIDTH];
+    const H5Shape shape = { H5_TYPE_U16, 3, { ROWS, ENTRIES, WIDTH } };
+    const unsigned long long dims[] = { ROWS, ENTRIES, WIDTH };
+    const unsigned long long chunk[] = { 1, ENTRIES_A_CHUNK, WIDTH };
+    for (int edges_only = 0; edges_only < 2; edges_only++) {
+        H5File *file = NULL;
+        H5Array *array = NULL;
+        hostile_without_checksums(path, dims, chunk, edges_only != 0);
+        assert_int_equal(h5_open(path, &file), OK);
+        assert_int_equal(h5_array_open(file, "/a", &shape, &array), OK);
+        assert_int_equal(h5_array_read(array, 0, ROWS, got), OK);
+        assert_int_equal(h5_array_read_part(array, 0, 0, 1, got), ERR_FORMAT);
+        assert_non_null(strstr(status_message(), "/a has no checksums"));
+        h5_array_close(array);
+        assert_int_equal(h5_close(file), OK);
+    }
+}
+
 static void existing_file_is_not_written_over(void **state)
 {
     (void)state;
@@ -166,6 +225,8 @@ int main(void)
         IN_FOLDER(foreign_makes_are_refused),
         IN_FOLDER(old_format_is_refused),
         IN_FOLDER(rows_come_back_from_many_chunks),
+        IN_FOLDER(parts_of_rows_come_back_from_many_chunks),
+        IN_FOLDER(parts_without_checksums_are_refused),
         IN_FOLDER(existing_file_is_not_written_over),
         IN_FOLDER(what_is_not_hdf5_is_refused),
     };

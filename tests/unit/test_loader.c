@@ -84,6 +84,24 @@ static void run(int rank, int size, int64_t first_step, char lines[BATCH * STEPS
     loader_destroy(loader);
 }
 
+static void assert_part(const MicroBatch *own, const MicroBatch *whole, int parts, int part)
+{
+    const TokenRange range = token_part(whole->tokens, parts, part);
+    assert_int_equal(own->tokens, whole->tokens);
+    assert_int_equal(own->range.first, range.first);
+    assert_int_equal(own->range.count, range.count);
+    assert_int_equal(own->clips, whole->clips);
+    assert_memory_equal(own->samples, whole->samples, (size_t)own->clips * sizeof(int64_t));
+    assert_int_equal(own->latents.ndim, 3);
+    assert_int_equal(own->latents.shape[1], range.count);
+    assert_non_null(own->latents.data);
+    for (int64_t i = 0; i < own->clips; i++) {
+        const Tensor clip = tensor_at(whole->latents, i), rows = tensor_at(own->latents, i);
+        const Tensor expected = tensor_slice(clip, range.first, range.count);
+        assert_memory_equal(rows.data, expected.data, tensor_bytes(expected));
+    }
+}
+
 static void ranks_together_have_what_one_has(void **state)
 {
     (void)state;
@@ -134,6 +152,40 @@ static void resumed_run_gets_the_very_next_clips(void **state)
         const size_t before = (size_t)(step * BATCH);
         assert_memory_equal(whole[before], parts[before], sizeof(whole) - before * 96);
         assert_int_equal(parts[before - 1][0], 0);
+    }
+}
+
+/* Every part's loader beside the one of whole clips: the same plan, and each its own tokens. */
+static void parts_together_have_whole_clips(void **state)
+{
+    (void)state;
+    static const int counts[] = { 1, 2, 3, 8 };
+    for (size_t c = 0; c < sizeof(counts) / sizeof(counts[0]); c++) {
+        for (int part = 0; part < counts[c]; part++) {
+            Loader *whole = NULL, *loader = NULL;
+            LoaderOptions options = options_of(1, 2, 0);
+            assert_int_equal(loader_create(ds, &options, &whole), OK);
+            options.part = part;
+            options.parts = counts[c];
+            assert_int_equal(loader_create(ds, &options, &loader), OK);
+            for (int step = 0; step < 4; step++) {
+                const Batch *all = NULL, *own = NULL;
+                assert_int_equal(loader_next(whole, &all), OK);
+                assert_int_equal(loader_next(loader, &own), OK);
+                assert_int_equal(own->global_elements, all->global_elements);
+                assert_int_equal(own->micro_count, all->micro_count);
+                for (int64_t m = 0; m < own->micro_count; m++) {
+                    assert_part(&own->micros[m], &all->micros[m], counts[c], part);
+                }
+            }
+            /* of the 12 tokens of the longest clip */
+            const size_t saved = loader_buffer_bytes(whole) - loader_buffer_bytes(loader);
+            const int64_t less = 12 - token_part(12, counts[c], part).count;
+            assert_int_equal(saved % ((size_t)(less > 0 ? less : 1) * SMALL_PATCH * 4), 0);
+            assert_true(counts[c] == 1 ? saved == 0 : saved > 0);
+            loader_destroy(loader);
+            loader_destroy(whole);
+        }
     }
 }
 
@@ -243,7 +295,7 @@ static void latents_can_be_read_beside_the_loader(void **state)
         const DatasetBucket *b = dataset_bucket(ds, dataset_clip(ds, clip).bucket);
         const Tensor dst = tensor_of(values, F32, SHAPE(b->tokens, b->patch));
         assert_int_equal(loader_next(loader, &batch), OK);
-        assert_int_equal(dataset_read_latents(ds, clip, dst), OK);
+        assert_int_equal(dataset_read_latents(ds, clip, dataset_clip_tokens(ds, clip), dst), OK);
         const int64_t count = small_values(clip, expected);
         assert_memory_equal(values, expected, (size_t)count * sizeof(float));
     }
@@ -259,6 +311,12 @@ static void bad_ranks_are_refused(void **state)
     options = options_of(0, 1, 0);
     options.sampler.batch = 0;
     assert_int_equal(loader_create(ds, &options, &loader), ERR_CONFIG);
+    options = options_of(0, 1, 0);
+    options.part = options.parts = 2;
+    assert_int_equal(loader_create(ds, &options, &loader), ERR_CONFIG);
+    options.part = 1;
+    options.parts = 0;
+    assert_int_equal(loader_create(ds, &options, &loader), ERR_CONFIG);
     assert_null(loader);
 }
 
@@ -269,6 +327,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_DATA(batches_are_the_planned_ones),
         WITH_DATA(ranks_together_have_what_one_has),
+        WITH_DATA(parts_together_have_whole_clips),
         WITH_DATA(resumed_run_gets_the_very_next_clips),
         WITH_DATA(batch_holds_until_the_next_call),
         WITH_DATA(metadata_only_reads_no_latents),
