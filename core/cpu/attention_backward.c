@@ -121,8 +121,8 @@ static void visit(const Tile *t, const Head *h, int64_t first_key, int64_t keys,
                   gradients, true);
     tile_multiply(t->dq_columns, QUERY_TILE, (TileA){ k, 1, size.stride }, t->ds, QUERY_TILE,
                   (TileSize){ dim, lanes, keys }, false);
-    attention_transpose(h->dq + first_query * size.stride, size.stride, t->dq_columns, QUERY_TILE,
-                        dim, queries, h->scale, true);
+    tile_transpose(h->dq + first_query * size.stride, size.stride, t->dq_columns, QUERY_TILE, dim,
+                   queries, h->scale, true);
     if (!h->dbias) return;
     for (int64_t j = 0; j < keys; j++)
         for (int64_t i = 0; i < queries; i++)

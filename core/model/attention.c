@@ -58,8 +58,8 @@ Status attention_forward(const AttentionContext *ctx, const Tensor *w, Tensor y,
 
     /* RMSNorm over the full width, before the split into heads */
     const Tensor ss_q = q_rows(acts->ss, x), ss_k = k_rows(acts->ss, x, c);
-    TRY(op_sum_squares_rows(dev, ss_q, acts->q_raw));
-    TRY(op_sum_squares_rows(dev, ss_k, acts->k_raw));
+    TRY(op_sum_squares_rows(dev, ss_q, acts->q_raw, 1));
+    TRY(op_sum_squares_rows(dev, ss_k, acts->k_raw, 1));
     TRY(group_all_reduce(ctx->tensor, acts->ss));
     TRY(op_rmsnorm(dev, acts->q, acts->q_raw, ss_q, w[ATTN_NORM_Q], width, eps));
     TRY(op_rmsnorm(dev, acts->k, acts->k_raw, ss_k, w[ATTN_NORM_K], width, eps));
@@ -111,8 +111,8 @@ Status attention_backward(const AttentionContext *ctx, const Tensor *w, const Te
     /* the norm's backward needs sum(dy w x) over all heads, hence over all tensor ranks */
     const Tensor ss_q = q_rows(acts->ss, x), ss_k = k_rows(acts->ss, x, c);
     const Tensor dot_q = q_rows(dots, x), dot_k = k_rows(dots, x, c);
-    TRY(op_rmsnorm_dot(dev, dot_q, dq, acts->q_raw, w[ATTN_NORM_Q]));
-    TRY(op_rmsnorm_dot(dev, dot_k, dk, acts->k_raw, w[ATTN_NORM_K]));
+    TRY(op_rmsnorm_dot(dev, dot_q, dq, acts->q_raw, w[ATTN_NORM_Q], 1));
+    TRY(op_rmsnorm_dot(dev, dot_k, dk, acts->k_raw, w[ATTN_NORM_K], 1));
     TRY(group_all_reduce(ctx->tensor, dots));
     TRY(op_rmsnorm_backward(dev, dq, g[ATTN_NORM_Q], dq, acts->q_raw, ss_q, dot_q, w[ATTN_NORM_Q],
                             width, eps, false));

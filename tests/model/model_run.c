@@ -36,7 +36,7 @@ static Status rank_create(Rank *r)
     const Shape latent = SHAPE(r->shape.batch, r->c->tokens, r->c->patch);
     size_t scratch = 0;
 
-    TRY(device_open(&r->dev, "cpu", NULL, 1));
+    TRY(device_open(&r->dev, "cpu", NULL, 1, false));
     TRY(dit_create(&r->dev, &r->c->config, &r->groups->mesh, r->groups->tensor, &r->dit));
     TRY(arena_create(&r->arena, "test", (size_t)16 << 20));
 

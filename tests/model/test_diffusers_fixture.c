@@ -199,7 +199,7 @@ static void loaded_create(Loaded *l, DitShape shape)
     size_t scratch = 0;
 
     *l = (Loaded){ .alone = group_self(), .mesh = mesh_of_rank(mesh_shape(1, 1, 1, 1), 0) };
-    ok(device_open(&l->dev, "cpu", NULL, 1));
+    ok(device_open(&l->dev, "cpu", NULL, 1, false));
     ok(dit_create(&l->dev, &config, &l->mesh, &l->alone, &l->dit));
     const int64_t n = l->dit.params.local_elements;
     ok(arena_create(&l->weights, "weights", (size_t)n * sizeof(float)));

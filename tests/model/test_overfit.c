@@ -83,7 +83,7 @@ static void run_create(Run *r)
                               .pipeline = &r->alone,
                               .data = &r->alone,
                               .replica = &r->alone };
-    ok(device_open(&r->dev, "cpu", NULL, 1));
+    ok(device_open(&r->dev, "cpu", NULL, 1, false));
     ok(dit_create(&r->dev, &config, &r->groups.mesh, &r->alone, &r->dit));
 
     const Shape flat = SHAPE(r->dit.params.local_elements);
