@@ -63,7 +63,7 @@ static int affinity_cores(void)
     return CPU_COUNT(&set);
 }
 
-Status device_open(Device *device, const char *kind, const char *isa, int threads)
+Status device_open(Device *device, const char *kind, const char *isa, int threads, bool exact)
 {
     CHECK(strcmp(kind, "cuda") != 0, ERR_DEVICE,
           "device: cuda was asked for, and this build has the cpu only");
@@ -76,7 +76,8 @@ Status device_open(Device *device, const char *kind, const char *isa, int thread
     TRY(check_table(chosen.device, table));
     *device = (Device){ .name = chosen.device,
                         .table = table,
-                        .threads = threads > 0 ? threads : affinity_cores() };
+                        .threads = threads > 0 ? threads : affinity_cores(),
+                        .exact = exact };
     return OK;
 }
 

@@ -9,6 +9,8 @@
 
 #include "core/base/status.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -19,11 +21,15 @@ typedef struct Device {
     const char *name; /* "cpu avx512" */
     const OpTable *table;
     int threads; /* OpenMP threads an op may use */
+    bool exact;  /* numerics: exact. Linear ops by core/cpu/gemm_exact.h rather than oneDNN: bits do
+                    not depend on how rows, columns and heads are cut over ranks. They do depend on
+                    the instruction set, which is in the name. */
 } Device;
 
 /* kind: "auto", "cpu" or "cuda". isa: NULL for the best, or "x86-64", "avx2", "avx512" (tests).
- * threads: 0 for the cores of this process' affinity mask. ERR_CONFIG, ERR_DEVICE. */
-Status device_open(Device *device, const char *kind, const char *isa, int threads);
+ * threads: 0 for the cores of this process' affinity mask. exact: as above.
+ * ERR_CONFIG, ERR_DEVICE. */
+Status device_open(Device *device, const char *kind, const char *isa, int threads, bool exact);
 
 /* f32 GEMM rate in GFLOP/s, measured now (about 0.2 s): what MFU is a share of. */
 Status device_measure_gemm(const Device *device, double *gflops);

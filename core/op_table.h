@@ -18,6 +18,9 @@ extern "C" {
     OP(linear, Tensor y, Tensor x, Tensor w, Tensor b)                                             \
     OP(linear_backward_input, Tensor dx, Tensor dy, Tensor w, bool accumulate)                     \
     OP(linear_backward_weight, Tensor dw, Tensor db, Tensor x, Tensor dy)                          \
+    OP(linear_cut, Tensor y, Tensor x, Tensor w, int parts)                                        \
+    OP(linear_cut_backward_input, Tensor dx, const LinearPair *pairs, int count, int parts,        \
+       bool accumulate)                                                                            \
     OP(layernorm_modulate, Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor shift,             \
        Tensor scale, float eps)                                                                    \
     OP(layernorm_modulate_backward, Tensor dx, Tensor dshift, Tensor dscale, Tensor dy, Tensor x,  \
@@ -25,9 +28,9 @@ extern "C" {
     OP(layernorm, Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor w, Tensor b, float eps)     \
     OP(layernorm_backward, Tensor dx, Tensor dw, Tensor db, Tensor dy, Tensor x, Tensor mean,      \
        Tensor rstd, Tensor w, bool accumulate)                                                     \
-    OP(sum_squares_rows, Tensor ss, Tensor x)                                                      \
+    OP(sum_squares_rows, Tensor ss, Tensor x, int parts)                                           \
     OP(rmsnorm, Tensor y, Tensor x, Tensor ss, Tensor w, int64_t full_width, float eps)            \
-    OP(rmsnorm_dot, Tensor dot, Tensor dy, Tensor x, Tensor w)                                     \
+    OP(rmsnorm_dot, Tensor dot, Tensor dy, Tensor x, Tensor w, int parts)                          \
     OP(rmsnorm_backward, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor ss, Tensor dot,         \
        Tensor w, int64_t full_width, float eps, bool accumulate)                                   \
     OP(rope, Tensor x, Tensor table, int sign)                                                     \

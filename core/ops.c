@@ -35,6 +35,41 @@ Status op_linear_backward_weight(const Device *dev, Tensor dw, Tensor db, Tensor
     return dev->table->linear_backward_weight(dev, dw, db, x, dy);
 }
 
+/* A sum over `width` is cut into equal chunks. */
+static Status check_parts(const char *op, int64_t width, int parts)
+{
+    CHECK(parts >= 1 && parts <= LINEAR_PARTS && width % parts == 0, ERR_DEVICE,
+          "%s: %lld terms in %d parts, expected 1 to %d equal ones", op, (long long)width, parts,
+          LINEAR_PARTS);
+    return OK;
+}
+
+Status op_linear_cut(const Device *dev, Tensor y, Tensor x, Tensor w, int parts)
+{
+    const int64_t rows = tensor_rows(x), in = tensor_width(x), out = w.shape[0];
+    NEED(x, rows, in);
+    NEED(w, out, in);
+    NEED(y, rows, out);
+    TRY(check_parts(__func__, in, parts));
+    return dev->table->linear_cut(dev, y, x, w, parts);
+}
+
+Status op_linear_cut_backward_input(const Device *dev, Tensor dx, const LinearPair *pairs,
+                                    int count, int parts, bool accumulate)
+{
+    CHECK(count >= 1 && count <= LINEAR_PAIRS, ERR_DEVICE, "%s: %d pairs, expected 1 to %d",
+          __func__, count, LINEAR_PAIRS);
+    const int64_t rows = tensor_rows(dx), in = tensor_width(dx);
+    NEED(dx, rows, in);
+    for (int p = 0; p < count; p++) {
+        const int64_t out = tensor_width(pairs[p].dy);
+        NEED(pairs[p].dy, rows, out);
+        NEED(pairs[p].w, out, in);
+        TRY(check_parts(__func__, out, parts));
+    }
+    return dev->table->linear_cut_backward_input(dev, dx, pairs, count, parts, accumulate);
+}
+
 /* ---- norms ---------------------------------------------------------------------------------- */
 
 Status op_layernorm_modulate(const Device *dev, Tensor y, Tensor mean, Tensor rstd, Tensor x,
@@ -97,12 +132,13 @@ Status op_layernorm_backward(const Device *dev, Tensor dx, Tensor dw, Tensor db,
     return dev->table->layernorm_backward(dev, dx, dw, db, dy, x, mean, rstd, w, accumulate);
 }
 
-Status op_sum_squares_rows(const Device *dev, Tensor ss, Tensor x)
+Status op_sum_squares_rows(const Device *dev, Tensor ss, Tensor x, int parts)
 {
     const int64_t rows = tensor_rows(x), width = tensor_width(x);
     NEED(x, rows, width);
     NEED(ss, rows, 1);
-    return dev->table->sum_squares_rows(dev, ss, x);
+    TRY(check_parts(__func__, width, parts));
+    return dev->table->sum_squares_rows(dev, ss, x, parts);
 }
 
 Status op_rmsnorm(const Device *dev, Tensor y, Tensor x, Tensor ss, Tensor w, int64_t full_width,
@@ -116,14 +152,15 @@ Status op_rmsnorm(const Device *dev, Tensor y, Tensor x, Tensor ss, Tensor w, in
     return dev->table->rmsnorm(dev, y, x, ss, w, full_width, eps);
 }
 
-Status op_rmsnorm_dot(const Device *dev, Tensor dot, Tensor dy, Tensor x, Tensor w)
+Status op_rmsnorm_dot(const Device *dev, Tensor dot, Tensor dy, Tensor x, Tensor w, int parts)
 {
     const int64_t rows = tensor_rows(x), width = tensor_width(x);
     NEED(x, rows, width);
     NEED(dy, rows, width);
     NEED(w, 1, width);
     NEED(dot, rows, 1);
-    return dev->table->rmsnorm_dot(dev, dot, dy, x, w);
+    TRY(check_parts(__func__, width, parts));
+    return dev->table->rmsnorm_dot(dev, dot, dy, x, w, parts);
 }
 
 Status op_rmsnorm_backward(const Device *dev, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor ss,

@@ -7,6 +7,9 @@
  * op_* checks shapes and calls the device's table; `core/cpu/` is the specification and the fast
  * CPU path. Not collective: an op knows one device. Sums run in a fixed order: the same call on the
  * same machine gives the same bits. Scratch, where needed, comes from the caller's arena.
+ *
+ * A row of an op's output has the same bits whichever rows, samples or heads share the call, and at
+ * any address; for the linear ops that is so on an exact device (core/device.h).
  */
 #ifndef ZT_CORE_OPS_H
 #define ZT_CORE_OPS_H
@@ -31,6 +34,30 @@ Status op_linear(const Device *dev, Tensor y, Tensor x, Tensor w, Tensor b);
 Status op_linear_backward_input(const Device *dev, Tensor dx, Tensor dy, Tensor w, bool accumulate);
 /* dw (out, in) += dy^T x;  db (out) += column sums of dy, or none */
 Status op_linear_backward_weight(const Device *dev, Tensor dw, Tensor db, Tensor x, Tensor dy);
+/* On an exact device every number of the three is one chain of fused multiply-adds in the order of
+ * the summed index, from the bias, from 0, or from what is added to: dw of some rows and then of
+ * the rest has the bits of one call. */
+
+enum {
+    LINEAR_PAIRS = 3,  /* most products of one sum: q, k, v */
+    LINEAR_PARTS = 16, /* most chunks of a sum that ranks share */
+};
+
+/* Sums that tensor ranks share. The summed index, as much of it as this rank has, is `parts` equal
+ * chunks; on an exact device each is a chain from 0, and chunks add by the tree of core/group.h,
+ * ((0 + 1) + (2 + 3)) + ..., so that ranks with half of the chunks each, reduced by their group,
+ * end with the bits of one rank with all. Otherwise parts are ignored.
+ * y (rows, out) = x (rows, in) w^T;  w (out, in); in is a multiple of parts */
+Status op_linear_cut(const Device *dev, Tensor y, Tensor x, Tensor w, int parts);
+
+typedef struct LinearPair {
+    Tensor dy, w; /* (rows, out), (out, in); out is a multiple of parts, another in every pair */
+} LinearPair;
+
+/* dx (rows, in) = sum over count pairs of dy w, or += the whole sum when accumulate. A chunk's
+ * chain runs through the pair's chunks in order: chunk 0 of pair 0, of pair 1, ... */
+Status op_linear_cut_backward_input(const Device *dev, Tensor dx, const LinearPair *pairs,
+                                    int count, int parts, bool accumulate);
 
 /* ---- norms ---------------------------------------------------------------------------------- */
 
@@ -53,13 +80,14 @@ Status op_layernorm_backward(const Device *dev, Tensor dx, Tensor dw, Tensor db,
                              Tensor x, Tensor mean, Tensor rstd, Tensor w, bool accumulate);
 
 /* RMSNorm whose width is cut over ranks, in two halves with an all-reduce between (spec 15):
- * ss (rows) = sum over this rank's width of x^2 */
-Status op_sum_squares_rows(const Device *dev, Tensor ss, Tensor x);
+ * ss (rows) = sum over this rank's width of x^2. The width is `parts` equal chunks, at most
+ * LINEAR_PARTS, that add by the same tree as above, on every device. */
+Status op_sum_squares_rows(const Device *dev, Tensor ss, Tensor x, int parts);
 /* y = x w / sqrt(ss / full_width + eps);  w (width) */
 Status op_rmsnorm(const Device *dev, Tensor y, Tensor x, Tensor ss, Tensor w, int64_t full_width,
                   float eps);
-/* dot (rows) = sum over this rank's width of dy w x */
-Status op_rmsnorm_dot(const Device *dev, Tensor dot, Tensor dy, Tensor x, Tensor w);
+/* dot (rows) = sum over this rank's width of dy w x; parts as for the squares */
+Status op_rmsnorm_dot(const Device *dev, Tensor dot, Tensor dy, Tensor x, Tensor w, int parts);
 /* with r = 1 / sqrt(ss / full_width + eps):
  * dx = r w dy - x r^3 dot / full_width (or += when accumulate; dx may be dy when not);
  * dw += sum over rows of dy x r */

@@ -20,11 +20,11 @@ static Status open_device(Engine *e, const EngineOptions *o)
 {
     const int ranks = comm_local_size(e->comm);
 
-    TRY(device_open(&e->device, o->device, NULL, o->threads));
+    TRY(device_open(&e->device, o->device, NULL, o->threads, false));
     if (o->threads > 0 || ranks <= 1) return OK;
     /* the ranks of a host may run anywhere on it: without a share each would take every core */
     return device_open(&e->device, o->device, NULL,
-                       e->device.threads / ranks > 0 ? e->device.threads / ranks : 1);
+                       e->device.threads / ranks > 0 ? e->device.threads / ranks : 1, false);
 }
 
 static Status make_mesh(Engine *e, MeshShape wanted)

@@ -232,7 +232,7 @@ static Status run(Comm *comm, const BenchOptions *options)
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const int share = (int)cores / comm_local_size(comm);
     Bench base = { .comm = comm };
-    TRY(device_open(&base.device, "cpu", NULL, share > 0 ? share : 1));
+    TRY(device_open(&base.device, "cpu", NULL, share > 0 ? share : 1, false));
     TRY(comm_mesh(comm, mesh_shape(comm_size(comm), 1, 1, 1), &base.groups));
     if (comm_rank(comm) == 0)
         printf("%-6s %-14s %5s %7s %6s %8s %9s %9s %9s %7s\n", "model", "what", "ranks", "threads",

@@ -55,7 +55,7 @@ static Status print_version(void)
     printf("compiler   %s\n", version_compiler);
     printf("libraries  %s\n", version_libraries);
     printf("backends   cpu (x86-64, avx2, avx512), mpi\n");
-    TRY(device_open(&device, "cpu", NULL, 0));
+    TRY(device_open(&device, "cpu", NULL, 0, false));
     printf("here       %s, %d threads\n", device.name, device.threads);
     return OK;
 }

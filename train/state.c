@@ -65,7 +65,7 @@ static int threads_of_rank(const TrainState *s)
 static Status open_device(TrainState *s)
 {
     const TrainConfig *c = &s->config;
-    TRY(device_open(&s->device, train_device_name(c), NULL, threads_of_rank(s)));
+    TRY(device_open(&s->device, train_device_name(c), NULL, threads_of_rank(s), false));
     CHECK(c->dtype != 2, ERR_CONFIG,
           "dtype: bf16 compute needs a CUDA device; this run is on %s: take dtype f32 or auto",
           s->device.name);

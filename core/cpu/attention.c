@@ -112,7 +112,7 @@ static void attend(const Tile *t, float *out, float *lse, const float *q, const 
         attend_keys(t, k + j * size.stride, v + j * size.stride, bias ? bias + j : NULL,
                     cpu_min(KEY_TILE, keys - j), queries, size);
     finish(t, lse, keys, queries, dim);
-    attention_transpose(out, size.stride, t->out, QUERY_TILE, dim, queries, 1.0f, false);
+    tile_transpose(out, size.stride, t->out, QUERY_TILE, dim, queries, 1.0f, false);
 }
 
 static Status attention_kernel(const Device *dev, Tensor out, Tensor lse, Tensor q, Tensor k,

@@ -124,8 +124,8 @@ static void visit(const Tile *t, const Head *h, int64_t first_key, int64_t keys,
     /* scaled apart from the addition: fused or not, a query has the same bits at any place */
     for (int64_t d = 0; d < dim; d++)
         for (int64_t i = 0; i < lanes; i++) t->dq_columns[d * QUERY_TILE + i] *= h->scale;
-    attention_transpose(h->dq + first_query * size.stride, size.stride, t->dq_columns, QUERY_TILE,
-                        dim, queries, 1.0f, true);
+    tile_transpose(h->dq + first_query * size.stride, size.stride, t->dq_columns, QUERY_TILE, dim,
+                   queries, 1.0f, true);
     if (!h->dbias) return;
     for (int64_t j = 0; j < keys; j++)
         for (int64_t i = 0; i < queries; i++)

@@ -45,51 +45,12 @@ static inline int64_t attention_lanes(int64_t queries)
     return cpu_pad(queries) & -(int64_t)CPU_LANES;
 }
 
-typedef float Four __attribute__((vector_size(16)));
-typedef float LooseFour __attribute__((vector_size(16), aligned(4), may_alias));
-
-/* to[d][i] = or += scale from[i][d]: four by four, in registers. (Left to itself the compiler
- * scatters, a lane at a time.) */
-static inline __attribute__((always_inline)) void
-attention_transpose(float *restrict to, int64_t to_row, const float *restrict from,
-                    int64_t from_row, int64_t rows, int64_t columns, float scale, bool add)
-{
-    const int64_t whole_rows = rows & -4, whole_columns = columns & -4;
-    for (int64_t i = 0; i < whole_rows; i += 4)
-        for (int64_t d = 0; d < whole_columns; d += 4) {
-            const float *in = from + i * from_row + d;
-            float *out = to + d * to_row + i;
-            const Four a = scale * *(const LooseFour *)in;
-            const Four b = scale * *(const LooseFour *)(in + from_row);
-            const Four c = scale * *(const LooseFour *)(in + 2 * from_row);
-            const Four e = scale * *(const LooseFour *)(in + 3 * from_row);
-            const Four ab = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-            const Four ba = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-            const Four ce = __builtin_shufflevector(c, e, 0, 4, 1, 5);
-            const Four ec = __builtin_shufflevector(c, e, 2, 6, 3, 7);
-            Four turned[4] = { __builtin_shufflevector(ab, ce, 0, 1, 4, 5),
-                               __builtin_shufflevector(ab, ce, 2, 3, 6, 7),
-                               __builtin_shufflevector(ba, ec, 0, 1, 4, 5),
-                               __builtin_shufflevector(ba, ec, 2, 3, 6, 7) };
-            for (int r = 0; r < 4; r++) {
-                LooseFour *line = (LooseFour *)(out + r * to_row);
-                if (add) turned[r] += *line;
-                *line = turned[r];
-            }
-        }
-    for (int64_t i = 0; i < rows; i++)
-        for (int64_t d = i < whole_rows ? whole_columns : 0; d < columns; d++) {
-            const float x = scale * from[i * from_row + d];
-            to[d * to_row + i] = add ? to[d * to_row + i] + x : x;
-        }
-}
-
 /* A tile of queries, (queries, head_dim) with rows `stride` apart, to (head_dim, QUERY_TILE); the
  * lanes past the last query are zero, so that what is computed from them stays finite. */
 static inline void attention_load_columns(float *to, const float *from, int64_t queries,
                                           AttentionSize size, float scale)
 {
-    attention_transpose(to, QUERY_TILE, from, size.stride, queries, size.head_dim, scale, false);
+    tile_transpose(to, QUERY_TILE, from, size.stride, queries, size.head_dim, scale, false);
     const int64_t lanes = cpu_pad(queries);
     for (int64_t d = 0; d < size.head_dim; d++)
         for (int64_t i = queries; i < lanes; i++) to[d * QUERY_TILE + i] = 0;

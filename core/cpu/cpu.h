@@ -58,6 +58,15 @@ enum {
     CPU_COLUMNS = 64,     /* columns that one task sums over all rows: 4 lines of cache a row */
     CPU_ROWS = 64,        /* rows summed before the sum joins the total: keeps the tail exact */
     CPU_ELEMENTS = 16384, /* elements of one task of a flat loop */
+    CPU_SUM_LANES = 16,   /* sums of a row, whatever the width of a vector and the address */
 };
+
+/* ((0 + 1) + (2 + 3)) + ..., in place: the tree of core/group.h */
+static inline float cpu_tree_sum(float *part, int parts)
+{
+    for (int stride = 1; stride < parts; stride *= 2)
+        for (int i = 0; i + stride < parts; i += 2 * stride) part[i] += part[i + stride];
+    return part[0];
+}
 
 #endif

@@ -1,6 +1,23 @@
 #include "core/cpu/cpu.h"
 
 #include "core/blas/gemm.h"
+#include "core/cpu/gemm_exact.h"
+
+/* By the device's choice of arithmetic. */
+static Status multiply(const Device *dev, const Gemm *gemm)
+{
+    if (!dev->exact) return gemm_f32(gemm, dev->threads);
+    const ExactGemm exact = { .c = gemm->c,
+                              .m = gemm->m,
+                              .n = gemm->n,
+                              .term = { { gemm->a, gemm->b, gemm->k } },
+                              .terms = 1,
+                              .parts = 1,
+                              .start = gemm->accumulate ? EXACT_CONTINUE : EXACT_WRITE,
+                              .bias = gemm->bias };
+    gemm_exact(&exact, dev->threads);
+    return OK;
+}
 
 static Status linear_kernel(const Device *dev, Tensor y, Tensor x, Tensor w, Tensor b)
 {
@@ -12,7 +29,7 @@ static Status linear_kernel(const Device *dev, Tensor y, Tensor x, Tensor w, Ten
                         .n = out,
                         .k = in,
                         .bias = b.data };
-    return gemm_f32(&gemm, dev->threads);
+    return multiply(dev, &gemm);
 }
 
 static Status linear_backward_input_kernel(const Device *dev, Tensor dx, Tensor dy, Tensor w,
@@ -26,7 +43,15 @@ static Status linear_backward_input_kernel(const Device *dev, Tensor dx, Tensor 
                         .n = in,
                         .k = out,
                         .accumulate = accumulate };
-    return gemm_f32(&gemm, dev->threads);
+    return multiply(dev, &gemm);
+}
+
+/* One chain a column, from db on: rows of another call go on where these end. */
+static void continue_column_sums(float *restrict db, const float *restrict dy, int64_t rows,
+                                 int64_t stride, int64_t columns)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t c = 0; c < columns; c++) db[c] += dy[r * stride + c];
 }
 
 /* db += column sums of dy: a task owns CPU_COLUMNS columns */
@@ -37,6 +62,10 @@ static void add_column_sums(const Device *dev, float *db, const float *dy, int64
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, rows *out))
     for (int64_t block = 0; block < blocks; block++) {
         const int64_t c0 = block * CPU_COLUMNS, n = cpu_min(CPU_COLUMNS, out - c0);
+        if (dev->exact) {
+            continue_column_sums(db + c0, dy + c0, rows, out, n);
+            continue;
+        }
         float total[CPU_COLUMNS] = { 0 };
         for (int64_t r0 = 0; r0 < rows; r0 += CPU_ROWS) {
             const int64_t r1 = cpu_min(r0 + CPU_ROWS, rows);
@@ -61,7 +90,48 @@ static Status linear_backward_weight_kernel(const Device *dev, Tensor dw, Tensor
                         .n = in,
                         .k = rows,
                         .accumulate = true };
-    return gemm_f32(&gemm, dev->threads);
+    return multiply(dev, &gemm);
+}
+
+/* ---- sums that ranks share ------------------------------------------------------------------ */
+
+static Status linear_cut_kernel(const Device *dev, Tensor y, Tensor x, Tensor w, int parts)
+{
+    if (!dev->exact) return linear_kernel(dev, y, x, w, tensor_none());
+    const int64_t in = tensor_width(x);
+    const ExactGemm gemm = {
+        .c = tensor_f32(y),
+        .m = tensor_rows(x),
+        .n = w.shape[0],
+        .term = { { { tensor_f32(x), in, false }, { tensor_f32(w), in, true }, in } },
+        .terms = 1,
+        .parts = parts,
+        .start = EXACT_WRITE
+    };
+    gemm_exact(&gemm, dev->threads);
+    return OK;
+}
+
+static Status linear_cut_backward_input_kernel(const Device *dev, Tensor dx,
+                                               const LinearPair *pairs, int count, int parts,
+                                               bool accumulate)
+{
+    const int64_t in = tensor_width(dx);
+    ExactGemm gemm = { .c = tensor_f32(dx),
+                       .m = tensor_rows(dx),
+                       .n = in,
+                       .terms = count,
+                       .parts = parts,
+                       .start = accumulate ? EXACT_ADD : EXACT_WRITE };
+    for (int p = 0; p < count; p++) {
+        const Tensor dy = pairs[p].dy, w = pairs[p].w;
+        const int64_t out = tensor_width(dy);
+        if (!dev->exact) TRY(linear_backward_input_kernel(dev, dx, dy, w, accumulate || p > 0));
+        gemm.term[p] =
+            (ExactTerm){ { tensor_f32(dy), out, false }, { tensor_f32(w), in, false }, out };
+    }
+    if (dev->exact) gemm_exact(&gemm, dev->threads);
+    return OK;
 }
 
 void CPU_FILL(linear)(OpTable *table)
@@ -69,4 +139,6 @@ void CPU_FILL(linear)(OpTable *table)
     table->linear = linear_kernel;
     table->linear_backward_input = linear_backward_input_kernel;
     table->linear_backward_weight = linear_backward_weight_kernel;
+    table->linear_cut = linear_cut_kernel;
+    table->linear_cut_backward_input = linear_cut_backward_input_kernel;
 }

@@ -2,16 +2,25 @@
 
 #include <math.h>
 
-static Status sum_squares_rows_kernel(const Device *dev, Tensor ss, Tensor x)
+static float sum_squares(const float *restrict x, int64_t count)
 {
-    const int64_t rows = tensor_rows(x), width = tensor_width(x);
+    float lane[CPU_SUM_LANES] = { 0 };
+    int64_t c = 0;
+    for (; c + CPU_SUM_LANES <= count; c += CPU_SUM_LANES)
+        for (int l = 0; l < CPU_SUM_LANES; l++) lane[l] += x[c + l] * x[c + l];
+    for (int l = 0; c < count; c++, l++) lane[l] += x[c] * x[c];
+    return cpu_tree_sum(lane, CPU_SUM_LANES);
+}
+
+static Status sum_squares_rows_kernel(const Device *dev, Tensor ss, Tensor x, int parts)
+{
+    const int64_t rows = tensor_rows(x), width = tensor_width(x), chunk = width / parts;
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, rows *width))
     for (int64_t r = 0; r < rows; r++) {
-        const float *restrict row = tensor_f32(x) + r * width;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < width; c++) sum += row[c] * row[c];
-        tensor_f32(ss)[r] = sum;
+        float part[LINEAR_PARTS];
+        for (int p = 0; p < parts; p++)
+            part[p] = sum_squares(tensor_f32(x) + r * width + p * chunk, chunk);
+        tensor_f32(ss)[r] = cpu_tree_sum(part, parts);
     }
     return OK;
 }
@@ -38,18 +47,30 @@ static Status rmsnorm_kernel(const Device *dev, Tensor y, Tensor x, Tensor ss, T
     return OK;
 }
 
-static Status rmsnorm_dot_kernel(const Device *dev, Tensor dot, Tensor dy, Tensor x, Tensor w)
+static float sum_products(const float *restrict dy, const float *restrict w,
+                          const float *restrict x, int64_t count)
 {
-    const int64_t rows = tensor_rows(x), width = tensor_width(x);
-    const float *restrict weight = tensor_f32(w);
+    float lane[CPU_SUM_LANES] = { 0 };
+    int64_t c = 0;
+    for (; c + CPU_SUM_LANES <= count; c += CPU_SUM_LANES)
+        for (int l = 0; l < CPU_SUM_LANES; l++) lane[l] += dy[c + l] * w[c + l] * x[c + l];
+    for (int l = 0; c < count; c++, l++) lane[l] += dy[c] * w[c] * x[c];
+    return cpu_tree_sum(lane, CPU_SUM_LANES);
+}
+
+static Status rmsnorm_dot_kernel(const Device *dev, Tensor dot, Tensor dy, Tensor x, Tensor w,
+                                 int parts)
+{
+    const int64_t rows = tensor_rows(x), width = tensor_width(x), chunk = width / parts;
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, rows *width))
     for (int64_t r = 0; r < rows; r++) {
-        const float *restrict in = tensor_f32(x) + r * width;
-        const float *restrict grad = tensor_f32(dy) + r * width;
-        float sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int64_t c = 0; c < width; c++) sum += grad[c] * weight[c] * in[c];
-        tensor_f32(dot)[r] = sum;
+        float part[LINEAR_PARTS];
+        for (int p = 0; p < parts; p++) {
+            const int64_t at = r * width + p * chunk;
+            part[p] = sum_products(tensor_f32(dy) + at, tensor_f32(w) + p * chunk,
+                                   tensor_f32(x) + at, chunk);
+        }
+        tensor_f32(dot)[r] = cpu_tree_sum(part, parts);
     }
     return OK;
 }

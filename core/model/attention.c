@@ -114,8 +114,8 @@ Status attention_forward(const LayerContext *ctx, AttentionKind kind, const Tens
     TRY(op_linear(dev, acts->v, c, w[ATTN_V_W], w[ATTN_V_B]));
 
     /* RMSNorm over the full width, before the split into heads */
-    TRY(op_sum_squares_rows(dev, q_rows(acts->ss, x), acts->q_raw));
-    TRY(op_sum_squares_rows(dev, k_rows(acts->ss, x, c), acts->k_raw));
+    TRY(op_sum_squares_rows(dev, q_rows(acts->ss, x), acts->q_raw, 1));
+    TRY(op_sum_squares_rows(dev, k_rows(acts->ss, x, c), acts->k_raw, 1));
     TRY(group_all_reduce(ctx->groups->tensor, acts->ss));
     TRY(attention_again(ctx, kind, w, acts));
     TRY(attend(ctx, kind, acts, scratch));
@@ -154,8 +154,8 @@ static Status norms_backward(const LayerContext *ctx, const Tensor *w, const Ten
     Tensor dots; /* as acts' ss */
     TRY(tensor_alloc(scratch, F32, SHAPE(tensor_count(acts->ss)), "attention.dots", &dots));
     const Tensor dot_q = q_rows(dots, dq), dot_k = k_rows(dots, dq, dk);
-    TRY(op_rmsnorm_dot(dev, dot_q, dq, acts->q_raw, w[ATTN_NORM_Q]));
-    TRY(op_rmsnorm_dot(dev, dot_k, dk, acts->k_raw, w[ATTN_NORM_K]));
+    TRY(op_rmsnorm_dot(dev, dot_q, dq, acts->q_raw, w[ATTN_NORM_Q], 1));
+    TRY(op_rmsnorm_dot(dev, dot_k, dk, acts->k_raw, w[ATTN_NORM_K], 1));
     TRY(group_all_reduce(ctx->groups->tensor, dots));
     TRY(op_rmsnorm_backward(dev, dq, g[ATTN_NORM_Q], dq, acts->q_raw, q_rows(acts->ss, dq), dot_q,
                             w[ATTN_NORM_Q], width, eps, false));

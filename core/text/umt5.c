@@ -81,7 +81,7 @@ static Tensor rows_of(Tensor heads)
 static Status norm_forward(const Device *dev, const TextConfig *c, Tensor y, Tensor ss, Tensor x,
                            Tensor w)
 {
-    TRY(op_sum_squares_rows(dev, ss, x));
+    TRY(op_sum_squares_rows(dev, ss, x, 1));
     return op_rmsnorm(dev, y, x, ss, w, c->d_model, (float)c->layer_norm_epsilon);
 }
 
@@ -92,7 +92,7 @@ static Status norm_backward(const Device *dev, const TextConfig *c, Tensor dx, T
     const size_t mark = arena_mark(scratch);
     Tensor dot;
     TRY(tensor_alloc(scratch, F32, SHAPE(tensor_rows(x)), "text.dot", &dot));
-    TRY(op_rmsnorm_dot(dev, dot, dy, x, w));
+    TRY(op_rmsnorm_dot(dev, dot, dy, x, w, 1));
     TRY(op_rmsnorm_backward(dev, dx, dw, dy, x, ss, dot, w, c->d_model,
                             (float)c->layer_norm_epsilon, true));
     arena_release(scratch, mark);

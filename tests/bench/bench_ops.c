@@ -43,17 +43,22 @@ static Tensor random_tensor(Bench *b, Shape shape)
     return t;
 }
 
-static double best_seconds(const Bench *b, Run *run, const Work *w)
+static double best_seconds_on(const Device *dev, Run *run, const Work *w)
 {
     double best = 1e9;
     const double start = clock_seconds();
     for (int runs = 0; runs < 3 || clock_seconds() - start < 0.2; runs++) {
         const double before = clock_seconds();
-        must(run(b->dev, w));
+        must(run(dev, w));
         const double took = clock_seconds() - before;
         if (took < best) best = took;
     }
     return best;
+}
+
+static double best_seconds(const Bench *b, Run *run, const Work *w)
+{
+    return best_seconds_on(b->dev, run, w);
 }
 
 static void report_flops(const Bench *b, const char *what, const char *shape, Run *run,
@@ -89,6 +94,33 @@ static Status run_linear_weight(const Device *dev, const Work *w)
     return op_linear_backward_weight(dev, w->c, w->d, w->b, w->a);
 }
 
+static Status run_linear_cut(const Device *dev, const Work *w)
+{
+    return op_linear_cut(dev, w->a, w->b, w->c, 8);
+}
+
+static Status run_linear_cut_input(const Device *dev, const Work *w)
+{
+    const LinearPair pair = { w->a, w->c };
+    return op_linear_cut_backward_input(dev, w->b, &pair, 1, 8, false);
+}
+
+/* oneDNN and the fixed order, in turns: other work on the machine slows both */
+static void report_exact(const Bench *b, const char *what, const char *shape, Run *run,
+                         const Work *w, double flops)
+{
+    Device exact = *b->dev;
+    exact.exact = true;
+    double fast_s = 1e9, exact_s = 1e9;
+    for (int round = 0; round < 4; round++) {
+        const double f = best_seconds_on(b->dev, run, w), e = best_seconds_on(&exact, run, w);
+        fast_s = f < fast_s ? f : fast_s;
+        exact_s = e < exact_s ? e : exact_s;
+    }
+    printf("%-22s %-18s %8.1f GFLOP/s fast %8.1f exact %5.0f %%\n", what, shape,
+           flops / fast_s * 1e-9, flops / exact_s * 1e-9, 100 * fast_s / exact_s);
+}
+
 static void bench_linear(Bench *b, int64_t rows, int64_t in, int64_t out)
 {
     const size_t mark = arena_mark(&b->arena);
@@ -100,9 +132,11 @@ static void bench_linear(Bench *b, int64_t rows, int64_t in, int64_t out)
                      .c = random_tensor(b, SHAPE(out, in)),
                      .d = random_tensor(b, SHAPE(out)) };
     const double flops = 2.0 * (double)rows * (double)in * (double)out;
-    report_flops(b, "linear", shape, run_linear, &w, flops);
-    report_flops(b, "linear_backward_input", shape, run_linear_input, &w, flops);
-    report_flops(b, "linear_backward_weight", shape, run_linear_weight, &w, flops);
+    report_exact(b, "linear", shape, run_linear, &w, flops);
+    report_exact(b, "linear_backward_input", shape, run_linear_input, &w, flops);
+    report_exact(b, "linear_backward_weight", shape, run_linear_weight, &w, flops);
+    report_exact(b, "linear_cut", shape, run_linear_cut, &w, flops);
+    report_exact(b, "linear_cut_backward", shape, run_linear_cut_input, &w, flops);
     arena_release(&b->arena, mark);
 }
 
@@ -229,7 +263,7 @@ static void bench_memory(Bench *b, int64_t rows, int64_t width)
 int main(int argc, char **argv)
 {
     Device dev;
-    must(device_open(&dev, "cpu", argc > 1 ? argv[1] : NULL, argc > 2 ? atoi(argv[2]) : 0));
+    must(device_open(&dev, "cpu", argc > 1 ? argv[1] : NULL, argc > 2 ? atoi(argv[2]) : 0, false));
     Bench b = { .dev = &dev };
     must(arena_create(&b.arena, "bench", (size_t)512 << 20));
     must(device_measure_gemm(&dev, &b.gemm));

@@ -221,7 +221,7 @@ static Status local_create(Local *l, const SequenceRun *run, const MeshGroups *g
         }
     }
     for (int i = 0; i < SEQUENCE_OUTPUTS; i++) l->out[i] = new_tensor(c, l->count, mark);
-    TRY(device_open(&l->dev, "cpu", run->isa, 1));
+    TRY(device_open(&l->dev, "cpu", run->isa, 1, false));
     TRY(sequence_acts_alloc(&counting, &l->seq, c->shape, &l->acts));
     TRY(create_nan_arena(&l->kept, counting.peak));
     TRY(sequence_acts_alloc(&l->kept, &l->seq, c->shape, &l->acts));

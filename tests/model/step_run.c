@@ -153,7 +153,7 @@ static Status rank_create(Rank *r)
     }
     options.shapes = shapes;
 
-    TRY(device_open(&r->dev, "cpu", NULL, 1));
+    TRY(device_open(&r->dev, "cpu", NULL, 1, false));
     TRY(dit_create(&r->dev, &r->c->config, &r->groups, RECOMPUTE_NONE, &r->dit));
     const Shape flat = SHAPE(r->dit.params.local_elements);
     const size_t bytes = (size_t)r->dit.params.local_elements * sizeof(float) + ARENA_ALIGN;

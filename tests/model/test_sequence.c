@@ -140,7 +140,7 @@ static void exact_bits_do_not_depend_on_the_cut(void **state)
         sequence_case_solve(&c);
         for (int i = 0; i < 3; i++) {
             Device dev;
-            if (device_open(&dev, "cpu", isas[i], 1) == OK) check_exact(&c, 8, isas[i]);
+            if (device_open(&dev, "cpu", isas[i], 1, false) == OK) check_exact(&c, 8, isas[i]);
         }
         sequence_case_destroy(&c);
     }

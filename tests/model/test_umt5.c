@@ -86,7 +86,7 @@ static void rows_equal_the_double_encoder(void **state)
     Device dev;
 
     (void)state;
-    assert_int_equal(device_open(&dev, "cpu", NULL, 1), OK);
+    assert_int_equal(device_open(&dev, "cpu", NULL, 1, false), OK);
     if (encode(&c, &dev, got) != OK) fail_msg("%s", status_message());
     for (int64_t b = 0; b < c.batch; b++) {
         double worst = 0.0;

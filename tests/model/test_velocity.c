@@ -132,7 +132,7 @@ static Status rank_create(Rank *r, const Work *work)
     const DitShape shapes[2] = { shape_of(&work->cases[0]), shape_of(&work->cases[1]) };
     Tensor weights;
 
-    TRY(device_open(&r->dev, "cpu", NULL, 1));
+    TRY(device_open(&r->dev, "cpu", NULL, 1, false));
     TRY(dit_create(&r->dev, &work->cases[0].config, r->groups, RECOMPUTE_NONE, &r->dit));
     const int64_t n = r->dit.params.local_elements;
     TRY(arena_create(&r->weights, "weights", (size_t)n * sizeof(float)));

@@ -167,7 +167,7 @@ static Status rank_body(int rank, const MeshGroups *groups, void *argument)
     Side whole = { 0 }, shards = { 0 };
 
     (void)rank;
-    TRY(device_open(&dev, "cpu", NULL, 1));
+    TRY(device_open(&dev, "cpu", NULL, 1, false));
     TRY(params_plan(&c->config, &groups->mesh, &params));
     Status s = side_create(&dev, &groups->mesh, &params, false, &whole);
     if (s == OK) s = side_create(&dev, &groups->mesh, &params, true, &shards);

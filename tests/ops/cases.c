@@ -87,7 +87,7 @@ CALL(layernorm_backward_add)
 /* Half of the width is another rank's: its squares arrive by the all-reduce, and no gradient. */
 CALL(rmsnorm)
 {
-    TRY(op_sum_squares_rows(dev, c->out[1], c->in[0]));
+    TRY(op_sum_squares_rows(dev, c->out[1], c->in[0], 1));
     for (int64_t r = 0; r < c->d[0]; r++)
         tensor_f32(c->out[1])[r] += (float)REFERENCE_OTHER_SQUARES;
     return op_rmsnorm(dev, c->out[0], c->in[0], c->out[1], c->in[1], 2 * c->d[1], eps);
@@ -98,7 +98,7 @@ static Status rmsnorm_backward_to(const Device *dev, const Call *c, bool accumul
     const size_t mark = arena_mark(c->scratch);
     Tensor dot;
     TRY(tensor_alloc(c->scratch, F32, SHAPE(c->d[0]), "dot", &dot));
-    TRY(op_rmsnorm_dot(dev, dot, c->dout, c->in[0], c->in[1]));
+    TRY(op_rmsnorm_dot(dev, dot, c->dout, c->in[0], c->in[1], 1));
     TRY(op_rmsnorm_backward(dev, c->din[0], c->din[1], c->dout, c->in[0], c->out[1], dot, c->in[1],
                             2 * c->d[1], eps, accumulate));
     arena_release(c->scratch, mark);

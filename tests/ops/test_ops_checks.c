@@ -15,7 +15,7 @@
 static Device open_best(void)
 {
     Device dev;
-    assert_int_equal(device_open(&dev, "cpu", NULL, 2), OK);
+    assert_int_equal(device_open(&dev, "cpu", NULL, 2, false), OK);
     return dev;
 }
 
@@ -126,11 +126,11 @@ static void devices_that_cannot_be_are_refused(void **state)
 {
     (void)state;
     Device dev;
-    assert_int_equal(device_open(&dev, "tpu", NULL, 0), ERR_CONFIG);
-    assert_int_equal(device_open(&dev, "cpu", "avx9", 0), ERR_CONFIG);
-    assert_int_equal(device_open(&dev, "cpu", NULL, -1), ERR_CONFIG);
-    assert_int_equal(device_open(&dev, "cuda", NULL, 0), ERR_DEVICE);
-    assert_int_equal(device_open(&dev, "auto", NULL, 0), OK);
+    assert_int_equal(device_open(&dev, "tpu", NULL, 0, false), ERR_CONFIG);
+    assert_int_equal(device_open(&dev, "cpu", "avx9", 0, false), ERR_CONFIG);
+    assert_int_equal(device_open(&dev, "cpu", NULL, -1, false), ERR_CONFIG);
+    assert_int_equal(device_open(&dev, "cuda", NULL, 0, false), ERR_DEVICE);
+    assert_int_equal(device_open(&dev, "auto", NULL, 0, false), OK);
     assert_true(dev.threads >= 1);
 }
 

@@ -9,7 +9,7 @@ const char *const isa_names[ISA_COUNT] = { "x86-64", "avx2", "avx512" };
 
 bool open_isa(Device *dev, const char *isa, int threads)
 {
-    return device_open(dev, "cpu", isa, threads) == OK;
+    return device_open(dev, "cpu", isa, threads, false) == OK;
 }
 
 static void must(Status s)

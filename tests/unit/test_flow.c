@@ -97,7 +97,7 @@ static void noise_rows_are_the_samples_own(void **state)
     Device dev;
 
     (void)state;
-    assert_int_equal(device_open(&dev, "cpu", NULL, 1), OK);
+    assert_int_equal(device_open(&dev, "cpu", NULL, 1, false), OK);
     assert_int_equal(
         flow_noise(&dev, &options, tensor_of(noise, F32, SHAPE(CLIPS, TOKENS, PATCH)), samples, 0),
         OK);

@@ -59,7 +59,7 @@ typedef struct Bench {
 static void bench_create(Bench *b, const ModelConfig *config, MeshShape shape, int rank)
 {
     *b = (Bench){ .mesh = mesh_of_rank(shape, rank) };
-    ok(device_open(&b->dev, "cpu", NULL, 1));
+    ok(device_open(&b->dev, "cpu", NULL, 1, false));
     ok(params_plan(config, &b->mesh, &b->params));
     const int64_t n = b->params.local_elements;
     b->memory = calloc((size_t)(BUFFERS * n), sizeof *b->memory);

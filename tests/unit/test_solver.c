@@ -17,7 +17,7 @@ static Device device;
 static int open_device(void **state)
 {
     (void)state;
-    return device_open(&device, "cpu", NULL, 1) == OK ? 0 : -1;
+    return device_open(&device, "cpu", NULL, 1, false) == OK ? 0 : -1;
 }
 
 static void assert_near(double value, double expected, double tolerance)
