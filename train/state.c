@@ -122,7 +122,8 @@ Status train_state_open_loader(TrainState *s, int64_t step)
                                     .size = s->groups.mesh.shape.data,
                                     .first_step = step,
                                     .metadata_only = !s->dit.first && !s->dit.last,
-                                    .parts = 1 };
+                                    .part = s->groups.sequence->rank,
+                                    .parts = s->groups.sequence->size };
     loader_destroy(s->loader);
     s->loader = NULL;
     return loader_create(s->train, &options, &s->loader);
