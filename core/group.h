@@ -46,6 +46,8 @@ struct Group {
 
 /* A group of one. */
 Group group_self(void);
+/* The same, as one that is always there. */
+Group *group_alone(void);
 
 Status group_all_reduce(Group *group, Tensor t);
 Status group_broadcast(Group *group, Tensor t, int root);

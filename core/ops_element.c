@@ -92,6 +92,13 @@ Status op_axpby(const Device *dev, Tensor y, float a, Tensor x, float b)
     return dev->table->axpby(dev, y, a, x, b);
 }
 
+Status op_add_bias(const Device *dev, Tensor y, Tensor b)
+{
+    NEED(y, tensor_rows(y), tensor_width(y));
+    NEED(b, 1, tensor_width(y));
+    return dev->table->add_bias(dev, y, b);
+}
+
 Status op_fill(const Device *dev, Tensor y, float value)
 {
     NEED(y, 1, tensor_count(y));

@@ -13,6 +13,19 @@ static Status axpby_kernel(const Device *dev, Tensor y, float a, Tensor x, float
     return OK;
 }
 
+static Status add_bias_kernel(const Device *dev, Tensor y, Tensor b)
+{
+    const int64_t rows = tensor_rows(y), width = tensor_width(y);
+    const float *bias = tensor_f32(b);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, rows *width))
+    for (int64_t r = 0; r < rows; r++) {
+        float *to = tensor_f32(y) + r * width;
+#pragma omp simd
+        for (int64_t c = 0; c < width; c++) to[c] += bias[c];
+    }
+    return OK;
+}
+
 static Status fill_kernel(const Device *dev, Tensor y, float value)
 {
     float *to = tensor_f32(y);
@@ -63,6 +76,7 @@ static Status patch_order_kernel(const Device *dev, Tensor y, Tensor x, int64_t 
 void CPU_FILL(elementwise)(OpTable *table)
 {
     table->axpby = axpby_kernel;
+    table->add_bias = add_bias_kernel;
     table->fill = fill_kernel;
     table->zero_tail = zero_tail_kernel;
     table->transpose = transpose_kernel;

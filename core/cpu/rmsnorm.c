@@ -113,7 +113,7 @@ static Status rmsnorm_backward_kernel(const Device *dev, Tensor dx, Tensor dw, T
                                       float eps, bool accumulate)
 {
     const int64_t rows = tensor_rows(x), width = tensor_width(x);
-    const int64_t blocks = cpu_blocks(width, CPU_COLUMNS);
+    const int64_t blocks = dw.data ? cpu_blocks(width, CPU_COLUMNS) : 0;
 #pragma omp parallel num_threads(cpu_threads(dev, rows *width))
     {
         /* the columns first: dx may be dy */

@@ -48,8 +48,8 @@ Status attention_again(const LayerContext *ctx, AttentionKind kind, const Tensor
 
 /* dy (batch, own tokens, width); dx (batch, own tokens, width) = the gradient of x, summed over the
  * tensor group. Self: dc is none, all flows into dx. Cross: dc += this rank's share of c's
- * gradient, NOT yet summed over the sequence group (the caller sums once for all blocks). Parameter
- * gradients g +=. */
+ * gradient, NOT yet summed over the sequence group (the caller sums once for all blocks); in exact
+ * numerics the whole, the same on every sequence rank. Parameter gradients g +=. */
 Status attention_backward(const LayerContext *ctx, AttentionKind kind, const Tensor *w,
                           const Tensor *g, Tensor dx, Tensor dc, Tensor dy, Tensor x, Tensor c,
                           const AttentionActs *acts, Arena *scratch);

@@ -43,7 +43,9 @@ LayerContext dit_context(const Dit *dit, DitShape shape, Tensor rope)
                            .groups = &dit->groups,
                            .config = &dit->config.dit,
                            .tokens = dit_tokens(shape),
-                           .rope = rope };
+                           .rope = rope,
+                           .chunks = dit->chunks,
+                           .grad_stride = dit->params.local_elements };
 }
 
 int64_t dit_message_count(const Dit *dit, DitShape shape)
@@ -130,7 +132,8 @@ static Status backward_blocks(const Dit *dit, const DitSlot *slot, Message in, M
                            x0, in.ctx, &slot->blocks[i], scratch));
         TRY(tell(watcher, &blocks[(dit->weights.block_first + i) * BLOCK_COUNT]));
     }
-    TRY(group_all_reduce(dit->groups.sequence, dtext));
+    /* exact: it is whole already */
+    if (dit->chunks == 0) TRY(group_all_reduce(dit->groups.sequence, dtext));
     TRY(op_axpby(dit->dev, d.ctx, 1.0f, dtext, 1.0f));
     arena_release(scratch, mark);
     return OK;

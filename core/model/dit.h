@@ -21,6 +21,7 @@ typedef struct Dit {
     ModelConfig config;
     MeshGroups groups;      /* views */
     Recompute recompute;    /* of training */
+    int chunks;             /* exact numerics: canonical chunks; 0: fast */
     ParamList params;       /* owned */
     Weights weights, grads; /* owned lists of views; grads absent in inference */
     bool first, last;       /* whether this is stage 0, the last stage */

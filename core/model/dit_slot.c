@@ -1,6 +1,7 @@
 /* The activations of one micro-batch: planned for the largest shape, cut for the one at hand. */
 #include "core/model/dit.h"
 #include "core/model/rope_table.h"
+#include "core/model/token_sums.h"
 
 #include <string.h>
 
@@ -105,7 +106,7 @@ Status dit_scratch(const Dit *dit, DitShape shape, bool train, size_t *bytes)
     arena_release(&count, mark);
     TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, tokens, dit_patch(c)), "head.dout", &t));
     TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, tokens, width), "head.dn", &t));
-    TRY(tensor_alloc(&count, F32, SHAPE(2, shape.batch, width), "head.dmod", &t));
+    TRY(token_sums_alloc(&ctx, &count, 2, shape.batch, width, &t));
     arena_release(&count, mark);
     TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, text, c->text_dim), "dit.dtext", &t));
     const size_t first_mark = arena_mark(&count);
