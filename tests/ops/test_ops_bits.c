@@ -115,7 +115,7 @@ static int compare_queries(const Attended *all, const Attended *few, int64_t dim
     return bad;
 }
 
-/* What exact numerics over a context axis stand on: a rank sees some of the queries. */
+/* Exact numerics over a context axis stand on it: a rank sees some of the queries. */
 static void a_query_has_its_bits_in_any_company(void **state)
 {
     (void)state;
