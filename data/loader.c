@@ -154,11 +154,9 @@ static Status prepare(Loader *loader)
     TRY(sampler_make(&loader->options.sampler, &clips, &loader->sampler));
     TRY(batch_plan_create(&loader->sampler, &loader->plan));
     const int64_t elements = loader->options.metadata_only ? 0 : own_elements(loader);
-    const int64_t micros = loader_max_micros(loader);
-    const int64_t most = micros * clips_of_micro(loader), batch = loader->options.sampler.batch;
+    const int64_t most = sampler_max_samples(&loader->sampler, loader->options.size);
     for (int i = 0; i < BUFFERS; i++) {
-        TRY(loader_buffer_create(micros, most < batch ? most : batch, elements,
-                                 &loader->buffers[i]));
+        TRY(loader_buffer_create(loader_max_micros(loader), most, elements, &loader->buffers[i]));
     }
     return start_thread(loader);
 }
@@ -169,6 +167,9 @@ Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out)
               options->first_step >= 0,
           ERR_CONFIG, "loader: data rank %d of %d from step %lld", options->rank, options->size,
           (long long)options->first_step);
+    CHECK(options->sampler.chunks % options->size == 0, ERR_CONFIG,
+          "loader: %d canonical chunks cannot be shared out to %d data ranks",
+          options->sampler.chunks, options->size);
     const int parts = options->parts == 0 ? 1 : options->parts;
     CHECK(parts >= 1 && options->part >= 0 && options->part < parts, ERR_CONFIG,
           "loader: part %d of %d of each clip", options->part, parts);
@@ -240,7 +241,7 @@ double loader_wait_s(const Loader *loader)
 
 int64_t loader_max_micros(const Loader *loader)
 {
-    return (sampler_max_micros(&loader->sampler) + loader->options.size - 1) / loader->options.size;
+    return sampler_max_micros(&loader->sampler, loader->options.size);
 }
 
 int64_t loader_max_micro_tokens(const Loader *loader)
