@@ -16,7 +16,9 @@ static Status check_start(int code, const char *operation)
 
 static Status add_group(Comm *comm, MPI_Comm handle, const char *name, Group **out)
 {
-    CHECK(comm->group_count < MAX_GROUPS, ERR_COMM, "more than %d groups of ranks", MAX_GROUPS);
+    MpiGroup **grown = realloc(comm->groups, ((size_t)comm->group_count + 1) * sizeof(MpiGroup *));
+    CHECK(grown, ERR_MEMORY, "no memory for %d groups of ranks", comm->group_count + 1);
+    comm->groups = grown;
     MpiGroup *mpi;
     TRY(group_mpi_create(handle, name, &mpi));
     comm->groups[comm->group_count++] = mpi;
@@ -73,6 +75,7 @@ void comm_finish(Comm *comm)
     if (!comm) return;
     for (int i = comm->group_count - 1; i >= 0; i--) group_mpi_destroy(comm->groups[i]);
     if (comm->mpi) (void)MPI_Finalize();
+    free(comm->groups);
     free(comm);
 }
 

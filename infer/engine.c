@@ -75,7 +75,7 @@ static Status load_weights(Engine *e)
 {
     Tensor flat;
 
-    TRY(dit_create(&e->device, &e->model.config, &e->mesh, RECOMPUTE_NONE, &e->dit));
+    TRY(dit_create(&e->device, &e->model.config, &e->mesh, RECOMPUTE_NONE, 0, &e->dit));
     TRY(arena_create(&e->weights, "weights", (size_t)e->dit.params.local_elements * sizeof(float)));
     TRY(tensor_alloc(&e->weights, F32, SHAPE(e->dit.params.local_elements), "weights", &flat));
     TRY(load_component(e, COMPONENT_TRANSFORMER, flat));

@@ -94,7 +94,7 @@ static Status create(Bench *b)
 {
     const BenchCase *job = b->job;
     TRY(model_config_preset(job->preset, &b->config));
-    TRY(dit_create(&b->device, &b->config, &b->groups, RECOMPUTE_NONE, &b->dit));
+    TRY(dit_create(&b->device, &b->config, &b->groups, RECOMPUTE_NONE, 0, &b->dit));
     const int64_t n = b->dit.params.local_elements, tokens = tokens_of(job);
     const Shape clips = SHAPE(job->clips, tokens, dit_patch(&b->config.dit));
     const size_t clip_bytes = tensor_bytes(tensor_of(NULL, F32, clips)) + ARENA_ALIGN;

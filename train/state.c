@@ -27,6 +27,12 @@ static Status open_data(TrainState *s)
     return OK;
 }
 
+/* Canonical chunks of exact numerics; 0: fast. */
+static int exact_chunks(const TrainConfig *c)
+{
+    return c->numerics ? (int)c->parallel.chunks : 0;
+}
+
 /* Of the smallest clip, in patches: each sequence rank needs one at least. */
 static int64_t fewest_tokens(const Dataset *ds, int64_t fewest)
 {
@@ -47,6 +53,7 @@ static Status place_on_mesh(TrainState *s)
                                 .ffn_dim = c->model.dit.ffn_dim,
                                 .layers = c->model.dit.num_layers,
                                 .batch = c->data.batch,
+                                .chunks = exact_chunks(c),
                                 .tokens = fewest_tokens(s->heldout, fewest_tokens(s->train, 0)) };
     MeshShape shape;
     TRY(mesh_resolve(wanted, comm_size(s->comm), &limits, &shape));
@@ -65,11 +72,12 @@ static int threads_of_rank(const TrainState *s)
 static Status open_device(TrainState *s)
 {
     const TrainConfig *c = &s->config;
-    TRY(device_open(&s->device, train_device_name(c), NULL, threads_of_rank(s), false));
+    TRY(device_open(&s->device, train_device_name(c), NULL, threads_of_rank(s), c->numerics != 0));
     CHECK(c->dtype != 2, ERR_CONFIG,
           "dtype: bf16 compute needs a CUDA device; this run is on %s: take dtype f32 or auto",
           s->device.name);
-    return dit_create(&s->device, &c->model, &s->groups, (Recompute)c->parallel.recompute, &s->dit);
+    return dit_create(&s->device, &c->model, &s->groups, (Recompute)c->parallel.recompute,
+                      exact_chunks(c), &s->dit);
 }
 
 /* ZeRO-1 over the ranks that hold the same parameters, where there are several. */
@@ -104,14 +112,24 @@ static Status allocate(TrainState *s)
     TRY(tensor_alloc(&s->optimizer_arena, F32, own, "exp_avg", &o->exp_avg));
     TRY(tensor_alloc(&s->optimizer_arena, F32, own, "exp_avg_sq", &o->exp_avg_sq));
     if (ema) TRY(tensor_alloc(&s->optimizer_arena, F32, own, "ema", &o->ema));
-    return dit_bind(&s->dit, o->weights, o->grads);
+    if (s->config.numerics == 0) return dit_bind(&s->dit, o->weights, o->grads);
+    TRY(exact_grads_create(&s->dit, &s->exact));
+    return dit_bind(&s->dit, o->weights, exact_grads_flat(&s->exact));
+}
+
+/* Exact numerics compute a micro-batch clip by clip: its sums then know nothing of how it was cut.
+ */
+static int64_t clips_of_pass(const TrainConfig *c)
+{
+    return c->numerics ? 1 : c->data.micro_batch;
 }
 
 static SamplerOptions sampler_options(const TrainConfig *c)
 {
     return (SamplerOptions){ .seed = (uint64_t)c->run.seed,
                              .batch = c->data.batch,
-                             .micro_batch = c->data.micro_batch,
+                             .micro_batch = clips_of_pass(c),
+                             .chunks = exact_chunks(c),
                              .caption_drop = (float)c->train.caption_drop };
 }
 
@@ -146,12 +164,13 @@ static Status create_step(TrainState *s)
     int count = 0;
     TRY(train_state_open_loader(s, 0));
     TRY(heldout_shapes(s->train, &c->model.dit, &shapes, &count));
-    for (int i = 0; i < count; i++) shapes[i].batch = c->data.micro_batch;
+    for (int i = 0; i < count; i++) shapes[i].batch = clips_of_pass(c);
     const TrainStepOptions options = { .flow = flow_options(c),
                                        .shapes = shapes,
                                        .shape_count = count,
                                        .micros_max = (int)loader_max_micros(s->loader),
-                                       .shards = s->optimizer.shards };
+                                       .shards = s->optimizer.shards,
+                                       .exact = c->numerics ? &s->exact : NULL };
     const Status status =
         train_step_create(&s->dit, &s->groups, s->optimizer.grads, &options, &s->step);
     free(shapes);
@@ -205,6 +224,7 @@ static void report(const TrainState *s)
     } rows[] = {
         { "weights", s->weights_arena.size },
         { "gradients", s->grads_arena.size },
+        { "exact", s->exact.arena.size },
         { "optimizer", s->optimizer_arena.size },
         { "activations", train_step_activation_bytes(&s->step) },
         { "scratch", train_step_scratch_bytes(&s->step) },
@@ -256,6 +276,7 @@ void train_state_destroy(TrainState *s)
     loader_destroy(s->loader);
     velocity_destroy(&s->velocity);
     train_step_destroy(&s->step);
+    exact_grads_destroy(&s->exact);
     arena_destroy(&s->weights_arena);
     arena_destroy(&s->grads_arena);
     arena_destroy(&s->optimizer_arena);

@@ -25,6 +25,7 @@ typedef struct TrainState {
     Arena weights_arena, grads_arena, optimizer_arena; /* owned */
     BucketShards shards;                               /* owned; zero when parallel.zero is 0 */
     Optimizer optimizer;
+    ExactGrads exact;   /* owned; exact numerics */
     TrainStep step;     /* owned */
     Velocity velocity;  /* owned; when held-out loss or samples are asked for */
     Loader *loader;     /* owned */

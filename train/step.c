@@ -48,7 +48,8 @@ Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
                        .groups = groups,
                        .grads = grads,
                        .flow = options->flow,
-                       .shards = options->shards };
+                       .shards = options->shards,
+                       .exact = options->exact };
     const int stages = groups->pipeline->size;
     size_t scratch = 0;
     Status s = OK;
@@ -159,6 +160,10 @@ static Status measure(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
     TRY(op_squared_error(dev, tensor_of(sums, F64, SHAPE(micro->clips)), slot->model.v,
                          slot->target));
     for (int64_t i = 0; i < micro->clips; i++) step->loss_sum += sums[i];
+    if (step->exact)
+        exact_sum_add_squared_errors(&step->exact_loss, tensor_f32(slot->model.v),
+                                     tensor_f32(slot->target), tensor_count(slot->target),
+                                     dev->threads);
     const float scale = (float)(1.0 / (double)step->batch->global_elements);
     return op_squared_error_backward(dev, slot->noise, slot->model.v, slot->target, scale);
 }
@@ -176,10 +181,21 @@ static Status step_forward(void *context, PipelineTurn turn)
     return step->dit->last ? measure(step, micro, slot) : OK;
 }
 
-/* A bucket is whole on this rank: what tensor ranks share is joined, then its reduction starts. */
-static Status finish_bucket(void *context, int bucket)
+/* Exact: clips of a chunk add up in order; then the chunk is counted, and after the last the step.
+ */
+static Status finish_exact(TrainStep *step, int bucket)
 {
-    TrainStep *step = context;
+    const MicroBatch *micros = step->batch->micros;
+    const bool last = step->micro == step->schedule.micros - 1;
+    const int chunk = micros[step->micro].chunk;
+    if (last || micros[step->micro + 1].chunk != chunk)
+        TRY(exact_grads_chunk_done(step->exact, bucket, chunk));
+    return last ? exact_grads_finish(step->exact, bucket, step->grads) : OK;
+}
+
+/* A bucket is whole on this rank: what tensor ranks share is joined, then its reduction starts. */
+static Status finish_fast(TrainStep *step, int bucket)
+{
     const int64_t first = step->dit->params.bucket_first[bucket];
     const int64_t end = step->dit->params.bucket_first[bucket + 1];
     const Tensor grads = tensor_slice(step->grads, first, end - first);
@@ -189,16 +205,23 @@ static Status finish_bucket(void *context, int bucket)
     return reducer_submit_scatter(step->reducer, grads, bucket_shards_counts(step->shards, bucket));
 }
 
+/* The micro-batch at hand has left a bucket. */
+static Status leave_bucket(void *context, int bucket)
+{
+    TrainStep *step = context;
+    if (step->exact) return finish_exact(step, bucket);
+    return step->micro == step->schedule.micros - 1 ? finish_fast(step, bucket) : OK;
+}
+
 static Status step_backward(void *context, PipelineTurn turn)
 {
     TrainStep *step = context;
     StepSlot *slot = &step->slots[turn.slot];
     const PipelineSlot messages = pipeline_slot(&step->buffers, turn);
-    /* after the last micro-batch a bucket is whole: its reduction starts under the rest */
-    const bool whole = turn.micro == step->schedule.micros - 1;
-    const DitWatcher watcher = { step, finish_bucket };
+    const DitWatcher watcher = { step, leave_bucket };
+    step->micro = turn.micro;
     return dit_backward(step->dit, &slot->model, messages.in, slot->noise, messages.dout,
-                        messages.din, whole ? &watcher : NULL, &step->scratch);
+                        messages.din, &watcher, &step->scratch);
 }
 
 Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
@@ -213,7 +236,8 @@ Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
                                         .micros = micros };
         TRY(schedule_create(&table, &step->schedule));
     }
-    TRY(op_fill(step->dit->dev, step->grads, 0.0f));
+    step->exact_loss = (ExactSum){ 0 };
+    TRY(step->exact ? exact_grads_begin(step->exact) : op_fill(step->dit->dev, step->grads, 0.0f));
     const PipelineStage stage = { .context = step,
                                   .forward = step_forward,
                                   .backward = step_backward,
@@ -221,7 +245,8 @@ Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
     TRY(pipeline_run(&step->schedule, step->groups->pipeline, &stage, &step->buffers));
     /* a replica without work in this step still takes part in every reduction */
     for (int i = 0; micros == 0 && i < step->dit->params.buckets; i++)
-        TRY(finish_bucket(step, step->bucket_order[i]));
+        TRY(step->exact ? exact_grads_finish(step->exact, step->bucket_order[i], step->grads)
+                        : finish_fast(step, step->bucket_order[i]));
     if (step->reducer) TRY(reducer_wait(step->reducer));
     *loss_sum = step->loss_sum;
     return OK;

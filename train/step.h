@@ -13,10 +13,12 @@
 
 #include "comm/comm.h"
 #include "core/model/dit.h"
+#include "core/base/exact_sum.h"
 #include "core/model/flow.h"
 #include "core/parallel/bucket.h"
 #include "core/parallel/pipeline.h"
 #include "data/loader.h"
+#include "train/exact_grads.h"
 
 /* One micro-batch in flight: the model's activations and the loss' tensors. */
 typedef struct StepSlot {
@@ -33,6 +35,9 @@ typedef struct TrainStep {
     FlowOptions flow;
     Tensor grads;               /* (local_elements) F32; view */
     const BucketShards *shards; /* view; NULL: each rank gets the whole sum */
+    ExactGrads *exact;          /* view; NULL in fast numerics */
+    ExactSum exact_loss;        /* exact numerics: loss_sum, unrounded */
+    int micro;                  /* whose backward runs */
     StepSlot *slots;            /* owned */
     int slot_count;
     Arena scratch, messages; /* owned */
@@ -51,6 +56,7 @@ typedef struct TrainStepOptions {
     int shape_count;
     int micros_max;             /* micro-batches a replica may get in a step */
     const BucketShards *shards; /* over the gradient group; NULL: gradients are not sharded */
+    ExactGrads *exact;          /* exact numerics; else NULL */
 } TrainStepOptions;
 
 /* Collective over the data group (the reducer). ERR_MEMORY. */

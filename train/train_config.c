@@ -80,12 +80,14 @@ static const ConfigKey keys[] = {
     { ENUM("parallel.schedule", parallel.schedule, "1f1b", "1f1b") },
     { ENUM("parallel.recompute", parallel.recompute, "none", "none|elementwise|block") },
     { INT("parallel.zero", parallel.zero, "1", 0, 1) },
+    { INT("parallel.chunks", parallel.chunks, "8", 1, 16) },
     { INT("parallel.threads", parallel.threads, "auto", 1, 4096), .word = "auto" },
 
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },
     { INT("checkpoint.keep", checkpoint.keep, "3", 0, 1e6) },
 
     { ENUM("device", device, "auto", "auto|cpu|cuda") },
+    { ENUM("numerics", numerics, "fast", "fast|exact") },
     { ENUM("dtype", dtype, "auto", "auto|f32|bf16") },
     { .name = NULL },
 };
@@ -131,6 +133,21 @@ static void resolve_text(TextConfig *text, const TextConfig *preset)
     use_preset_double(&text->layer_norm_epsilon, preset->layer_norm_epsilon);
 }
 
+/* What exact numerics cut into chunks must divide. */
+static Status check_exact(const TrainConfig *c)
+{
+    const int64_t chunks = c->parallel.chunks;
+    const int64_t width = c->model.dit.num_attention_heads * c->model.dit.attention_head_dim;
+    if (c->numerics == 0) return OK;
+    CHECK((chunks & (chunks - 1)) == 0, ERR_CONFIG,
+          "parallel.chunks is %lld; exact numerics want 1, 2, 4, 8 or 16", (long long)chunks);
+    CHECK(width % chunks == 0 && c->model.dit.ffn_dim % chunks == 0, ERR_CONFIG,
+          "numerics: exact: parallel.chunks %lld does not divide the width %lld and model.ffn_dim "
+          "%lld",
+          (long long)chunks, (long long)width, (long long)c->model.dit.ffn_dim);
+    return OK;
+}
+
 /* What one key alone cannot say. */
 static Status check_together(const TrainConfig *c)
 {
@@ -146,6 +163,7 @@ static Status check_together(const TrainConfig *c)
     CHECK(t->heldout_every == 0 || c->data.heldout[0] != 0, ERR_CONFIG,
           "train.heldout_every is %lld, but data.heldout names no dataset",
           (long long)t->heldout_every);
+    TRY(check_exact(c));
     return model_config_check(&c->model);
 }
 

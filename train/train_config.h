@@ -59,6 +59,7 @@ typedef struct ParallelKeys {
     int recompute;   /* Recompute: none, elementwise, block */
     int schedule;    /* 0: 1f1b */
     int64_t zero;    /* 1: moments and averages sharded over data x context; 0: each rank has all */
+    int64_t chunks;  /* exact numerics: canonical chunks of every sum that ranks share */
     int64_t threads; /* a rank; 0: auto */
 } ParallelKeys;
 
@@ -76,8 +77,9 @@ typedef struct TrainConfig {
     TrainKeys train;
     ParallelKeys parallel;
     CheckpointKeys checkpoint;
-    int device; /* 0 auto, 1 cpu, 2 cuda: train_device_name */
-    int dtype;  /* 0 auto, 1 f32, 2 bf16 */
+    int device;   /* 0 auto, 1 cpu, 2 cuda: train_device_name */
+    int numerics; /* 0 fast, 1 exact */
+    int dtype;    /* 0 auto, 1 f32, 2 bf16 */
 } TrainConfig;
 
 /* Reads, resolves the preset and checks what one key alone cannot say. ERR_CONFIG, ERR_IO. Not

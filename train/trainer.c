@@ -27,6 +27,22 @@ typedef struct Run {
 
 /* ---- a step --------------------------------------------------------------------------------- */
 
+/* Exact: loss and squared norm are added up over all ranks without rounding; the first rank says
+ * what they round to. */
+static Status exchange_exact(TrainState *s, double out[CONTROL_COUNT])
+{
+    ExactSum sums[2] = { s->step.exact_loss };
+    TRY(optimizer_exact_square_norm(&s->optimizer, &sums[1]));
+    TRY(group_all_reduce(comm_world(s->comm), tensor_of(sums, I64, SHAPE(2, EXACT_SUM_LIMBS))));
+    for (int i = 0; i < 2; i++) {
+        ExactSum normal = { 0 };
+        exact_sum_merge(&normal, &sums[i]);
+        out[i == 0 ? CONTROL_LOSS : CONTROL_NORM] =
+            comm_rank(s->comm) == 0 ? exact_sum_value(&normal) : 0.0;
+    }
+    return OK;
+}
+
 /* The step's loss and gradient norm, whether somebody must stop, whether all have the next batch.
  */
 static Status exchange(Run *run, double loss_sum, Status next, double out[CONTROL_COUNT])
@@ -34,6 +50,7 @@ static Status exchange(Run *run, double loss_sum, Status next, double out[CONTRO
     TrainState *s = &run->state;
     TRY(optimizer_square_norm(&s->optimizer, &out[CONTROL_NORM]));
     out[CONTROL_LOSS] = loss_sum;
+    if (s->step.exact) TRY(exchange_exact(s, out));
     out[CONTROL_STOP] = stop_requested() ? 1.0 : 0.0;
     out[CONTROL_FAILED] = next == OK ? 0.0 : 1.0;
     return group_all_reduce(comm_world(s->comm), tensor_of(out, F64, SHAPE(CONTROL_COUNT)));

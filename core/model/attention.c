@@ -24,7 +24,8 @@ static Sequence sequence_of(const LayerContext *ctx)
 
 static Sequence context_as_ring(const LayerContext *ctx)
 {
-    return (Sequence){ .ulysses = group_alone(), .ring = ctx->groups->context, .chunks = ctx->chunks };
+    return (
+        Sequence){ .ulysses = group_alone(), .ring = ctx->groups->context, .chunks = ctx->chunks };
 }
 
 static SequenceShape sequence_shape(const LayerContext *ctx, int64_t batch)
@@ -175,8 +176,8 @@ static Status norms_backward(const LayerContext *ctx, TokenSpan keys, const Tens
     TRY(op_rmsnorm_dot(dev, dot_q, dq, acts->q_raw, w[ATTN_NORM_Q], layer_parts(ctx)));
     TRY(op_rmsnorm_dot(dev, dot_k, dk, acts->k_raw, w[ATTN_NORM_K], layer_parts(ctx)));
     TRY(group_all_reduce(ctx->groups->tensor, dots));
-    TRY(token_sums_rmsnorm(ctx, SPAN_CONTEXT, dq, g[ATTN_NORM_Q], acts->q_raw,
-                           q_rows(acts->ss, dq), dot_q, w[ATTN_NORM_Q]));
+    TRY(token_sums_rmsnorm(ctx, SPAN_CONTEXT, dq, g[ATTN_NORM_Q], acts->q_raw, q_rows(acts->ss, dq),
+                           dot_q, w[ATTN_NORM_Q]));
     TRY(token_sums_rmsnorm(ctx, keys, dk, g[ATTN_NORM_K], acts->k_raw, k_rows(acts->ss, dq, dk),
                            dot_k, w[ATTN_NORM_K]));
     arena_release(scratch, mark);

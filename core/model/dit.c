@@ -3,13 +3,14 @@
 #include <string.h>
 
 Status dit_create(const Device *dev, const ModelConfig *config, const MeshGroups *groups,
-                  Recompute recompute, Dit *out)
+                  Recompute recompute, int chunks, Dit *out)
 {
     const Mesh *mesh = &groups->mesh;
     Dit dit = { .dev = dev,
                 .config = *config,
                 .groups = *groups,
                 .recompute = recompute,
+                .chunks = chunks,
                 .first = mesh->pp == 0,
                 .last = mesh->pp == mesh->shape.pipeline - 1 };
     TRY(params_plan(config, mesh, &dit.params));
@@ -119,11 +120,15 @@ static Status backward_blocks(const Dit *dit, const DitSlot *slot, Message in, M
     const LayerContext ctx = dit_context(dit, slot->shape, slot->rope);
     const Param *blocks = dit->params.items + FIRST_COUNT;
     const size_t mark = arena_mark(scratch);
-    Tensor dtext; /* (batch, text, width): this rank's share, summed over the sequence group at the
-                     end */
-    TRY(tensor_alloc(scratch, F32, SHAPE(d.ctx.shape[0], d.ctx.shape[1], d.ctx.shape[2]),
-                     "dit.dtext", &dtext));
-    TRY(op_fill(dit->dev, dtext, 0.0f));
+    /* fast: this rank's share, summed over the sequence group at the end; exact: whole at each
+     * block, added in the order of the blocks, wherever stages are cut */
+    const bool exact = dit->chunks > 0;
+    Tensor dtext = d.ctx; /* (batch, text, width) */
+    if (!exact) {
+        TRY(tensor_alloc(scratch, F32, SHAPE(d.ctx.shape[0], d.ctx.shape[1], d.ctx.shape[2]),
+                         "dit.dtext", &dtext));
+        TRY(op_fill(dit->dev, dtext, 0.0f));
+    }
     for (int64_t i = dit->weights.block_count - 1; i >= 0; i--) {
         const Tensor x0 = i > 0 ? slot->blocks[i - 1].x3 : in.x;
         TRY(block_again(&ctx, &dit->weights.blocks[i], x0, in.ctx, in.e0, dit->recompute,
@@ -132,9 +137,10 @@ static Status backward_blocks(const Dit *dit, const DitSlot *slot, Message in, M
                            x0, in.ctx, &slot->blocks[i], scratch));
         TRY(tell(watcher, &blocks[(dit->weights.block_first + i) * BLOCK_COUNT]));
     }
-    /* exact: it is whole already */
-    if (dit->chunks == 0) TRY(group_all_reduce(dit->groups.sequence, dtext));
-    TRY(op_axpby(dit->dev, d.ctx, 1.0f, dtext, 1.0f));
+    if (!exact) {
+        TRY(group_all_reduce(dit->groups.sequence, dtext));
+        TRY(op_axpby(dit->dev, d.ctx, 1.0f, dtext, 1.0f));
+    }
     arena_release(scratch, mark);
     return OK;
 }

@@ -53,9 +53,10 @@ typedef struct DitSlot {
     BlockActs *blocks; /* in the arena; one when not training */
 } DitSlot;
 
-/* Plans the parameters. The configuration must have passed model_config_check. ERR_MEMORY. */
+/* Plans the parameters. chunks: of exact numerics, whose device must be exact; 0: fast. The
+ * configuration must have passed model_config_check. ERR_MEMORY. */
 Status dit_create(const Device *dev, const ModelConfig *config, const MeshGroups *groups,
-                  Recompute recompute, Dit *out);
+                  Recompute recompute, int chunks, Dit *out);
 /* Points the views into flat buffers of params.local_elements F32. grads none: inference only. */
 Status dit_bind(Dit *dit, Tensor weights, Tensor grads);
 void dit_destroy(Dit *dit);

@@ -79,7 +79,8 @@ Status embed_backward(const LayerContext *ctx, const Weights *weights, const Wei
                      "embed.dc1", &dc1));
 
     TRY(op_linear_backward_input(dev, dt1, as_rows(d.e0), w[TIME_PROJ_W], false));
-    TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TIME_PROJ_W], g[TIME_PROJ_B], acts->e_act, as_rows(d.e0)));
+    TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TIME_PROJ_W], g[TIME_PROJ_B], acts->e_act,
+                          as_rows(d.e0)));
     TRY(op_silu_backward(dev, as_rows(d.e), dt1, as_rows(in.e), true));
     TRY(op_linear_backward_input(dev, dt1, as_rows(d.e), w[TIME2_W], false));
     TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TIME2_W], g[TIME2_B], acts->t1_act, as_rows(d.e)));

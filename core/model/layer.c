@@ -92,8 +92,7 @@ Status layer_text_backward_input(const LayerContext *ctx, Tensor dc, const Linea
 {
     const size_t mark = arena_mark(scratch);
     Tensor sum;
-    if (ctx->chunks == 0)
-        return op_linear_cut_backward_input(ctx->dev, dc, pairs, count, 1, true);
+    if (ctx->chunks == 0) return op_linear_cut_backward_input(ctx->dev, dc, pairs, count, 1, true);
     TRY(tensor_alloc(scratch, F32, SHAPE(dc.shape[0], dc.shape[1], dc.shape[2]), "layer.text",
                      &sum));
     TRY(op_linear_cut_backward_input(ctx->dev, sum, pairs, count, layer_parts(ctx), false));

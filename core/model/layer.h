@@ -20,9 +20,9 @@ typedef struct LayerContext {
     const Device *dev;
     const MeshGroups *groups;
     const DitConfig *config;
-    int64_t tokens; /* of the whole clip */
-    Tensor rope;    /* (context tokens, head_dim / 2, 2) */
-    int chunks;     /* exact numerics: canonical chunks of what ranks share; 0: fast */
+    int64_t tokens;      /* of the whole clip */
+    Tensor rope;         /* (context tokens, head_dim / 2, 2) */
+    int chunks;          /* exact numerics: canonical chunks of what ranks share; 0: fast */
     int64_t grad_stride; /* exact: floats between the gradient accumulators of two chunks */
 } LayerContext;
 
@@ -43,12 +43,13 @@ Status layer_scatter(const LayerContext *ctx, Tensor own, Tensor full);
 Status layer_cut_linear(const LayerContext *ctx, Tensor y, Tensor x, Tensor w, Tensor b,
                         Arena *scratch);
 
-/* dx (own) = sum of dy w over the pairs and the tensor ranks; dy (full, cut width). Collective over the tensor group. */
-Status layer_cut_backward_input(const LayerContext *ctx, Tensor dx, const LinearPair *pairs, int count,
-                                Arena *scratch);
+/* dx (own) = sum of dy w over the pairs and the tensor ranks; dy (full, cut width). Collective over
+ * the tensor group. */
+Status layer_cut_backward_input(const LayerContext *ctx, Tensor dx, const LinearPair *pairs,
+                                int count, Arena *scratch);
 
-/* dc += sum of dy w over the pairs, dy (batch, text, cut width). Exact: summed over the tensor ranks,
- * collective over their group; fast: this rank's share. */
+/* dc += sum of dy w over the pairs, dy (batch, text, cut width). Exact: summed over the tensor
+ * ranks, collective over their group; fast: this rank's share. */
 Status layer_text_backward_input(const LayerContext *ctx, Tensor dc, const LinearPair *pairs,
                                  int count, Arena *scratch);
 /* Chunks of a sum over heads or FFN columns that one tensor rank has: 1 in fast numerics. */

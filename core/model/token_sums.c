@@ -141,10 +141,9 @@ Status token_sums_modulate(const LayerContext *ctx, Tensor dmod, int shift, Tens
             TRY(op_fill(ctx->dev, dscale, 0.0f));
             continue;
         }
-        TRY(op_layernorm_modulate_backward(ctx->dev, rows_of(&c, r, dx), dshift, dscale,
-                                           rows_of(&c, r, dy), rows_of(&c, r, x),
-                                           rows_of(&c, r, mean), rows_of(&c, r, rstd), scale,
-                                           accumulate));
+        TRY(op_layernorm_modulate_backward(
+            ctx->dev, rows_of(&c, r, dx), dshift, dscale, rows_of(&c, r, dy), rows_of(&c, r, x),
+            rows_of(&c, r, mean), rows_of(&c, r, rstd), scale, accumulate));
     }
     return OK;
 }

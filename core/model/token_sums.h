@@ -3,8 +3,8 @@
  * parameters, and of the modulation that all tokens of a clip have in common.
  *
  * Fast numerics: each rank sums over the rows it has in one call. Exact numerics: a clip's tokens
- * are cut into `chunks` canonical chunks; a rank owns whole chunks, sums each on its own, and chunks
- * are added along one fixed tree, ((0 + 1) + (2 + 3)) + ..., whoever owns them. Gradients of
+ * are cut into `chunks` canonical chunks; a rank owns whole chunks, sums each on its own, and
+ * chunks are added along one fixed tree, ((0 + 1) + (2 + 3)) + ..., whoever owns them. Gradients of
  * parameters have one accumulator a chunk (LayerContext.grad_stride apart), added up once a step
  * (train/exact_grads.h); a clip is a batch of its own.
  */

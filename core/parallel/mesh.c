@@ -60,6 +60,12 @@ static void find_conflicts(Reasons *r, MeshShape s, const MeshLimits *limits)
     if (limits->tokens > 0 && (int64_t)s.tensor * s.context > limits->tokens)
         add_reason(r, "tensor %d x context %d is more than the %lld tokens of the smallest clip",
                    s.tensor, s.context, (long long)limits->tokens);
+    if (limits->chunks > 0 && limits->chunks % ((int64_t)s.tensor * s.context) != 0)
+        add_reason(r, "tensor %d x context %d does not divide the %lld chunks of exact numerics",
+                   s.tensor, s.context, (long long)limits->chunks);
+    if (limits->chunks > 0 && s.data > 0 && limits->chunks % s.data != 0)
+        add_reason(r, "data %d does not divide the %lld chunks of exact numerics", s.data,
+                   (long long)limits->chunks);
     if (s.data > limits->batch)
         add_reason(r, "data %d is more than data.batch %lld", s.data, (long long)limits->batch);
 }

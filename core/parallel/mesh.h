@@ -37,6 +37,7 @@ typedef struct MeshLimits {
     int64_t tokens;         /* tensor x context <= tokens of the smallest clip; 0: not known */
     int64_t layers;         /* pipeline <= layers */
     int64_t batch;          /* data <= batch */
+    int64_t chunks;         /* exact numerics: tensor x context and data divide them; 0: fast */
 } MeshLimits;
 
 /* data 0 means "auto": what is left of the ranks; ulysses 0: the most that heads allow. ERR_CONFIG

@@ -237,8 +237,7 @@ size_t sequence_cross_scratch(const Device *dev, const Sequence *seq, SequenceSh
     void *tiles;
     Status s = sums_alloc(&arena, &call, keys, &x);
     if (s == OK)
-        s = arena_alloc(&arena,
-                        op_attention_scratch(dev, 1, q.dims[2], q.dims[1], keys, q.dims[3]),
+        s = arena_alloc(&arena, op_attention_scratch(dev, 1, q.dims[2], q.dims[1], keys, q.dims[3]),
                         "attention", &tiles);
     assert(s == OK); /* counting cannot run out */
     (void)s;

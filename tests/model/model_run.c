@@ -38,7 +38,7 @@ static Status rank_create(Rank *r)
     size_t scratch = 0;
 
     TRY(device_open(&r->dev, "cpu", NULL, 1, false));
-    TRY(dit_create(&r->dev, &r->c->config, r->groups, r->recompute, &r->dit));
+    TRY(dit_create(&r->dev, &r->c->config, r->groups, r->recompute, 0, &r->dit));
     TRY(arena_create(&r->arena, "test", (size_t)16 << 20));
 
     const Shape latent =

@@ -154,7 +154,7 @@ static Status rank_create(Rank *r)
     options.shapes = shapes;
 
     TRY(device_open(&r->dev, "cpu", NULL, 1, false));
-    TRY(dit_create(&r->dev, &r->c->config, &r->groups, RECOMPUTE_NONE, &r->dit));
+    TRY(dit_create(&r->dev, &r->c->config, &r->groups, RECOMPUTE_NONE, 0, &r->dit));
     const Shape flat = SHAPE(r->dit.params.local_elements);
     const size_t bytes = (size_t)r->dit.params.local_elements * sizeof(float) + ARENA_ALIGN;
     TRY(arena_create(&r->arena, "test", 2 * bytes));

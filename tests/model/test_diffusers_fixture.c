@@ -201,7 +201,7 @@ static void loaded_create(Loaded *l, DitShape shape)
     *l = (Loaded){ .alone = group_self() };
     l->groups = mesh_groups_alone(&l->alone);
     ok(device_open(&l->dev, "cpu", NULL, 1, false));
-    ok(dit_create(&l->dev, &config, &l->groups, RECOMPUTE_NONE, &l->dit));
+    ok(dit_create(&l->dev, &config, &l->groups, RECOMPUTE_NONE, 0, &l->dit));
     const int64_t n = l->dit.params.local_elements;
     ok(arena_create(&l->weights, "weights", (size_t)n * sizeof(float)));
     ok(tensor_alloc(&l->weights, F32, SHAPE(n), "weights", &flat));

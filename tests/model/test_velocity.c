@@ -133,7 +133,7 @@ static Status rank_create(Rank *r, const Work *work)
     Tensor weights;
 
     TRY(device_open(&r->dev, "cpu", NULL, 1, false));
-    TRY(dit_create(&r->dev, &work->cases[0].config, r->groups, RECOMPUTE_NONE, &r->dit));
+    TRY(dit_create(&r->dev, &work->cases[0].config, r->groups, RECOMPUTE_NONE, 0, &r->dit));
     const int64_t n = r->dit.params.local_elements;
     TRY(arena_create(&r->weights, "weights", (size_t)n * sizeof(float)));
     TRY(tensor_alloc(&r->weights, F32, SHAPE(n), "weights", &weights));

@@ -187,7 +187,8 @@ static void make_run(Run *run, const char *name, int tensor, int pipeline)
                                    .size = { SIDE, SIDE },
                                    .batch = 2,
                                    .tensor = tensor,
-                                   .pipeline = pipeline, .context = 1,
+                                   .pipeline = pipeline,
+                                   .context = 1,
                                    .threads = 1,
                                    .quiet = true };
 }
