@@ -76,6 +76,7 @@ typedef struct Recorder {
     Group group;        /* what the step sees */
     Group *inner;       /* view */
     const float *grads; /* view */
+    bool sharded;       /* nobody asks for whole sums */
     int64_t offsets[BUCKETS_MAX];
     int count;
 } Recorder;
@@ -91,6 +92,7 @@ static Status record_all_reduce(Group *group, Tensor t)
 {
     Recorder *r = group->impl;
 
+    CHECK(!r->sharded, ERR_COMM, "a bucket is summed on every rank instead of on its owners");
     TRY(record(r, t));
     return group_all_reduce(r->inner, t);
 }
@@ -281,6 +283,7 @@ static Status rank_body(int rank, const MeshGroups *groups, void *argument)
 
     (void)rank;
     r.recorder = (Recorder){ .inner = groups->gradient,
+                             .sharded = shared->sharded,
                              .group = { groups->gradient->rank, groups->gradient->size, &recording,
                                         &r.recorder } };
     r.groups.gradient = &r.recorder.group;
