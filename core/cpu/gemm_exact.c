@@ -17,14 +17,10 @@ enum {
     exact_vectors_x86_64 = 1,
     exact_vectors_avx2 = 2,
     exact_vectors_avx512 = 2,
-    exact_fused_x86_64 = 0,
-    exact_fused_avx2 = 1,
-    exact_fused_avx512 = 1,
 
     ROWS = CPU_PASTE(exact_, rows, CPU_ISA),
     VECTORS = CPU_PASTE(exact_, vectors, CPU_ISA),
     COLUMNS = VECTORS * CPU_LANES,
-    FUSED = CPU_PASTE(exact_, fused, CPU_ISA),
 
     DEPTH = 256,
     TILE_HEIGHT = 168, /* a multiple of every ROWS, as is its half */
@@ -59,7 +55,7 @@ static inline __attribute__((always_inline)) CpuVector emulated_fma(CpuVector a,
 
 static inline __attribute__((always_inline)) CpuVector fused(float a, CpuVector b, CpuVector c)
 {
-    return FUSED ? a * b + c : emulated_fma(a - (CpuVector){ 0 }, b, c); /* -0 - 0 is -0 */
+    return CPU_FUSED ? a * b + c : emulated_fma(a - (CpuVector){ 0 }, b, c); /* -0 - 0 is -0 */
 }
 
 /* C (rows, COLUMNS) continues over `depth` of packed A (depth, ROWS) and B (depth, COLUMNS). Rows
