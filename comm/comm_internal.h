@@ -4,8 +4,7 @@
 
 #include "comm/comm.h"
 #include "comm/group_mpi.h"
-
-enum { MAX_GROUPS = 128 }; /* the world and one an axis for each mesh */
+#include "comm/watchdog.h"
 
 struct Comm {
     bool mpi; /* MPI runs; otherwise a world of one */
@@ -13,6 +12,7 @@ struct Comm {
     Group self;                   /* every group of a world without MPI */
     MpiGroup *groups[MAX_GROUPS]; /* owned; the world first; empty without MPI */
     int group_count;
+    Watchdog *watchdog; /* owned; NULL without MPI */
 };
 
 #endif

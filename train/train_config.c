@@ -80,6 +80,8 @@ static const ConfigKey keys[] = {
     { ENUM("parallel.schedule", parallel.schedule, "1f1b", "1f1b") },
     { INT("parallel.threads", parallel.threads, "auto", 1, 4096), .word = "auto" },
 
+    { REAL("comm.timeout_s", comm.timeout_s, "600", 0, 1e6) },
+
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },
     { INT("checkpoint.keep", checkpoint.keep, "3", 0, 1e6) },
 

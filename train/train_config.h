@@ -60,6 +60,10 @@ typedef struct ParallelKeys {
     int64_t threads; /* a rank; 0: auto */
 } ParallelKeys;
 
+typedef struct CommKeys {
+    double timeout_s; /* that a rank may wait for another; 0: for ever */
+} CommKeys;
+
 typedef struct CheckpointKeys {
     int64_t every, keep; /* steps, 0: only at the end; newest kept, 0: all */
 } CheckpointKeys;
@@ -73,6 +77,7 @@ typedef struct TrainConfig {
     DataKeys data;
     TrainKeys train;
     ParallelKeys parallel;
+    CommKeys comm;
     CheckpointKeys checkpoint;
     int device; /* 0 auto, 1 cpu, 2 cuda: train_device_name */
     int dtype;  /* 0 auto, 1 f32, 2 bf16 */

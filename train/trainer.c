@@ -63,6 +63,7 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
     const Batch *batch = run->batch;
     const double start = clock_seconds();
     double loss_sum = 0.0, control[CONTROL_COUNT];
+    comm_set_step(s->comm, run->done + 1);
     *m = (StepMetrics){ .step = run->done + 1,
                         .lr = lr_at_step(&s->config.train, run->done),
                         .clips = batch->global_clips,
