@@ -36,6 +36,7 @@ typedef struct Call {
     CallKind kind;
     DType dtype;
     int64_t count;    /* elements; 0: none, or ranks differ on purpose */
+    int64_t detail;   /* of a collective: its root, or a hash of the ranks' parts */
     int peer;         /* CALL_RECEIVE, CALL_WAIT: rank of the group; else -1 */
     const char *site; /* "file:line" */
     /* set by calls_enter: */

@@ -134,6 +134,11 @@ void comm_set_timeout(Comm *comm, double timeout_s)
     if (comm->watchdog) watchdog_set_timeout(comm->watchdog, timeout_s);
 }
 
+void comm_set_check(Comm *comm, bool check)
+{
+    if (comm->watchdog) watchdog_set_check(comm->watchdog, check);
+}
+
 void comm_set_step(Comm *comm, int64_t step)
 {
     if (comm->watchdog) calls_set_step(watchdog_calls(comm->watchdog), step);

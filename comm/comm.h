@@ -38,6 +38,11 @@ Group *comm_world(Comm *comm);
 enum { COMM_TIMEOUT_S = 600 };
 /* Not collective, but the same on every rank. COMM_TIMEOUT_S until set. */
 void comm_set_timeout(Comm *comm, double timeout_s);
+/* Not collective, but the same on every rank and between the same calls: the ranks of a group
+ * compare what they call before each collective (operation, number, count, type, call site), and
+ * the first two that disagree are named on every rank instead of waiting or mixing bytes. Sends and
+ * receives are not compared. Costs one small all-gather a collective. Off until set. */
+void comm_set_check(Comm *comm, bool check);
 /* What the watchdog says beside the call; not collective. */
 void comm_set_step(Comm *comm, int64_t step);
 /* Seconds that this thread (the one that called comm_start) has waited in calls of groups so far.

@@ -259,15 +259,17 @@ Status group_mpi_create(MPI_Comm comm, const char *name, Watchdog *watchdog, Mpi
     char *scratch = size > 1 ? malloc(group_mpi_scratch_bytes()) : NULL;
     int *table = calloc(4 * (size_t)size, sizeof *table);
     int *members = calloc((size_t)size, sizeof *members);
+    char *shown = calloc((size_t)size, CHECK_ROW_BYTES);
     Span *spans = calloc(2 * (size_t)size, sizeof *spans);
     MPI_Request *requests = calloc(2 * (size_t)size, sizeof(MPI_Request));
-    if (!mpi || !table || !members || !spans || !requests || (size > 1 && !scratch)) {
+    if (!mpi || !table || !members || !shown || !spans || !requests || (size > 1 && !scratch)) {
         free(mpi);
         free(spans);
         free(requests);
         free(scratch);
         free(table);
         free(members);
+        free(shown);
         (void)MPI_Comm_free(&comm);
         return status_fail(ERR_MEMORY, "no memory for the %s group of %d ranks", name, size);
     }
@@ -277,6 +279,7 @@ Status group_mpi_create(MPI_Comm comm, const char *name, Watchdog *watchdog, Mpi
                     .name = name,
                     .watchdog = watchdog,
                     .scratch = scratch,
+                    .shown = shown,
                     .counts = table,
                     .offsets = table + size,
                     .mine = table + 2 * size,
@@ -310,6 +313,7 @@ void group_mpi_destroy(MpiGroup *mpi)
     free(mpi->sent);
     free(mpi->requests);
     free(mpi->scratch);
+    free(mpi->shown);
     free(mpi);
 }
 

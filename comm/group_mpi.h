@@ -17,6 +17,8 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 
+enum { CHECK_ROW_BYTES = 112 };
+
 /* A piece of a message on its way. Pieces of one message are chained. */
 typedef struct Sending {
     MPI_Request request;
@@ -38,6 +40,7 @@ typedef struct MpiGroup {
     int calls;          /* index of this group in the watchdog's calls */
     atomic_bool background;
     char *scratch;         /* owned; (size) rows of what ranks sent to be summed here */
+    char *shown;           /* owned; (size, CHECK_ROW_BYTES): the ranks' calls, with comm.check */
     int *counts, *offsets; /* owned; (size) bytes: each rank's slice of what is being reduced */
     int *mine, *rows;      /* owned; (size) bytes: this rank's slice, and its rows in scratch */
     Span *sent, *received; /* owned; (size): what an exchange moves to and from each rank */
@@ -62,7 +65,8 @@ int group_mpi_wait_all(MpiGroup *mpi, MPI_Request *requests, int count);
 /* Moves mpi->sent[i] to rank i, where it fills received[this rank]; `what` is what errors say. */
 Status group_mpi_exchange(MpiGroup *mpi, const char *what);
 
-/* A call of the group begins, and ends. */
+/* A call of the group begins, and ends. With comm.check a collective of which the ranks call
+ * different ones ends the job. */
 void group_mpi_enter(MpiGroup *mpi, const Call *call);
 void group_mpi_leave(MpiGroup *mpi);
 

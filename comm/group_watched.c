@@ -1,8 +1,18 @@
 /*
  * group_watched: the operations of a group over MPI, each entered with the watchdog before and left
- * after.
+ * after. What ranks must agree on is in the Call: comm.check compares it.
  */
 #include "comm/group_mpi.h"
+
+#include "comm/check.h"
+
+/* Ranks must cut a tensor alike. */
+static int64_t hash_parts(const int64_t *counts, int size)
+{
+    uint64_t h = 14695981039346656037u;
+    for (int i = 0; i < size; i++) h = (h ^ (uint64_t)counts[i]) * 1099511628211u;
+    return (int64_t)h;
+}
 
 static Call collective(Tensor t)
 {
@@ -32,7 +42,9 @@ static Status all_reduce(Group *group, Tensor t)
 
 static Status broadcast(Group *group, Tensor t, int root)
 {
-    MpiGroup *mpi = enter(group, CALL_BROADCAST, collective(t));
+    Call call = collective(t);
+    call.detail = root;
+    MpiGroup *mpi = enter(group, CALL_BROADCAST, call);
     return leave(mpi, group_mpi_ops.broadcast(group, t, root));
 }
 
@@ -44,13 +56,17 @@ static Status all_gather(Group *group, Tensor out, Tensor in)
 
 static Status all_gather_v(Group *group, Tensor out, Tensor in, const int64_t *counts)
 {
-    MpiGroup *mpi = enter(group, CALL_ALL_GATHER_V, collective(out));
+    Call call = collective(out);
+    call.detail = hash_parts(counts, group->size);
+    MpiGroup *mpi = enter(group, CALL_ALL_GATHER_V, call);
     return leave(mpi, group_mpi_ops.all_gather_v(group, out, in, counts));
 }
 
 static Status reduce_scatter_v(Group *group, Tensor out, Tensor in, const int64_t *counts)
 {
-    MpiGroup *mpi = enter(group, CALL_REDUCE_SCATTER_V, collective(in));
+    Call call = collective(in);
+    call.detail = hash_parts(counts, group->size);
+    MpiGroup *mpi = enter(group, CALL_REDUCE_SCATTER_V, call);
     return leave(mpi, group_mpi_ops.reduce_scatter_v(group, out, in, counts));
 }
 
@@ -98,7 +114,8 @@ const GroupOps group_watched_ops = {
 
 void group_mpi_enter(MpiGroup *mpi, const Call *call)
 {
-    (void)calls_enter(watchdog_calls(mpi->watchdog), mpi->calls, call);
+    const int64_t number = calls_enter(watchdog_calls(mpi->watchdog), mpi->calls, call);
+    if (call->peer < 0 && watchdog_checks(mpi->watchdog)) check_call(mpi, call, number);
 }
 
 void group_mpi_leave(MpiGroup *mpi)

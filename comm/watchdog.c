@@ -58,7 +58,7 @@ struct Watchdog {
     char (*hosts)[HOST_BYTES]; /* owned; (size) */
     Calls calls;
     pthread_t thread;
-    atomic_bool ending;
+    atomic_bool ending, check;
     _Atomic double timeout_s;
 
     pthread_mutex_t told_lock;
@@ -233,8 +233,8 @@ static bool answers_are_due(const Watchdog *w)
 /* What a rank has to do with the overdue call, the worst last. */
 typedef enum Part {
     IN_CALL, /* as it should */
-    DIFFERS, /* in another operation where this call is expected */
     WAITS,   /* elsewhere, for somebody */
+    DIFFERS, /* in another operation where this call is expected */
     WORKS,   /* elsewhere, for itself */
     SILENT,  /* does not answer */
     PARTS
@@ -272,60 +272,63 @@ static Cast cast_parts(const Watchdog *w)
     return cast;
 }
 
-/* false: nobody is to blame yet. */
-static bool blame(Watchdog *w, const Cast *cast, bool locked, Verdict *out)
+/* What one rank does, as a line tells it: "rank 2 (node7) and 1 more". */
+static int name_ranks(const Watchdog *w, const Cast *cast, Part part, char *out, size_t bytes)
 {
-    static const Part order[] = { SILENT, WORKS, DIFFERS, WAITS, IN_CALL };
-    char call[WORDS_BYTES], more[32] = "";
-    size_t k = 0;
-    while (cast->count[order[k]] == 0) k++;
-    const Part part = order[k];
-    if ((part == WAITS || part == IN_CALL) && !locked) return false;
-    const int rank = cast->first[part];
-    const char *host = w->hosts[rank];
-    const Answer *a = &w->answers[rank];
-    const double waited_s = age_of(w, w->about.call.since_s);
-    if (cast->count[part] > 1)
-        (void)snprintf(more, sizeof more, " and %d more", cast->count[part] - 1);
-    describe(&w->about, call);
+    const int rank = cast->first[part], others = cast->count[part] - 1;
+    const int n = snprintf(out, bytes, "rank %d (%s)", rank, w->hosts[rank]);
+    if (others == 0) return n;
+    return n + snprintf(out + n, bytes - (size_t)n, " and %d more", others);
+}
 
-    out->culprit = part == IN_CALL ? -1 : rank;
-    const int n = snprintf(out->line, LINE_BYTES, "rank %d (%s)%s ", rank, host, more);
-    char *rest = out->line + n;
-    const size_t room = LINE_BYTES - (size_t)n;
+/* Why the job ends, when the worst that a rank does is `part`. */
+static Verdict verdict_of(Watchdog *w, const Cast *cast, Part part)
+{
+    Verdict v = { .culprit = cast->first[part] };
+    char call[WORDS_BYTES], who[HOST_BYTES + 64];
+    const Answer *a = &w->answers[v.culprit];
+    const double s = age_of(w, w->about.call.since_s);
     const long long step = (long long)calls_step(&w->calls);
+    describe(&w->about, call);
+    (void)name_ranks(w, cast, part, who, sizeof who);
     switch (part) {
     case SILENT:
-        (void)snprintf(rest, room,
-                       "gives no sign of life, stopped or lost: waited %.1f s for it in %s, step "
-                       "%lld",
-                       waited_s, call, step);
+        (void)snprintf(v.line, sizeof v.line,
+                       "%s gives no sign of life, stopped or lost: waited %.1f s for it in %s, "
+                       "step %lld",
+                       who, s, call, step);
         break;
     case WORKS:
-        (void)snprintf(
-            rest, room,
-            "does not come to %s, step %lld, waited for %.1f s: it waits for nobody; its "
-            "last call there is %s",
-            call, step, waited_s, a->here);
+        (void)snprintf(v.line, sizeof v.line,
+                       "%s does not come to %s, step %lld, waited for %.1f s: it waits for nobody; "
+                       "its last call there is %s",
+                       who, call, step, s, a->here);
         break;
     case DIFFERS:
-        (void)snprintf(rest, room, "is in %s, where rank %d is in %s, step %lld, for %.1f s",
-                       a->here, w->rank, call, step, waited_s);
+        (void)snprintf(v.line, sizeof v.line,
+                       "%s is in %s, where rank %d is in %s, step %lld, for "
+                       "%.1f s",
+                       who, a->here, w->rank, call, step, s);
         break;
     case WAITS:
-        (void)snprintf(rest, room,
-                       "does not come to %s, step %lld, waited for %.1f s: it waits in %s", call,
-                       step, waited_s, a->doing);
+        /* either may be wrong: both tell */
+        v.culprit = -1;
+        (void)snprintf(
+            v.line, sizeof v.line,
+            "no rank can go on: rank %d (%s) waits %.1f s for %s in %s, step %lld, which "
+            "waits in %s",
+            w->rank, w->hosts[w->rank], s, who, call, step, a->doing);
         break;
     default:
-        (void)snprintf(rest, room,
-                       "and all others are in %s, step %lld, for %.1f s, and it does not end: a "
-                       "message is lost, or the calls before it did not match (comm.check: true "
-                       "tells)",
-                       call, step, waited_s);
+        v.culprit = -1;
+        (void)snprintf(v.line, sizeof v.line,
+                       "rank %d (%s) and all others are in %s, step %lld, for %.1f s, and it does "
+                       "not end: a message is lost, or calls before it did not match (comm.check: "
+                       "true tells)",
+                       w->rank, w->hosts[w->rank], call, step, s);
         break;
     }
-    return true;
+    return v;
 }
 
 /* Whether all that the call waits for have waited themselves for the whole timeout, and so for a
@@ -352,7 +355,6 @@ static bool is_locked(Watchdog *w, const Cast *cast)
 static void judge(Watchdog *w)
 {
     const CallGroup group = calls_group(&w->calls, w->question.group);
-    Verdict verdict = { 0 };
     w->asking = false;
     w->again_s = clock_seconds() + 4 * TICK_S;
     /* it has gone on while answers were due */
@@ -360,7 +362,13 @@ static void judge(Watchdog *w)
         group.call.kind != w->about.call.kind)
         return;
     const Cast cast = cast_parts(w);
-    if (blame(w, &cast, is_locked(w, &cast), &verdict)) end_job(w, &verdict);
+    /* a rank that waits itself is to blame only when everybody does */
+    const bool locked = is_locked(w, &cast);
+    int part = PARTS - 1;
+    while (cast.count[part] == 0) part--;
+    if (part <= WAITS && !locked) return;
+    const Verdict verdict = verdict_of(w, &cast, (Part)part);
+    end_job(w, &verdict);
 }
 
 /* ---- the thread ------------------------------------------------------------------------------ */
@@ -493,6 +501,16 @@ void watchdog_destroy(Watchdog *watchdog)
 void watchdog_set_timeout(Watchdog *watchdog, double timeout_s)
 {
     atomic_store(&watchdog->timeout_s, timeout_s);
+}
+
+void watchdog_set_check(Watchdog *watchdog, bool check)
+{
+    atomic_store_explicit(&watchdog->check, check, memory_order_relaxed);
+}
+
+bool watchdog_checks(const Watchdog *watchdog)
+{
+    return atomic_load_explicit(&watchdog->check, memory_order_relaxed);
 }
 
 Calls *watchdog_calls(Watchdog *watchdog)

@@ -33,6 +33,10 @@ void watchdog_destroy(Watchdog *watchdog);
 
 /* Not collective. 0: never. */
 void watchdog_set_timeout(Watchdog *watchdog, double timeout_s);
+/* Not collective, but the same on every rank and between the same calls: whether ranks compare
+ * their calls before each collective. */
+void watchdog_set_check(Watchdog *watchdog, bool check);
+bool watchdog_checks(const Watchdog *watchdog);
 Calls *watchdog_calls(Watchdog *watchdog);
 /* "node7". */
 const char *watchdog_host(const Watchdog *watchdog, int rank);

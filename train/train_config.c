@@ -81,6 +81,7 @@ static const ConfigKey keys[] = {
     { INT("parallel.threads", parallel.threads, "auto", 1, 4096), .word = "auto" },
 
     { REAL("comm.timeout_s", comm.timeout_s, "600", 0, 1e6) },
+    { ROW("comm.check", CONFIG_BOOL, comm.check), .fallback = "false" },
 
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },
     { INT("checkpoint.keep", checkpoint.keep, "3", 0, 1e6) },

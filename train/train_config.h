@@ -62,6 +62,7 @@ typedef struct ParallelKeys {
 
 typedef struct CommKeys {
     double timeout_s; /* that a rank may wait for another; 0: for ever */
+    bool check;       /* ranks compare their calls before each collective */
 } CommKeys;
 
 typedef struct CheckpointKeys {

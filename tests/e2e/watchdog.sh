@@ -74,6 +74,11 @@ suspended() {
     else not_ok "job_that_was_suspended_goes_on" "$(tail -n 3 "$run.log")"; fi
 }
 
+# calls of a good job match: no check may stop it
+train 4 "$work/checked" parallel.tensor=2 parallel.pipeline=2 train.steps=3 checkpoint.every=2 comm.check=true
+code=$?
+if [ $code = 0 ]; then ok checked_run_goes_well; else not_ok checked_run_goes_well "$(grep -a 'zoetrope:' "$work/checked.log")"; fi
+
 stopped 4 2
 stopped 4 0 parallel.tensor=2 parallel.pipeline=2
 suspended 2
