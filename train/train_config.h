@@ -47,6 +47,7 @@ typedef struct TrainKeys {
     double clip; /* global gradient norm; 0: no clipping */
     double ema;  /* 0: no average is kept */
     double caption_drop;
+    int64_t max_skipped;                 /* steps in a row whose gradient is not finite */
     int64_t heldout_every, sample_every; /* steps; 0: never */
     ConfigTexts sample_prompts;
     TimestepKeys timestep;
