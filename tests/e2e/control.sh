@@ -24,10 +24,11 @@ diverge() {
     else not_ok "nothing_is_saved_after_diverging_on_${ranks}_ranks" "$last, $finite finite steps"; fi
 }
 
-# slowest: rank 1 of 2 is stopped for a while again and again
+# slowest: rank 1 of 2 is stopped for a while again and again, and works for most of a step
 slowest() {
     local run=$work/slow job limit pids
     timeout -k 5 60 mpirun -n 2 "$ZOETROPE" "${small_train[@]}" run.dir="$run" train.steps=1000000 checkpoint.every=0 \
+        data.batch=32 data.micro_batch=8 model.num_layers=8 model.ffn_dim=256 \
         > "$run.log" 2>&1 < /dev/null &
     limit=$!
     for ((i = 0; i < 600; i++)); do
@@ -36,7 +37,7 @@ slowest() {
     done
     job=$(pgrep -P $limit -x mpirun)
     mapfile -t pids < <(pgrep -P "$job" -x zoetrope)
-    for ((i = 0; i < 6; i++)); do
+    for ((i = 0; i < 8; i++)); do
         kill -STOP "${pids[1]}"
         sleep 0.6
         kill -CONT "${pids[1]}"
