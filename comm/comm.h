@@ -33,11 +33,30 @@ int comm_local_rank(const Comm *comm); /* among the ranks of this host */
 int comm_local_size(const Comm *comm);
 Group *comm_world(Comm *comm);
 
+/* Seconds that a rank may wait in one call of a group for others before the job ends: the rank
+ * waited for is named on every rank, with the call, and the exit code is ERR_COMM's. 0: for ever.
+ */
+enum { COMM_TIMEOUT_S = 600 };
+/* Not collective, but the same on every rank. COMM_TIMEOUT_S until set. */
+void comm_set_timeout(Comm *comm, double timeout_s);
+/* Not collective, but the same on every rank and between the same calls: the ranks of a group
+ * compare what they call before each collective (operation, number, count, type, call site), and
+ * the first two that disagree are named on every rank instead of waiting or mixing bytes. Sends and
+ * receives are not compared. Costs one small all-gather a collective. Off until set. */
+void comm_set_check(Comm *comm, bool check);
+/* What the watchdog says beside the call; not collective. */
+void comm_set_step(Comm *comm, int64_t step);
+/* Seconds that this thread (the one that called comm_start) has waited in calls of groups so far.
+ */
+double comm_waited_s(Comm *comm);
+
 /* Collective over the world: an error anywhere is an error here, with the code and the message of
  * the lowest failing rank, prefixed "rank N: " when not every rank failed alike. */
-Status comm_agree(Comm *comm, Status status);
+#define comm_agree(comm, status) comm_agree_at(comm, status, GROUP_SITE)
+Status comm_agree_at(Comm *comm, Status status, const char *site);
 /* Collective. */
-Status comm_barrier(Comm *comm);
+#define comm_barrier(comm) comm_barrier_at(comm, GROUP_SITE)
+Status comm_barrier_at(Comm *comm, const char *site);
 
 /* Collective. The groups live as long as the comm. */
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);

@@ -4,6 +4,7 @@
 
 #include "comm/comm.h"
 #include "comm/group_mpi.h"
+#include "comm/watchdog.h"
 
 struct Comm {
     bool mpi; /* MPI runs; otherwise a world of one */
@@ -11,6 +12,7 @@ struct Comm {
     Group self;        /* every group of a world without MPI */
     MpiGroup **groups; /* owned, as are they; the world first, then one an axis for each mesh */
     int group_count;
+    Watchdog *watchdog; /* owned; NULL without MPI */
 };
 
 #endif

@@ -167,9 +167,11 @@ Status reducer_wait(Reducer *reducer)
     if (reducer->group->size == 1) return OK;
     /* nothing is left to overlap with: the sums may have the core */
     group_mpi_set_background(reducer->group, false);
+    group_mpi_main_waits(reducer->group);
     (void)pthread_mutex_lock(&reducer->lock);
     while (reducer->done < reducer->submitted)
         (void)pthread_cond_wait(&reducer->changed, &reducer->lock);
+    group_mpi_main_goes_on(reducer->group);
     reducer->submitted = reducer->done = 0;
     const Status s = reducer->status;
     (void)pthread_mutex_unlock(&reducer->lock);

@@ -38,6 +38,7 @@ Status infer_main(int argc, char **argv)
     TRY(comm_start(&comm));
     s = comm_agree(comm, options_parse(&infer_command, argc, argv, &options, &helped));
     log_set_quiet(options.quiet);
+    comm_set_timeout(comm, options.timeout_s);
     if (s == OK && !helped) s = infer_run(comm, &options);
     log_failure(s);
     comm_finish(comm);

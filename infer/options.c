@@ -48,6 +48,8 @@ static const Option infer_options[] = {
       .help = "threads a rank; 0: the cores, shared out" },
     { .name = "device", .type = OPTION_STRING, .fallback = "auto", .choices = "auto|cpu|cuda",
       AT(device), .help = "where to compute" },
+    { .name = "timeout", .type = OPTION_DOUBLE, .fallback = "600", .min = 0, .max = 1e6,
+      AT(timeout_s), .help = "seconds that a rank may wait for another; 0: for ever" },
     { .name = "quiet", .type = OPTION_FLAG, AT(quiet), .help = "no progress" },
     { .name = NULL },
 };

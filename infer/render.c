@@ -35,6 +35,7 @@ static void on_step(void *watcher, int done)
     char note[64];
     const int64_t step = r->round * r->options.denoise.steps + done;
 
+    comm_set_step(r->engine->comm, step);
     snprintf(note, sizeof(note), "round %lld of %lld", (long long)r->round + 1,
              (long long)r->rounds);
     progress_update(&r->progress, step, r->rounds > 1 ? note : NULL);

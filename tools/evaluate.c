@@ -13,7 +13,7 @@
 typedef struct EvaluateOptions {
     const char *model, *data, *out, *weights, *device;
     int64_t steps, seed, bins, scenes, tensor, pipeline, context, threads;
-    double guidance, shift;
+    double guidance, shift, timeout_s;
     bool quiet;
 } EvaluateOptions;
 
@@ -51,6 +51,8 @@ static const Option evaluate_options[] = {
       .help = "threads a rank; 0: the cores, shared out" },
     { .name = "device", .type = OPTION_STRING, .fallback = "auto", .choices = "auto|cpu|cuda",
       AT(device), .help = "where to compute" },
+    { .name = "timeout", .type = OPTION_DOUBLE, .fallback = "600", .min = 0, .max = 1e6,
+      AT(timeout_s), .help = "seconds that a rank may wait for another; 0: for ever" },
     { .name = "quiet", .type = OPTION_FLAG, AT(quiet), .help = "no progress" },
     { .name = NULL },
 };
@@ -208,6 +210,7 @@ Status evaluate_main(int argc, char **argv)
     TRY(comm_start(&comm));
     s = comm_agree(comm, options_parse(&command, argc, argv, &options, &helped));
     log_set_quiet(options.quiet);
+    comm_set_timeout(comm, options.timeout_s);
     if (s == OK && !helped) s = run(comm, &options);
     log_failure(s);
     comm_finish(comm);

@@ -62,6 +62,7 @@ static const ConfigKey keys[] = {
     { REAL("train.clip", train.clip, "1", 0, 1e9) },
     { REAL("train.ema", train.ema, "0.999", 0, 0.9999999) },
     { REAL("train.caption_drop", train.caption_drop, "0.1", 0, 1) },
+    { INT("train.max_skipped", train.max_skipped, "10", 1, 1e9) },
     { INT("train.heldout_every", train.heldout_every, "0", 0, 1e9) },
     { INT("train.sample_every", train.sample_every, "0", 0, 1e9) },
     { ROW("train.sample_prompts", CONFIG_STRINGS, train.sample_prompts), .fallback = "[]",
@@ -82,6 +83,9 @@ static const ConfigKey keys[] = {
     { INT("parallel.zero", parallel.zero, "1", 0, 1) },
     { INT("parallel.chunks", parallel.chunks, "8", 1, 16) },
     { INT("parallel.threads", parallel.threads, "auto", 1, 4096), .word = "auto" },
+
+    { REAL("comm.timeout_s", comm.timeout_s, "600", 0, 1e6) },
+    { ROW("comm.check", CONFIG_BOOL, comm.check), .fallback = "false" },
 
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },
     { INT("checkpoint.keep", checkpoint.keep, "3", 0, 1e6) },

@@ -47,6 +47,7 @@ typedef struct TrainKeys {
     double clip; /* global gradient norm; 0: no clipping */
     double ema;  /* 0: no average is kept */
     double caption_drop;
+    int64_t max_skipped;                 /* steps in a row whose gradient is not finite */
     int64_t heldout_every, sample_every; /* steps; 0: never */
     ConfigTexts sample_prompts;
     TimestepKeys timestep;
@@ -63,6 +64,11 @@ typedef struct ParallelKeys {
     int64_t threads; /* a rank; 0: auto */
 } ParallelKeys;
 
+typedef struct CommKeys {
+    double timeout_s; /* that a rank may wait for another; 0: for ever */
+    bool check;       /* ranks compare their calls before each collective */
+} CommKeys;
+
 typedef struct CheckpointKeys {
     int64_t every, keep; /* steps, 0: only at the end; newest kept, 0: all */
 } CheckpointKeys;
@@ -76,6 +82,7 @@ typedef struct TrainConfig {
     DataKeys data;
     TrainKeys train;
     ParallelKeys parallel;
+    CommKeys comm;
     CheckpointKeys checkpoint;
     int device;   /* 0 auto, 1 cpu, 2 cuda: train_device_name */
     int numerics; /* 0 fast, 1 exact */
