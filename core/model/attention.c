@@ -97,7 +97,7 @@ Status attention_backward(const AttentionContext *ctx, const Tensor *w, const Te
     TRY(tensor_alloc(scratch, F32, SHAPE(tensor_count(acts->ss)), "attention.dots", &dots));
 
     TRY(op_linear_backward_input(dev, dout, dy, w[ATTN_O_W], false));
-    TRY(op_linear_backward_weight(dev, g[ATTN_O_W], g[ATTN_O_B], acts->out, dy));
+    TRY(weight_grads_linear(ctx->later, dev, g[ATTN_O_W], g[ATTN_O_B], acts->out, dy));
     const AttentionOptions options = softmax_options(ctx);
     TRY(op_attention_backward(dev, by_heads(ctx, dq), by_heads(ctx, dk), by_heads(ctx, dv),
                               tensor_none(), by_heads(ctx, dout), by_heads(ctx, acts->q),
@@ -124,9 +124,9 @@ Status attention_backward(const AttentionContext *ctx, const Tensor *w, const Te
     TRY(op_linear_backward_input(dev, dx, dq, w[ATTN_Q_W], false));
     TRY(op_linear_backward_input(dev, dkv, dk, w[ATTN_K_W], true));
     TRY(op_linear_backward_input(dev, dkv, dv, w[ATTN_V_W], true));
-    TRY(op_linear_backward_weight(dev, g[ATTN_Q_W], g[ATTN_Q_B], x, dq));
-    TRY(op_linear_backward_weight(dev, g[ATTN_K_W], g[ATTN_K_B], c, dk));
-    TRY(op_linear_backward_weight(dev, g[ATTN_V_W], g[ATTN_V_B], c, dv));
+    TRY(weight_grads_linear(ctx->later, dev, g[ATTN_Q_W], g[ATTN_Q_B], x, dq));
+    TRY(weight_grads_linear(ctx->later, dev, g[ATTN_K_W], g[ATTN_K_B], c, dk));
+    TRY(weight_grads_linear(ctx->later, dev, g[ATTN_V_W], g[ATTN_V_B], c, dv));
     arena_release(scratch, mark);
     return group_all_reduce(ctx->tensor, dx);
 }

@@ -10,8 +10,7 @@
 #define ZT_CORE_MODEL_ATTENTION_H
 
 #include "core/group.h"
-#include "core/model/model_config.h"
-#include "core/ops.h"
+#include "core/model/weight_grads.h"
 
 /* What the forward keeps for the backward. Local heads and width: this tensor rank's. */
 typedef struct AttentionActs {
@@ -25,7 +24,8 @@ typedef struct AttentionContext {
     const Device *dev;
     Group *tensor;
     const DitConfig *config;
-    Tensor rope; /* (tokens, head_dim / 2, 2), or none: cross-attention */
+    Tensor rope;        /* (tokens, head_dim / 2, 2), or none: cross-attention */
+    WeightGrads *later; /* NULL: weight gradients are computed at once */
 } AttentionContext;
 
 Status attention_acts_alloc(Arena *arena, const DitConfig *config, int tensor_size, int64_t batch,

@@ -35,9 +35,11 @@ Status block_acts_alloc(Arena *arena, const DitConfig *config, int tensor_size, 
 
 static AttentionContext attention_context(const BlockContext *ctx, Tensor rope)
 {
-    return (AttentionContext){
-        .dev = ctx->dev, .tensor = ctx->tensor, .config = ctx->config, .rope = rope
-    };
+    return (AttentionContext){ .dev = ctx->dev,
+                               .tensor = ctx->tensor,
+                               .config = ctx->config,
+                               .rope = rope,
+                               .later = ctx->later };
 }
 
 static Tensor modulation_table(Tensor table)
@@ -100,10 +102,10 @@ Status block_backward(const BlockContext *ctx, const BlockWeights *weights,
     TRY(op_gate_residual_backward(dev, dy, tensor_at(dmod, GATE2), dx, acts->y3,
                                   tensor_at(mod, GATE2)));
     TRY(op_linear_backward_input(dev, dh, dy, w[FFN2_W], false));
-    TRY(op_linear_backward_weight(dev, g[FFN2_W], g[FFN2_B], acts->gelu, dy));
+    TRY(weight_grads_linear(ctx->later, dev, g[FFN2_W], g[FFN2_B], acts->gelu, dy));
     TRY(op_gelu_backward(dev, dh, dh, acts->h));
     TRY(op_linear_backward_input(dev, dn, dh, w[FFN1_W], false));
-    TRY(op_linear_backward_weight(dev, g[FFN1_W], g[FFN1_B], acts->c, dh));
+    TRY(weight_grads_linear(ctx->later, dev, g[FFN1_W], g[FFN1_B], acts->c, dh));
     TRY(group_all_reduce(ctx->tensor, dn));
     TRY(op_layernorm_modulate_backward(dev, dx, tensor_at(dmod, SHIFT2), tensor_at(dmod, SCALE2),
                                        dn, acts->x2, acts->mean[2], acts->rstd[2],

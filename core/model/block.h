@@ -34,7 +34,8 @@ typedef struct BlockContext {
     const Device *dev;
     Group *tensor;
     const DitConfig *config;
-    Tensor rope; /* (tokens, head_dim / 2, 2) */
+    Tensor rope;        /* (tokens, head_dim / 2, 2) */
+    WeightGrads *later; /* NULL: weight gradients are computed at once */
 } BlockContext;
 
 Status block_acts_alloc(Arena *arena, const DitConfig *config, int tensor_size, BlockShape shape,

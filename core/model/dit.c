@@ -45,7 +45,7 @@ static Message view_message(const Dit *dit, DitShape shape, Tensor flat)
 
 static Status run_forward(const Dit *dit, DitSlot *slot, Message in, Tensor out, Arena *scratch)
 {
-    const BlockContext ctx = { dit->dev, dit->tensor, &dit->config.dit, slot->rope };
+    const BlockContext ctx = { dit->dev, dit->tensor, &dit->config.dit, slot->rope, NULL };
     const int64_t count = dit->weights.block_count;
     Tensor x = in.x;
     for (int64_t i = 0; i < count; i++) {
@@ -100,7 +100,7 @@ void dit_bucket_order(const Dit *dit, int *order)
 static Status backward_blocks(const Dit *dit, const DitSlot *slot, Message in, Message d,
                               const DitWatcher *watcher, Arena *scratch)
 {
-    const BlockContext ctx = { dit->dev, dit->tensor, &dit->config.dit, slot->rope };
+    const BlockContext ctx = { dit->dev, dit->tensor, &dit->config.dit, slot->rope, NULL };
     const Param *blocks = dit->params.items + FIRST_COUNT;
     const size_t mark = arena_mark(scratch);
     Tensor dtext; /* (batch, text, width): this rank's share, summed over the tensor group at the
@@ -132,7 +132,7 @@ static Status backward_first(const Dit *dit, DitSlot *slot, Message in, Message 
     TRY(tensor_alloc(scratch, F32, SHAPE(slot->shape.batch, text->max_length, text->d_model),
                      "dit.dtext", &dtext));
     TRY(embed_backward(dit->dev, &dit->weights, &dit->grads, d, dtext, slot->x_t, slot->text.out,
-                       in, &slot->embed, scratch));
+                       in, &slot->embed, NULL, scratch));
     TRY(tell(watcher, transformer));
     TRY(umt5_backward(dit->dev, text, &dit->weights, &dit->grads, dtext, &slot->text, scratch));
     /* the encoder's parameters form one bucket a layer and one for the rest */
@@ -160,7 +160,7 @@ Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in_flat, Tensor dv, Te
         const int64_t blocks = dit->weights.block_count;
         const Tensor x = blocks > 0 ? slot->blocks[blocks - 1].x3 : in.x;
         TRY(head_backward(dit->dev, &dit->config.dit, &dit->weights, &dit->grads, d, dv, x,
-                          &slot->head, scratch));
+                          &slot->head, NULL, scratch));
         TRY(tell(watcher,
                  dit->params.items + FIRST_COUNT + dit->config.dit.num_layers * BLOCK_COUNT));
     }

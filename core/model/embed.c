@@ -62,7 +62,7 @@ Status embed_forward(const Device *dev, const Weights *weights, Message out, Ten
 
 Status embed_backward(const Device *dev, const Weights *weights, const Weights *grads, Message d,
                       Tensor dtext, Tensor patches, Tensor text, Message in, const EmbedActs *acts,
-                      Arena *scratch)
+                      WeightGrads *later, Arena *scratch)
 {
     const Tensor *w = weights->first, *g = grads->first;
     const size_t mark = arena_mark(scratch);
@@ -71,21 +71,22 @@ Status embed_backward(const Device *dev, const Weights *weights, const Weights *
     TRY(tensor_alloc(scratch, F32, SHAPE(d.ctx.shape[0], d.ctx.shape[1], d.ctx.shape[2]),
                      "embed.dc1", &dc1));
 
-    TRY(op_linear_backward_weight(dev, patch_matrix(g[PATCH_W]), g[PATCH_B], patches, d.x));
+    TRY(weight_grads_linear(later, dev, patch_matrix(g[PATCH_W]), g[PATCH_B], patches, d.x));
 
     TRY(op_linear_backward_input(dev, dt1, as_rows(d.e0), w[TIME_PROJ_W], false));
-    TRY(op_linear_backward_weight(dev, g[TIME_PROJ_W], g[TIME_PROJ_B], acts->e_act, as_rows(d.e0)));
+    TRY(weight_grads_linear(later, dev, g[TIME_PROJ_W], g[TIME_PROJ_B], acts->e_act,
+                            as_rows(d.e0)));
     TRY(op_silu_backward(dev, as_rows(d.e), dt1, as_rows(in.e), true));
     TRY(op_linear_backward_input(dev, dt1, as_rows(d.e), w[TIME2_W], false));
-    TRY(op_linear_backward_weight(dev, g[TIME2_W], g[TIME2_B], acts->t1_act, as_rows(d.e)));
+    TRY(weight_grads_linear(later, dev, g[TIME2_W], g[TIME2_B], acts->t1_act, as_rows(d.e)));
     TRY(op_silu_backward(dev, dt1, dt1, acts->t1, false));
-    TRY(op_linear_backward_weight(dev, g[TIME1_W], g[TIME1_B], acts->emb, dt1));
+    TRY(weight_grads_linear(later, dev, g[TIME1_W], g[TIME1_B], acts->emb, dt1));
 
     TRY(op_linear_backward_input(dev, dc1, d.ctx, w[TEXT2_W], false));
-    TRY(op_linear_backward_weight(dev, g[TEXT2_W], g[TEXT2_B], acts->c1_act, d.ctx));
+    TRY(weight_grads_linear(later, dev, g[TEXT2_W], g[TEXT2_B], acts->c1_act, d.ctx));
     TRY(op_gelu_backward(dev, dc1, dc1, acts->c1));
     TRY(op_linear_backward_input(dev, dtext, dc1, w[TEXT1_W], false));
-    TRY(op_linear_backward_weight(dev, g[TEXT1_W], g[TEXT1_B], text, dc1));
+    TRY(weight_grads_linear(later, dev, g[TEXT1_W], g[TEXT1_B], text, dc1));
     arena_release(scratch, mark);
     return OK;
 }
@@ -114,7 +115,7 @@ Status head_forward(const Device *dev, const DitConfig *config, const Weights *w
 
 Status head_backward(const Device *dev, const DitConfig *config, const Weights *weights,
                      const Weights *grads, Message d, Tensor dv, Tensor x, const HeadActs *acts,
-                     Arena *scratch)
+                     WeightGrads *later, Arena *scratch)
 {
     const Tensor *w = weights->last, *g = grads->last;
     const int64_t batch = x.shape[0], tokens = x.shape[1], width = x.shape[2];
@@ -125,7 +126,7 @@ Status head_backward(const Device *dev, const DitConfig *config, const Weights *
     TRY(tensor_alloc(scratch, F32, SHAPE(2, batch, width), "head.dmod", &dmod));
     TRY(op_patch_order(dev, dout, dv, config->out_channels, false));
     TRY(op_linear_backward_input(dev, dn, dout, w[PROJ_OUT_W], false));
-    TRY(op_linear_backward_weight(dev, g[PROJ_OUT_W], g[PROJ_OUT_B], acts->n, dout));
+    TRY(weight_grads_linear(later, dev, g[PROJ_OUT_W], g[PROJ_OUT_B], acts->n, dout));
     TRY(op_layernorm_modulate_backward(dev, d.x, tensor_at(dmod, 0), tensor_at(dmod, 1), dn, x,
                                        acts->mean, acts->rstd, tensor_at(acts->mod, 1), false));
     TRY(op_modulation_backward(dev, tensor_at(g[HEAD_MODULATION], 0), d.e, dmod));

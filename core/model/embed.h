@@ -9,9 +9,8 @@
 #ifndef ZT_CORE_MODEL_EMBED_H
 #define ZT_CORE_MODEL_EMBED_H
 
-#include "core/model/model_config.h"
+#include "core/model/weight_grads.h"
 #include "core/model/weights.h"
-#include "core/ops.h"
 
 /* What travels between pipeline stages, as views of one flat F32 tensor. */
 typedef struct Message {
@@ -36,10 +35,10 @@ Status embed_acts_alloc(Arena *arena, const ModelConfig *config, int64_t batch, 
  * text_dim) */
 Status embed_forward(const Device *dev, const Weights *w, Message out, Tensor patches, Tensor t,
                      Tensor text, EmbedActs *acts);
-/* dtext = ; g += ; d is used up */
+/* dtext = ; g += , those of products later unless NULL; d is used up */
 Status embed_backward(const Device *dev, const Weights *w, const Weights *g, Message d,
                       Tensor dtext, Tensor patches, Tensor text, Message in, const EmbedActs *acts,
-                      Arena *scratch);
+                      WeightGrads *later, Arena *scratch);
 
 typedef struct HeadActs {
     Tensor mod;        /* (2, batch, width): shift, scale */
@@ -53,8 +52,9 @@ Status head_acts_alloc(Arena *arena, const ModelConfig *config, int64_t batch, i
 /* v (batch, tokens, patch) in patch order */
 Status head_forward(const Device *dev, const DitConfig *config, const Weights *w, Tensor v,
                     Tensor x, Tensor e, HeadActs *acts);
-/* d.x = , d.e += ; g += */
+/* d.x = , d.e += ; g += , those of products later unless NULL */
 Status head_backward(const Device *dev, const DitConfig *config, const Weights *w, const Weights *g,
-                     Message d, Tensor dv, Tensor x, const HeadActs *acts, Arena *scratch);
+                     Message d, Tensor dv, Tensor x, const HeadActs *acts, WeightGrads *later,
+                     Arena *scratch);
 
 #endif
