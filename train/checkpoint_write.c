@@ -35,7 +35,7 @@ static int piece_count(const Stream *s, const Param *param)
 
 static int owner_of(const Stream *s, const Param *param, int piece)
 {
-    return mesh_rank_of(s->mesh->shape, 0, piece, param->stage, 0);
+    return mesh_rank_of(s->mesh->shape, 0, piece, param->stage % s->mesh->shape.pipeline, 0);
 }
 
 /* --- buffers --- */

@@ -77,7 +77,10 @@ static const ConfigKey keys[] = {
     { INT("parallel.context", parallel.context, "1", 1, 4096) },
     { INT("parallel.ulysses", parallel.ulysses, "auto", 1, 4096), .word = "auto" },
     { INT("parallel.data", parallel.data, "auto", 1, 65536), .word = "auto" },
-    { ENUM("parallel.schedule", parallel.schedule, "1f1b", "1f1b") },
+    /* the words of ScheduleKind */
+    { ENUM("parallel.schedule", parallel.schedule, "1f1b",
+           "1f1b|gpipe|interleaved|zero_bubble") },
+    { INT("parallel.chunks_per_rank", parallel.chunks_per_rank, "1", 1, 4096) },
     { INT("parallel.threads", parallel.threads, "auto", 1, 4096), .word = "auto" },
 
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },
@@ -88,6 +91,9 @@ static const ConfigKey keys[] = {
     { .name = NULL },
 };
 // clang-format on
+
+/* by ScheduleKind */
+static const char *const schedule_words[] = { "1f1b", "gpipe", "interleaved", "zero_bubble" };
 
 static void use_preset_int(int64_t *value, int64_t preset)
 {
@@ -129,6 +135,17 @@ static void resolve_text(TextConfig *text, const TextConfig *preset)
     use_preset_double(&text->layer_norm_epsilon, preset->layer_norm_epsilon);
 }
 
+/* Whether the layers are enough is for the mesh to say. */
+static Status check_schedule(const ParallelKeys *p)
+{
+    CHECK(p->chunks_per_rank == 1 || p->schedule == SCHEDULE_INTERLEAVED, ERR_CONFIG,
+          "parallel.chunks_per_rank %lld needs parallel.schedule interleaved; it is %s",
+          (long long)p->chunks_per_rank, schedule_words[p->schedule]);
+    CHECK(p->chunks_per_rank > 1 || p->schedule != SCHEDULE_INTERLEAVED, ERR_CONFIG,
+          "parallel.schedule interleaved needs parallel.chunks_per_rank of 2 or more; it is 1");
+    return OK;
+}
+
 /* What one key alone cannot say. */
 static Status check_together(const TrainConfig *c)
 {
@@ -144,6 +161,7 @@ static Status check_together(const TrainConfig *c)
     CHECK(t->heldout_every == 0 || c->data.heldout[0] != 0, ERR_CONFIG,
           "train.heldout_every is %lld, but data.heldout names no dataset",
           (long long)t->heldout_every);
+    TRY(check_schedule(&c->parallel));
     return model_config_check(&c->model);
 }
 

@@ -46,14 +46,15 @@ static Message view_message(const Dit *dit, DitShape shape, Tensor flat)
 static Status run_forward(const Dit *dit, DitSlot *slot, Message in, Tensor out, Arena *scratch)
 {
     const BlockContext ctx = { dit->dev, dit->tensor, &dit->config.dit, slot->rope, NULL };
-    const int64_t count = dit->weights.block_count;
+    const ChunkBlocks blocks = weights_chunk(&dit->config, &dit->mesh, slot->chunk);
+    const BlockWeights *weights = dit->weights.blocks + blocks.local;
     Tensor x = in.x;
-    for (int64_t i = 0; i < count; i++) {
+    for (int64_t i = 0; i < blocks.count; i++) {
         BlockActs *acts = &slot->blocks[slot->train ? i : 0];
-        TRY(block_forward(&ctx, &dit->weights.blocks[i], x, in.ctx, in.e0, acts, scratch));
+        TRY(block_forward(&ctx, &weights[i], x, in.ctx, in.e0, acts, scratch));
         x = acts->x3;
     }
-    if (dit->last)
+    if (dit_slot_last(dit, slot))
         return head_forward(dit->dev, &dit->config.dit, &dit->weights, slot->v, x, in.e,
                             &slot->head);
     /* the stream goes on with the embeddings beside it: later blocks and the head read them */
@@ -66,14 +67,15 @@ static Status run_forward(const Dit *dit, DitSlot *slot, Message in, Tensor out,
 
 Status dit_encode_text(const Dit *dit, DitSlot *slot, Arena *scratch)
 {
-    if (!dit->first) return OK;
+    if (!dit_slot_first(dit, slot)) return OK;
     return umt5_forward(dit->dev, &dit->config.text, &dit->weights, &slot->text, scratch);
 }
 
 Status dit_forward(const Dit *dit, DitSlot *slot, Tensor in, Tensor out, Arena *scratch)
 {
-    const Message message = view_message(dit, slot->shape, dit->first ? slot->in : in);
-    if (dit->first)
+    const bool first = dit_slot_first(dit, slot);
+    const Message message = view_message(dit, slot->shape, first ? slot->in : in);
+    if (first)
         TRY(embed_forward(dit->dev, &dit->weights, message, slot->x_t, slot->t, slot->text.out,
                           &slot->embed));
     return run_forward(dit, slot, message, out, scratch);
@@ -88,31 +90,40 @@ static Status tell(const DitWatcher *watcher, const Param *first_of_group)
 void dit_bucket_order(const Dit *dit, int *order)
 {
     /* each group of the list is one bucket; the backward walks transformer, then text encoder, each
-     * from its end */
+     * from its end: the last micro-batch's gradients come to later chunks first */
     const int count = dit->params.buckets;
     const int text = dit->first ? 1 + (int)dit->config.text.num_layers : 0;
     for (int i = 0; i < count; i++)
         order[i] = i < count - text ? count - text - 1 - i : 2 * count - text - 1 - i;
 }
 
+static WeightGrads *queue_of(DitSlot *slot)
+{
+    return slot->split ? &slot->later : NULL;
+}
+
 /* Blocks in reverse; d holds the gradient of the message that went out, then of the one that came.
  */
-static Status backward_blocks(const Dit *dit, const DitSlot *slot, Message in, Message d,
+static Status backward_blocks(const Dit *dit, DitSlot *slot, Message in, Message d,
                               const DitWatcher *watcher, Arena *scratch)
 {
-    const BlockContext ctx = { dit->dev, dit->tensor, &dit->config.dit, slot->rope, NULL };
-    const Param *blocks = dit->params.items + FIRST_COUNT;
+    const BlockContext ctx = { dit->dev, dit->tensor, &dit->config.dit, slot->rope,
+                               queue_of(slot) };
+    const ChunkBlocks blocks = weights_chunk(&dit->config, &dit->mesh, slot->chunk);
+    const BlockWeights *weights = dit->weights.blocks + blocks.local;
+    const BlockWeights *grads = dit->grads.blocks + blocks.local;
+    const Param *params = dit->params.items + FIRST_COUNT + blocks.first * BLOCK_COUNT;
     const size_t mark = arena_mark(scratch);
     Tensor dtext; /* (batch, text, width): this rank's share, summed over the tensor group at the
                      end */
     TRY(tensor_alloc(scratch, F32, SHAPE(d.ctx.shape[0], d.ctx.shape[1], d.ctx.shape[2]),
                      "dit.dtext", &dtext));
     TRY(op_fill(dit->dev, dtext, 0.0f));
-    for (int64_t i = dit->weights.block_count - 1; i >= 0; i--) {
+    for (int64_t i = blocks.count - 1; i >= 0; i--) {
         const Tensor x0 = i > 0 ? slot->blocks[i - 1].x3 : in.x;
-        TRY(block_backward(&ctx, &dit->weights.blocks[i], &dit->grads.blocks[i], d.x, dtext, d.e0,
-                           x0, in.ctx, &slot->blocks[i], scratch));
-        TRY(tell(watcher, &blocks[(dit->weights.block_first + i) * BLOCK_COUNT]));
+        TRY(block_backward(&ctx, &weights[i], &grads[i], d.x, dtext, d.e0, x0, in.ctx,
+                           &slot->blocks[i], scratch));
+        TRY(tell(watcher, &params[i * BLOCK_COUNT]));
     }
     TRY(group_all_reduce(dit->tensor, dtext));
     TRY(op_axpby(dit->dev, d.ctx, 1.0f, dtext, 1.0f));
@@ -132,7 +143,7 @@ static Status backward_first(const Dit *dit, DitSlot *slot, Message in, Message 
     TRY(tensor_alloc(scratch, F32, SHAPE(slot->shape.batch, text->max_length, text->d_model),
                      "dit.dtext", &dtext));
     TRY(embed_backward(dit->dev, &dit->weights, &dit->grads, d, dtext, slot->x_t, slot->text.out,
-                       in, &slot->embed, NULL, scratch));
+                       in, &slot->embed, queue_of(slot), scratch));
     TRY(tell(watcher, transformer));
     TRY(umt5_backward(dit->dev, text, &dit->weights, &dit->grads, dtext, &slot->text, scratch));
     /* the encoder's parameters form one bucket a layer and one for the rest */
@@ -146,29 +157,35 @@ static Status backward_first(const Dit *dit, DitSlot *slot, Message in, Message 
 Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in_flat, Tensor dv, Tensor dout,
                     Tensor din, const DitWatcher *watcher, Arena *scratch)
 {
-    const Message in = view_message(dit, slot->shape, dit->first ? slot->in : in_flat);
+    const bool first = dit_slot_first(dit, slot), last = dit_slot_last(dit, slot);
+    const Message in = view_message(dit, slot->shape, first ? slot->in : in_flat);
     const size_t mark = arena_mark(scratch);
     const int64_t count = dit_message_count(dit, slot->shape);
     Tensor flat = dout;
     /* the chain of gradients starts at the head, with zeros for what only earlier stages fill */
-    if (dit->last) {
+    if (last) {
         TRY(tensor_alloc(scratch, F32, SHAPE(count), "dit.gradient", &flat));
         TRY(op_fill(dit->dev, flat, 0.0f));
     }
     const Message d = view_message(dit, slot->shape, flat);
-    if (dit->last) {
-        const int64_t blocks = dit->weights.block_count;
+    if (last) {
+        const int64_t blocks = weights_chunk(&dit->config, &dit->mesh, slot->chunk).count;
         const Tensor x = blocks > 0 ? slot->blocks[blocks - 1].x3 : in.x;
         TRY(head_backward(dit->dev, &dit->config.dit, &dit->weights, &dit->grads, d, dv, x,
-                          &slot->head, NULL, scratch));
+                          &slot->head, queue_of(slot), scratch));
         TRY(tell(watcher,
                  dit->params.items + FIRST_COUNT + dit->config.dit.num_layers * BLOCK_COUNT));
     }
     TRY(backward_blocks(dit, slot, in, d, watcher, scratch));
-    if (dit->first)
+    if (first)
         TRY(backward_first(dit, slot, in, d, watcher, scratch));
     else
         TRY(op_convert(dit->dev, tensor_slice(din, 0, count), tensor_slice(flat, 0, count)));
     arena_release(scratch, mark);
     return OK;
+}
+
+Status dit_weights(const Dit *dit, DitSlot *slot)
+{
+    return weight_grads_run(&slot->later, dit->dev);
 }

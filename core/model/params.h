@@ -36,12 +36,12 @@ typedef struct Param {
     Shape shape;       /* whole, canonical */
     Shape local_shape; /* this rank's tensor slice of it (whole where not cut) */
     int cut;           /* dimension cut over tensor ranks, or -1: replicated */
-    int stage;         /* pipeline stage that owns it */
+    int stage;         /* virtual stage; pipeline rank stage % pipeline owns it */
     int64_t block;     /* block index, or -1 */
     ParamInit init;
     float std;      /* of INIT_NORMAL */
     bool decay;     /* weight decay: matrices only */
-    bool local;     /* owned by this rank's stage */
+    bool local;     /* owned by this pipeline rank */
     int64_t offset; /* elements into the flat buffer; -1 when not local */
     int bucket;     /* gradient bucket; -1 when not local */
 } Param;

@@ -250,11 +250,11 @@ static double square_norm_over(const ModelCase *c, MeshShape shape)
 
 static void every_element_counts_once_in_the_norm(void **state)
 {
-    const MeshShape shapes[] = { { 1, 1, 1, 1, 0 },
-                                 { 1, 2, 1, 1, 0 },
-                                 { 1, 4, 1, 1, 0 },
-                                 { 1, 1, 2, 1, 0 },
-                                 { 2, 2, 2, 1, 0 } };
+    const MeshShape shapes[] = { { 1, 1, 1, 1, 0, 0 },
+                                 { 1, 2, 1, 1, 0, 0 },
+                                 { 1, 4, 1, 1, 0, 0 },
+                                 { 1, 1, 2, 1, 0, 0 },
+                                 { 2, 2, 2, 1, 0, 0 } };
     ModelCase c = model_case_create(&spec);
     double want = 0.0, smallest = INFINITY;
 
