@@ -46,9 +46,9 @@ static int64_t fewest_tokens(const Dataset *ds, int64_t fewest)
 static Status place_on_mesh(TrainState *s)
 {
     const TrainConfig *c = &s->config;
-    const MeshShape wanted = { (int)c->parallel.data, (int)c->parallel.tensor,
+    const MeshShape wanted = { (int)c->parallel.data,     (int)c->parallel.tensor,
                                (int)c->parallel.pipeline, (int)c->parallel.context,
-                               (int)c->parallel.ulysses };
+                               (int)c->parallel.ulysses,  (int)c->parallel.chunks_per_rank };
     const MeshLimits limits = { .heads = c->model.dit.num_attention_heads,
                                 .ffn_dim = c->model.dit.ffn_dim,
                                 .layers = c->model.dit.num_layers,
@@ -170,7 +170,8 @@ static Status create_step(TrainState *s)
                                        .shape_count = count,
                                        .micros_max = (int)loader_max_micros(s->loader),
                                        .shards = s->optimizer.shards,
-                                       .exact = c->numerics ? &s->exact : NULL };
+                                       .exact = c->numerics ? &s->exact : NULL,
+                                       .schedule = (ScheduleKind)c->parallel.schedule };
     const Status status =
         train_step_create(&s->dit, &s->groups, s->optimizer.grads, &options, &s->step);
     free(shapes);

@@ -5,8 +5,8 @@
  *                     loss = sum (v - target)^2 / elements of the whole step
  *
  * The pipeline's schedule table says in which order; each gradient bucket starts its reduction when
- * the last micro-batch's backward has left it. Every draw is a function of the sample's number, so
- * the sum does not know the mesh.
+ * the last micro-batch's backward, or its weights' turn, has left it. Every draw is a function of
+ * the sample's number, so the sum does not know the mesh.
  */
 #ifndef ZT_TRAIN_STEP_H
 #define ZT_TRAIN_STEP_H
@@ -20,13 +20,13 @@
 #include "data/loader.h"
 #include "train/exact_grads.h"
 
-/* One micro-batch in flight: the model's activations and the loss' tensors. */
+/* One micro-batch in flight on one chunk: the model's activations and the loss' tensors. */
 typedef struct StepSlot {
     DitSlot model;
     Arena arena;  /* owned: the three below */
     Tensor noise; /* (clips, tokens, patch): noise, then the gradient of the velocity */
     Tensor target;
-    Tensor x_t; /* own buffer where the model's first stage is elsewhere */
+    Tensor x_t; /* own buffer where the model's first stage is another */
 } StepSlot;
 
 typedef struct TrainStep {
@@ -38,8 +38,9 @@ typedef struct TrainStep {
     ExactGrads *exact;          /* view; NULL in fast numerics */
     ExactSum exact_loss;        /* exact numerics: loss_sum, unrounded */
     int micro;                  /* whose backward runs */
-    StepSlot *slots;            /* owned */
-    int slot_count;
+    ScheduleKind schedule_kind;
+    StepSlot *slots;         /* owned; (chunks, slot_count) */
+    int slot_count;          /* a chunk */
     Arena scratch, messages; /* owned */
     PipelineBuffers buffers; /* owned */
     Schedule schedule;       /* owned; of schedule.micros */
@@ -57,6 +58,7 @@ typedef struct TrainStepOptions {
     int micros_max;             /* micro-batches a replica may get in a step */
     const BucketShards *shards; /* over the gradient group; NULL: gradients are not sharded */
     ExactGrads *exact;          /* exact numerics; else NULL */
+    ScheduleKind schedule;      /* several chunks a rank (mesh.chunks): interleaved */
 } TrainStepOptions;
 
 /* Collective over the data group (the reducer). ERR_MEMORY. */

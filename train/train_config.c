@@ -78,7 +78,10 @@ static const ConfigKey keys[] = {
     { INT("parallel.context", parallel.context, "1", 1, 4096) },
     { INT("parallel.ulysses", parallel.ulysses, "auto", 1, 4096), .word = "auto" },
     { INT("parallel.data", parallel.data, "auto", 1, 65536), .word = "auto" },
-    { ENUM("parallel.schedule", parallel.schedule, "1f1b", "1f1b") },
+    /* the words of ScheduleKind */
+    { ENUM("parallel.schedule", parallel.schedule, "1f1b",
+           "1f1b|gpipe|interleaved|zero_bubble") },
+    { INT("parallel.chunks_per_rank", parallel.chunks_per_rank, "1", 1, 4096) },
     { ENUM("parallel.recompute", parallel.recompute, "none", "none|elementwise|block") },
     { INT("parallel.zero", parallel.zero, "1", 0, 1) },
     { INT("parallel.chunks", parallel.chunks, "8", 1, 16) },
@@ -96,6 +99,9 @@ static const ConfigKey keys[] = {
     { .name = NULL },
 };
 // clang-format on
+
+/* by ScheduleKind */
+static const char *const schedule_words[] = { "1f1b", "gpipe", "interleaved", "zero_bubble" };
 
 static void use_preset_int(int64_t *value, int64_t preset)
 {
@@ -152,6 +158,21 @@ static Status check_exact(const TrainConfig *c)
     return OK;
 }
 
+/* Whether the layers are enough is for the mesh to say. */
+static Status check_schedule(const ParallelKeys *p)
+{
+    CHECK(p->chunks_per_rank == 1 || p->schedule == SCHEDULE_INTERLEAVED, ERR_CONFIG,
+          "parallel.chunks_per_rank %lld needs parallel.schedule interleaved; it is %s",
+          (long long)p->chunks_per_rank, schedule_words[p->schedule]);
+    CHECK(p->chunks_per_rank > 1 || p->schedule != SCHEDULE_INTERLEAVED, ERR_CONFIG,
+          "parallel.schedule interleaved needs parallel.chunks_per_rank of 2 or more; it is 1");
+    CHECK(
+        p->schedule != SCHEDULE_ZERO_BUBBLE || p->recompute == 0, ERR_CONFIG,
+        "parallel.schedule zero_bubble keeps what its later products read: parallel.recompute must "
+        "be none");
+    return OK;
+}
+
 /* What one key alone cannot say. */
 static Status check_together(const TrainConfig *c)
 {
@@ -168,6 +189,7 @@ static Status check_together(const TrainConfig *c)
           "train.heldout_every is %lld, but data.heldout names no dataset",
           (long long)t->heldout_every);
     TRY(check_exact(c));
+    TRY(check_schedule(&c->parallel));
     return model_config_check(&c->model);
 }
 

@@ -11,6 +11,7 @@
 #include "core/base/config.h"
 #include "core/base/status.h"
 #include "core/model/model_config.h"
+#include "core/parallel/schedule.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -55,10 +56,11 @@ typedef struct TrainKeys {
 
 typedef struct ParallelKeys {
     int64_t tensor, pipeline, context;
-    int64_t ulysses; /* 0: auto, the most that heads allow */
-    int64_t data;    /* 0: auto, what is left of the ranks */
-    int recompute;   /* Recompute: none, elementwise, block */
-    int schedule;    /* 0: 1f1b */
+    int64_t ulysses;         /* 0: auto, the most that heads allow */
+    int64_t data;            /* 0: auto, what is left of the ranks */
+    int recompute;           /* Recompute: none, elementwise, block */
+    int schedule;            /* ScheduleKind */
+    int64_t chunks_per_rank; /* of the pipeline; 1 but for interleaved */
     int64_t zero;    /* 1: moments and averages sharded over data x context; 0: each rank has all */
     int64_t chunks;  /* exact numerics: canonical chunks of every sum that ranks share */
     int64_t threads; /* a rank; 0: auto */

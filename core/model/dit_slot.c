@@ -10,11 +10,26 @@ static BlockShape block_shape(const Dit *dit, DitShape s)
     return (BlockShape){ s.batch, dit_tokens(s), dit->config.text.max_length };
 }
 
-static Status alloc_blocks(const Dit *dit, DitShape s, bool train, Arena *arena, DitSlot *slot)
+bool dit_slot_first(const Dit *dit, const DitSlot *slot)
+{
+    return dit->first && slot->chunk == 0;
+}
+
+bool dit_slot_last(const Dit *dit, const DitSlot *slot)
+{
+    return dit->last && slot->chunk == mesh_chunks(dit->groups.mesh.shape) - 1;
+}
+
+static int64_t blocks_of(const Dit *dit, const DitSlot *slot)
+{
+    return weights_chunk(&dit->config, &dit->groups.mesh, slot->chunk).count;
+}
+
+static Status alloc_blocks(const Dit *dit, DitShape s, Arena *arena, DitSlot *slot)
 {
     const LayerContext ctx = dit_context(dit, s, tensor_none());
-    const Recompute recompute = train ? dit->recompute : RECOMPUTE_NONE;
-    const int64_t kept = train ? dit->weights.block_count : 1;
+    const Recompute recompute = slot->train ? dit->recompute : RECOMPUTE_NONE;
+    const int64_t kept = slot->train ? blocks_of(dit, slot) : 1;
     void *blocks;
     TRY(arena_alloc(arena, (size_t)(kept + 1) * sizeof(BlockActs), "blocks", &blocks));
     TRY(block_shared_alloc(arena, &ctx, block_shape(dit, s), recompute, &slot->shared));
@@ -27,39 +42,69 @@ static Status alloc_blocks(const Dit *dit, DitShape s, bool train, Arena *arena,
     return OK;
 }
 
-static Status slot_alloc(const Dit *dit, DitShape s, bool train, Arena *arena, DitSlot *slot)
+static Status slot_alloc(const Dit *dit, DitShape s, Arena *arena, DitSlot *slot)
 {
     const DitConfig *c = &dit->config.dit;
     const int64_t own = dit_own_tokens(dit, s).count, patch = dit_patch(c);
     const int64_t context = tokens_of_context(&dit->groups.mesh, dit_tokens(s)).count;
     TRY(tensor_alloc(arena, F32, SHAPE(context, c->attention_head_dim / 2, 2), "rope",
                      &slot->rope));
-    if (dit->first) {
+    if (dit_slot_first(dit, slot)) {
         TRY(tensor_alloc(arena, F32, SHAPE(s.batch, own, patch), "x_t", &slot->x_t));
         TRY(tensor_alloc(arena, F32, SHAPE(s.batch), "t", &slot->t));
         TRY(tensor_alloc(arena, F32, SHAPE(dit_message_count(dit, s)), "message", &slot->in));
         TRY(umt5_acts_alloc(arena, &dit->config.text, s.batch, &slot->text));
         TRY(embed_acts_alloc(arena, &dit->config, s.batch, &slot->embed));
     }
-    TRY(alloc_blocks(dit, s, train, arena, slot));
-    if (dit->last) {
+    TRY(alloc_blocks(dit, s, arena, slot));
+    if (dit_slot_last(dit, slot)) {
         TRY(tensor_alloc(arena, F32, SHAPE(s.batch, own, patch), "velocity", &slot->v));
         TRY(head_acts_alloc(arena, &dit->config, s.batch, own, &slot->head));
     }
     return OK;
 }
 
-Status dit_slot_create(const Dit *dit, const DitShape *shapes, int count, bool train, DitSlot *out)
+/* Room for what a split backward leaves to dit_weights. */
+static Status create_queue(const Dit *dit, const DitSlotOptions *options, DitSlot *slot)
 {
     size_t largest = 0;
-    for (int i = 0; i < count; i++) {
+    int most = 0;
+    if (!options->split) return OK;
+    for (int i = 0; i < options->count; i++) {
+        const DitShape s = options->shapes[i];
+        const WeightGradsShape shape = {
+            .batch = s.batch,
+            .own = dit_own_tokens(dit, s).count,
+            .context = tokens_of_context(&dit->groups.mesh, dit_tokens(s)).count,
+            .text = dit->config.text.max_length,
+            .blocks = blocks_of(dit, slot),
+            .tensor = dit->groups.mesh.shape.tensor,
+            .first = dit_slot_first(dit, slot),
+            .last = dit_slot_last(dit, slot)
+        };
+        size_t bytes = 0;
+        TRY(weight_grads_plan(&dit->config.dit, &shape, &bytes, &most));
+        if (bytes > largest) largest = bytes;
+    }
+    return weight_grads_create(largest, most, &slot->later);
+}
+
+Status dit_slot_create(const Dit *dit, const DitSlotOptions *options, DitSlot *out)
+{
+    DitSlot slot = { .chunk = options->chunk, .train = options->train, .split = options->split };
+    size_t largest = 0;
+    for (int i = 0; i < options->count; i++) {
         Arena counting = arena_counting("activations");
-        DitSlot counted = { 0 };
-        TRY(slot_alloc(dit, shapes[i], train, &counting, &counted));
+        DitSlot counted = slot;
+        TRY(slot_alloc(dit, options->shapes[i], &counting, &counted));
         if (counting.peak > largest) largest = counting.peak;
     }
-    DitSlot slot = { .train = train };
-    TRY(arena_create(&slot.arena, "activations", largest));
+    TRY(create_queue(dit, options, &slot));
+    const Status s = arena_create(&slot.arena, "activations", largest);
+    if (s != OK) {
+        weight_grads_destroy(&slot.later);
+        return s;
+    }
     *out = slot;
     return OK;
 }
@@ -68,14 +113,20 @@ void dit_slot_destroy(DitSlot *slot)
 {
     if (!slot) return;
     arena_destroy(&slot->arena);
+    weight_grads_destroy(&slot->later);
     *slot = (DitSlot){ 0 };
+}
+
+size_t dit_slot_bytes(const DitSlot *slot)
+{
+    return slot->arena.size + slot->later.arena.size;
 }
 
 Status dit_slot_shape(const Dit *dit, DitSlot *slot, DitShape shape)
 {
     if (memcmp(&slot->shape, &shape, sizeof shape) == 0) return OK;
     arena_release(&slot->arena, 0);
-    TRY(slot_alloc(dit, shape, slot->train, &slot->arena, slot));
+    TRY(slot_alloc(dit, shape, &slot->arena, slot));
     rope_table_fill(slot->rope, shape.h, shape.w,
                     tokens_of_context(&dit->groups.mesh, dit_tokens(shape)).first);
     slot->shape = shape;

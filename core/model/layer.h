@@ -12,6 +12,7 @@
 #define ZT_CORE_MODEL_LAYER_H
 
 #include "core/model/model_config.h"
+#include "core/model/weight_grads.h"
 #include "core/ops.h"
 #include "core/parallel/groups.h"
 #include "core/parallel/tokens.h"
@@ -23,6 +24,7 @@ typedef struct LayerContext {
     int64_t tokens;      /* of the whole clip */
     Tensor rope;         /* (context tokens, head_dim / 2, 2) */
     int chunks;          /* exact numerics: canonical chunks of what ranks share; 0: fast */
+    WeightGrads *later;  /* where products of weight gradients wait; NULL: they do not */
     int64_t grad_stride; /* exact: floats between the gradient accumulators of two chunks */
 } LayerContext;
 

@@ -59,12 +59,27 @@ Status token_sums_linear(const LayerContext *ctx, TokenSpan span, Tensor dw, Ten
                          Tensor dy)
 {
     const Chunks c = chunks_of(ctx, span, tensor_rows(x));
-    for (int i = 0; counts_here(ctx, span) && i < c.count; i++) {
+    if (!counts_here(ctx, span)) return OK;
+    if (ctx->later) {
+        const WeightGrad call = { dw, db, x, dy, (int)span };
+        return weight_grads_record(ctx->later, ctx->dev, &call);
+    }
+    for (int i = 0; i < c.count; i++) {
         const TokenRange r = chunk_range(&c, i);
         if (r.count == 0) continue;
         TRY(op_linear_backward_weight(ctx->dev, chunk_grad(ctx, dw, i), chunk_grad(ctx, db, i),
                                       rows_of(&c, r, x), rows_of(&c, r, dy)));
     }
+    return OK;
+}
+
+Status token_sums_later(const LayerContext *ctx, WeightGrads *queue)
+{
+    for (int i = 0; i < queue->count; i++) {
+        const WeightGrad *call = &queue->calls[i];
+        TRY(token_sums_linear(ctx, (TokenSpan)call->span, call->dw, call->db, call->x, call->dy));
+    }
+    weight_grads_clear(queue);
     return OK;
 }
 

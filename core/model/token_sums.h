@@ -18,9 +18,12 @@
  * only. */
 typedef enum TokenSpan { SPAN_CONTEXT, SPAN_OWN, SPAN_WHOLE } TokenSpan;
 
-/* dw (out, in) += dy^T x, db (out) += column sums of dy, or none; x, dy (batch, rows, ...) */
+/* dw (out, in) += dy^T x, db (out) += column sums of dy, or none; x, dy (batch, rows, ...): at
+ * once, or, when the context has a queue, later. */
 Status token_sums_linear(const LayerContext *ctx, TokenSpan span, Tensor dw, Tensor db, Tensor x,
                          Tensor dy);
+/* What a queue holds, in the order in which it came, and forgets it. */
+Status token_sums_later(const LayerContext *ctx, WeightGrads *queue);
 /* op_rmsnorm_backward, not accumulating, in place (dx is dy); (batch, rows, width) */
 Status token_sums_rmsnorm(const LayerContext *ctx, TokenSpan span, Tensor dx, Tensor dw, Tensor x,
                           Tensor ss, Tensor dot, Tensor w);

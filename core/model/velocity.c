@@ -30,15 +30,19 @@ static Status plan(Velocity *v, const DitShape *shapes, int count)
         if (dit_message_count(dit, planned[i]) > message)
             message = dit_message_count(dit, planned[i]);
     }
-    for (int i = 0; i < v->slot_count && s == OK; i++)
-        s = dit_slot_create(dit, planned, count, false, &v->slots[i]);
+    for (int i = 0; i < v->chunks * v->slot_count && s == OK; i++) {
+        const DitSlotOptions options = { .shapes = planned,
+                                         .count = count,
+                                         .chunk = i / v->slot_count };
+        s = dit_slot_create(dit, &options, &v->slots[i]);
+    }
     free(planned);
     TRY(s);
     TRY(arena_create(&v->scratch, "scratch", scratch));
 
     const PipelineLayout layout = { .rank = v->pipeline->rank,
                                     .stages = stages,
-                                    .chunks = 1,
+                                    .chunks = v->chunks,
                                     .slots = v->slot_count,
                                     .longest = message };
     const TextConfig *text = &dit->config.text;
@@ -55,16 +59,27 @@ static Status plan(Velocity *v, const DitShape *shapes, int count)
     return dit->first ? tensor_alloc(&v->arena, F32, kept, "text", &v->text) : OK;
 }
 
+static Status create_schedule(Velocity *v, int micros)
+{
+    const ScheduleOptions options = { SCHEDULE_FORWARD, v->pipeline->size, v->chunks, micros };
+    schedule_destroy(&v->schedule);
+    TRY(schedule_create(&options, &v->schedule));
+    return schedule_check(&v->schedule);
+}
+
 Status velocity_create(const Dit *dit, Group *pipeline, const DitShape *shapes, int count,
                        int64_t rows, Velocity *out)
 {
-    Velocity v = { .dit = dit, .pipeline = pipeline, .rows_max = rows, .text = tensor_none() };
+    Velocity v = { .dit = dit,
+                   .pipeline = pipeline,
+                   .chunks = mesh_chunks(dit->groups.mesh.shape),
+                   .rows_max = rows,
+                   .text = tensor_none() };
     Status s = OK;
-    const ScheduleOptions table = { SCHEDULE_FORWARD, pipeline->size, 1, 1 };
-    TRY_TO(failed, s, schedule_create(&table, &v.schedule));
+    TRY_TO(failed, s, create_schedule(&v, pipeline->size > 1 ? (int)rows : 1));
     /* forwards keep one micro-batch alive a stage; two let a send go on under the next */
-    v.slot_count = pipeline->size > 1 ? 2 : 1;
-    v.slots = calloc((size_t)v.slot_count, sizeof *v.slots);
+    v.slot_count = v.schedule.in_flight;
+    v.slots = calloc((size_t)(v.chunks * v.slot_count), sizeof *v.slots);
     v.counts = calloc((size_t)dit->groups.sequence->size, sizeof *v.counts);
     CHECK_TO(failed, s, v.slots && v.counts, ERR_MEMORY, "no memory for %d activation slots",
              v.slot_count);
@@ -79,7 +94,7 @@ failed:
 void velocity_destroy(Velocity *v)
 {
     if (!v) return;
-    for (int i = 0; v->slots && i < v->slot_count; i++) dit_slot_destroy(&v->slots[i]);
+    for (int i = 0; v->slots && i < v->chunks * v->slot_count; i++) dit_slot_destroy(&v->slots[i]);
     free(v->slots);
     free(v->counts);
     arena_destroy(&v->scratch);
@@ -92,7 +107,7 @@ void velocity_destroy(Velocity *v)
 size_t velocity_bytes(const Velocity *v)
 {
     size_t bytes = v->scratch.size + v->arena.size;
-    for (int i = 0; i < v->slot_count; i++) bytes += v->slots[i].arena.size;
+    for (int i = 0; i < v->chunks * v->slot_count; i++) bytes += dit_slot_bytes(&v->slots[i]);
     return bytes;
 }
 
@@ -165,16 +180,16 @@ static Status evaluation_forward(void *context, PipelineTurn turn)
     Velocity *velocity = e->velocity;
     const Dit *dit = velocity->dit;
     const int64_t n = e->shape.batch, first = turn.micro * n;
-    DitSlot *slot = &velocity->slots[turn.slot];
+    DitSlot *slot = &velocity->slots[turn.chunk * velocity->slot_count + turn.slot];
     const PipelineSlot messages = pipeline_slot(&velocity->buffers, turn);
     TRY(dit_slot_shape(dit, slot, e->shape));
-    if (dit->first) {
+    if (dit_slot_first(dit, slot)) {
         TRY(take_own_tokens(e, slot->x_t, first));
         TRY(op_convert(dit->dev, slot->t, tensor_slice(e->t, first, n)));
         TRY(op_convert(dit->dev, slot->text.out, tensor_slice(velocity->text, first, n)));
     }
     TRY(dit_forward(dit, slot, messages.in, messages.out, &velocity->scratch));
-    return dit->last ? gather_tokens(e, first, slot->v) : OK;
+    return dit_slot_last(dit, slot) ? gather_tokens(e, first, slot->v) : OK;
 }
 
 Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Tensor t)
@@ -183,11 +198,7 @@ Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Ten
     const int stages = velocity->pipeline->size;
     const int micros = stages > 1 ? (int)rows : 1;
     shape.batch = rows / micros;
-    if (velocity->schedule.micros != micros) {
-        schedule_destroy(&velocity->schedule);
-        const ScheduleOptions table = { SCHEDULE_FORWARD, stages, 1, micros };
-        TRY(schedule_create(&table, &velocity->schedule));
-    }
+    if (velocity->schedule.micros != micros) TRY(create_schedule(velocity, micros));
     Evaluation e = { velocity, shape, v, x, t };
     const PipelineStage stage = { .context = &e,
                                   .forward = evaluation_forward,

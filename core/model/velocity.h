@@ -15,7 +15,8 @@ typedef struct Velocity {
     const Dit *dit;   /* view */
     Group *pipeline;  /* view */
     int64_t rows_max; /* rows that fit */
-    DitSlot *slots;   /* owned: micro-batches in flight */
+    int chunks;       /* virtual stages a rank */
+    DitSlot *slots;   /* owned; (chunks, slot_count): micro-batches in flight */
     int slot_count;
     int64_t *counts;         /* owned; (sequence ranks): floats of each rank's tokens of a row */
     Arena scratch;           /* owned */

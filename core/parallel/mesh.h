@@ -17,12 +17,24 @@ typedef struct MeshShape {
     int data, tensor, pipeline, context;
     int ulysses; /* of context: ranks that exchange heads; key/value blocks go around the rest of it
                     in a ring. 0: all of context */
+    int chunks;  /* of pipeline: virtual stages a rank; 0: 1 */
 } MeshShape;
 
-/* Without a word on ulysses. */
+/* Without a word on ulysses and chunks. */
 static inline MeshShape mesh_shape(int data, int tensor, int pipeline, int context)
 {
-    return (MeshShape){ data, tensor, pipeline, context, 0 };
+    return (MeshShape){ data, tensor, pipeline, context, 0, 0 };
+}
+
+/* Chunk c of pipeline rank pp is virtual stage c * pipeline + pp. */
+static inline int mesh_chunks(MeshShape shape)
+{
+    return shape.chunks > 0 ? shape.chunks : 1;
+}
+
+static inline int mesh_virtual_stages(MeshShape shape)
+{
+    return shape.pipeline * mesh_chunks(shape);
 }
 
 typedef struct Mesh {
@@ -35,7 +47,7 @@ typedef struct Mesh {
 typedef struct MeshLimits {
     int64_t heads, ffn_dim; /* tensor divides both; ulysses divides heads / tensor */
     int64_t tokens;         /* tensor x context <= tokens of the smallest clip; 0: not known */
-    int64_t layers;         /* pipeline <= layers */
+    int64_t layers;         /* pipeline x chunks <= layers */
     int64_t batch;          /* data <= batch */
     int64_t chunks;         /* exact numerics: tensor x context and data divide them; 0: fast */
 } MeshLimits;
@@ -77,6 +89,8 @@ const char *mesh_axis_name(MeshAxis axis); /* "tensor" */
 
 /* Blocks [first, first + count) of stage pp: as even as can be, earlier stages take the rest. */
 void mesh_stage_blocks(int64_t layers, int stages, int pp, int64_t *first, int64_t *count);
+/* Those of a chunk of this rank. */
+void mesh_chunk_blocks(const Mesh *mesh, int64_t layers, int chunk, int64_t *first, int64_t *count);
 
 #ifdef __cplusplus
 }

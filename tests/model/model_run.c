@@ -59,7 +59,8 @@ static Status rank_create(Rank *r)
 
     model_case_cut(r->c, &r->dit.params, &r->groups->mesh, tensor_f32(r->weights));
     TRY(dit_bind(&r->dit, r->weights, r->grads));
-    TRY(dit_slot_create(&r->dit, &r->shape, 1, true, &r->slot));
+    const DitSlotOptions slot = { .shapes = &r->shape, .count = 1, .train = true };
+    TRY(dit_slot_create(&r->dit, &slot, &r->slot));
     TRY(dit_slot_shape(&r->dit, &r->slot, r->shape));
     TRY(dit_scratch(&r->dit, r->shape, true, &scratch));
     return arena_create(&r->scratch, "scratch", scratch);

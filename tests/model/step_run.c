@@ -142,7 +142,7 @@ static DitShape shape_of(const StepMicro *m)
 static Status rank_create(Rank *r)
 {
     const Shared *shared = r->shared;
-    TrainStepOptions options = { .flow = flow };
+    TrainStepOptions options = { .flow = flow, .schedule = shared->steps[0].schedule };
     DitShape shapes[STEP_RUNS * STEP_MICROS];
     const int data = r->groups.mesh.shape.data;
 

@@ -208,7 +208,8 @@ static void loaded_create(Loaded *l, DitShape shape)
     ok(model_dir_load_params(FOLDER, "transformer", &l->dit.params, &l->groups.mesh, flat));
     ok(model_dir_load_params(FOLDER, "text_encoder", &l->dit.params, &l->groups.mesh, flat));
     ok(dit_bind(&l->dit, flat, tensor_none()));
-    ok(dit_slot_create(&l->dit, &shape, 1, false, &l->slot));
+    const DitSlotOptions slot = { .shapes = &shape, .count = 1 };
+    ok(dit_slot_create(&l->dit, &slot, &l->slot));
     ok(dit_slot_shape(&l->dit, &l->slot, shape));
     ok(dit_scratch(&l->dit, shape, false, &scratch));
     ok(arena_create(&l->scratch, "scratch", scratch));

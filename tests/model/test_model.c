@@ -272,8 +272,8 @@ static void context_ranks_compute_the_same(void **state)
 {
     (void)state;
     static const MeshShape meshes[] = {
-        { 1, 1, 1, 2, 2 }, { 1, 1, 1, 2, 1 }, { 1, 1, 1, 3, 1 },
-        { 1, 1, 1, 4, 4 }, { 1, 1, 1, 4, 2 }, { 1, 1, 1, 4, 1 },
+        { 1, 1, 1, 2, 2, 0 }, { 1, 1, 1, 2, 1, 0 }, { 1, 1, 1, 3, 1, 0 },
+        { 1, 1, 1, 4, 4, 0 }, { 1, 1, 1, 4, 2, 0 }, { 1, 1, 1, 4, 1, 0 },
     };
     for (size_t i = 0; i < sizeof meshes / sizeof meshes[0]; i++) check_mesh(meshes[i], 2);
 }
@@ -282,10 +282,10 @@ static void context_joins_tensor_and_pipeline(void **state)
 {
     (void)state;
     static const MeshShape meshes[] = {
-        { 1, 2, 1, 2, 2 },
-        { 1, 2, 1, 2, 1 },
-        { 1, 1, 2, 2, 2 },
-        { 1, 2, 2, 2, 1 },
+        { 1, 2, 1, 2, 2, 0 },
+        { 1, 2, 1, 2, 1, 0 },
+        { 1, 1, 2, 2, 2, 0 },
+        { 1, 2, 2, 2, 1, 0 },
     };
     for (size_t i = 0; i < sizeof meshes / sizeof meshes[0]; i++) check_mesh(meshes[i], 1);
 }
@@ -294,7 +294,7 @@ static void context_joins_tensor_and_pipeline(void **state)
 static void recomputation_changes_no_bit(void **state)
 {
     (void)state;
-    static const MeshShape meshes[] = { { 1, 1, 1, 1, 0 }, { 1, 2, 1, 2, 2 } };
+    static const MeshShape meshes[] = { { 1, 1, 1, 1, 0, 0 }, { 1, 2, 1, 2, 2, 0 } };
     ModelCase c = model_case_create(&three_layers);
     for (size_t i = 0; i < sizeof meshes / sizeof meshes[0]; i++) {
         ModelRun want = run(&c, meshes[i], RECOMPUTE_NONE, 2);

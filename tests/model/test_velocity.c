@@ -21,7 +21,7 @@ enum { ROWS = 4, CALLS = 3, RANKS = 4 };
 
 /* Two shapes, one model: the same seed gives the same weights. */
 static const CaseSpec specs[2] = {
-    { .layers = 3,
+    { .layers = 5,
       .heads = 4,
       .head_dim = 8,
       .ffn = 20,
@@ -33,7 +33,7 @@ static const CaseSpec specs[2] = {
       .grid = { 3, 1, 5 },
       .lengths = { 1, 1, 1, 1 },
       .seed = 2 },
-    { .layers = 3,
+    { .layers = 5,
       .heads = 4,
       .head_dim = 8,
       .ffn = 20,
@@ -241,8 +241,8 @@ static void check_mesh(Work *work, MeshShape mesh)
     /* as derived for the model (test_model.c): 2.4e-6 a layer, and two for both ends; a single row
      * may lie above the mean of all: twice that */
     const double tolerance = 2.0 * 2.4e-6 * (double)(work->cases[0].config.dit.num_layers + 2);
-    print_message("tensor %d pipeline %d: velocity differs by %.1e of %.1e\n", mesh.tensor,
-                  mesh.pipeline, worst, tolerance);
+    print_message("tensor %d pipeline %d chunks %d: velocity differs by %.1e of %.1e\n",
+                  mesh.tensor, mesh.pipeline, mesh_chunks(mesh), worst, tolerance);
     assert_true(worst < tolerance);
 }
 
@@ -255,6 +255,12 @@ static void rows_are_the_double_models_over_stages(void **state)
 {
     check_mesh(*state, mesh_shape(1, 1, 2, 1));
     check_mesh(*state, mesh_shape(1, 1, 3, 1));
+}
+
+static void rows_are_the_double_models_over_chunks(void **state)
+{
+    check_mesh(*state, (MeshShape){ 1, 1, 2, 1, 0, 2 });
+    check_mesh(*state, (MeshShape){ 1, 2, 2, 1, 0, 2 });
 }
 
 static void rows_are_the_double_models_over_tensor_ranks(void **state)
@@ -306,6 +312,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_the_double_models_on_one_rank),
         cmocka_unit_test(rows_are_the_double_models_over_stages),
+        cmocka_unit_test(rows_are_the_double_models_over_chunks),
         cmocka_unit_test(rows_are_the_double_models_over_tensor_ranks),
         cmocka_unit_test(guided_sampling_is_the_same_over_stages_and_tensor_ranks),
     };

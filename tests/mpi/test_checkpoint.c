@@ -44,7 +44,7 @@ static ModelConfig small_config(void)
 {
     ModelConfig config;
     assert_int_equal(model_config_preset("tiny", &config), OK);
-    config.dit.num_layers = 3;
+    config.dit.num_layers = 4;
     config.dit.num_attention_heads = 4;
     config.dit.attention_head_dim = 16;
     config.dit.ffn_dim = 96;
@@ -265,6 +265,7 @@ static int meshes(MeshShape out[MESHES])
         return 1;
     }
     out[0] = mesh_shape(1, 2, 2, 1);
+    out[0].chunks = 2;
     out[1] = mesh_shape(2, 2, 1, 1);
     out[2] = mesh_shape(4, 1, 1, 1);
     out[3] = mesh_shape(1, 4, 1, 1);

@@ -19,7 +19,7 @@ static Status run_over(SequenceRun *run, int ulysses)
 {
     MeshGroups groups;
     const int size = comm_size(comm);
-    TRY(comm_mesh(comm, (MeshShape){ 1, 1, 1, size, ulysses }, &groups));
+    TRY(comm_mesh(comm, (MeshShape){ 1, 1, 1, size, ulysses, 0 }, &groups));
     TRY(sequence_run_rank(groups.context->rank, &groups, run));
     /* other ranks' tokens are zero here */
     for (int i = 0; i < SEQUENCE_OUTPUTS; i++)
