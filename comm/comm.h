@@ -81,7 +81,8 @@ typedef struct Reducer Reducer;
 Status reducer_create(Group *group, Reducer **out);
 void reducer_destroy(Reducer *reducer);
 /* Returns at once; the tensor must stay untouched until reducer_wait. */
-Status reducer_submit(Reducer *reducer, Tensor bucket);
+#define reducer_submit(reducer, bucket) reducer_submit_at(reducer, bucket, GROUP_SITE)
+Status reducer_submit_at(Reducer *reducer, Tensor bucket, const char *site);
 /* Waits for all submitted buckets; returns the first error. */
 Status reducer_wait(Reducer *reducer);
 

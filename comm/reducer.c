@@ -11,12 +11,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+typedef struct Bucket {
+    Tensor tensor;    /* view */
+    const char *site; /* where it was submitted */
+} Bucket;
+
 struct Reducer {
     Group *group; /* view */
     pthread_t thread;
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a bucket came or was done, or the end */
-    Tensor *buckets;        /* owned; submitted since the last wait, views */
+    Bucket *buckets;        /* owned; submitted since the last wait */
     int64_t capacity, submitted, done;
     bool ending;
     Status status; /* the first error, which ends all summing */
@@ -25,10 +30,10 @@ struct Reducer {
 
 static void reduce_next(Reducer *r)
 {
-    const Tensor bucket = r->buckets[r->done];
+    const Bucket bucket = r->buckets[r->done];
     const bool failed = r->status != OK;
     (void)pthread_mutex_unlock(&r->lock);
-    const Status s = failed ? OK : group_all_reduce(r->group, bucket);
+    const Status s = failed ? OK : group_all_reduce_at(r->group, bucket.tensor, bucket.site);
     (void)pthread_mutex_lock(&r->lock);
     if (s != OK) {
         r->status = s;
@@ -108,20 +113,20 @@ void reducer_destroy(Reducer *reducer)
 static Status make_room(Reducer *r)
 {
     if (r->submitted < r->capacity) return OK;
-    Tensor *grown = realloc(r->buckets, 2 * (size_t)r->capacity * sizeof *grown);
+    Bucket *grown = realloc(r->buckets, 2 * (size_t)r->capacity * sizeof *grown);
     CHECK(grown, ERR_MEMORY, "no memory for %lld buckets", 2 * (long long)r->capacity);
     r->buckets = grown;
     r->capacity *= 2;
     return OK;
 }
 
-Status reducer_submit(Reducer *reducer, Tensor bucket)
+Status reducer_submit_at(Reducer *reducer, Tensor bucket, const char *site)
 {
     if (reducer->group->size == 1) return OK;
     (void)pthread_mutex_lock(&reducer->lock);
     const Status s = make_room(reducer);
     if (s == OK) {
-        reducer->buckets[reducer->submitted++] = bucket;
+        reducer->buckets[reducer->submitted++] = (Bucket){ bucket, site };
         (void)pthread_cond_broadcast(&reducer->changed);
     }
     (void)pthread_mutex_unlock(&reducer->lock);
