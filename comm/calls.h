@@ -14,7 +14,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { MAX_GROUPS = 128 }; /* the world and one an axis for each mesh */
+enum { MAX_GROUPS = 256 }; /* the world and one an axis for each mesh */
 
 typedef enum CallKind {
     CALL_ALL_REDUCE,

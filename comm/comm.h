@@ -74,12 +74,19 @@ Status reducer_create(Group *group, Reducer **out);
 void reducer_destroy(Reducer *reducer);
 /* Those that submit return at once; the tensor must stay untouched until reducer_wait. Every rank
  * gets the whole sum. */
-Status reducer_submit(Reducer *reducer, Tensor bucket);
+#define reducer_submit(reducer, bucket) reducer_submit_at(reducer, bucket, GROUP_SITE)
+Status reducer_submit_at(Reducer *reducer, Tensor bucket, const char *site);
 /* Rank i gets its part of the sum only, where it lies in the bucket: counts[i] elements (view, kept
  * until reducer_wait), one part after the other. The rest of the bucket is used up. */
-Status reducer_submit_scatter(Reducer *reducer, Tensor bucket, const int64_t *counts);
+#define reducer_submit_scatter(reducer, bucket, counts) \
+    reducer_submit_scatter_at(reducer, bucket, counts, GROUP_SITE)
+Status reducer_submit_scatter_at(Reducer *reducer, Tensor bucket, const int64_t *counts,
+                                 const char *site);
 /* Rank i's part of the bucket, counts[i] elements, goes to all ranks. */
-Status reducer_submit_gather(Reducer *reducer, Tensor bucket, const int64_t *counts);
+#define reducer_submit_gather(reducer, bucket, counts) \
+    reducer_submit_gather_at(reducer, bucket, counts, GROUP_SITE)
+Status reducer_submit_gather_at(Reducer *reducer, Tensor bucket, const int64_t *counts,
+                                const char *site);
 /* Waits for all that was submitted; returns the first error. */
 Status reducer_wait(Reducer *reducer);
 

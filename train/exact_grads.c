@@ -4,11 +4,15 @@
 
 enum { LEVELS = 8, NONE = -1 }; /* a subtree of level n is 2^n chunks: up to 128 */
 
-/* The binary counter of one bucket: which slot of `sums` holds the subtree of a level. */
-typedef struct ExactBucket {
+/* A run of the flat buffers and its binary counter: which slot of `sums` holds the subtree of a
+ * level. */
+typedef struct ExactPiece {
+    int64_t first, end; /* elements */
+    int bucket;
+    ExactPart part;
     int at[LEVELS];
     int next; /* the chunk to be counted next, from this replica's first */
-} ExactBucket;
+} ExactPiece;
 
 /* ---- making and ending ---------------------------------------------------------------------- */
 
@@ -40,6 +44,22 @@ size_t exact_grads_bytes(const Dit *dit)
     return counting.peak;
 }
 
+/* Neighbours of one bucket and one part are one piece. */
+static void list_pieces(const Dit *dit, ExactGrads *g)
+{
+    for (int64_t i = 0; i < dit->params.count; i++) {
+        const Param *p = &dit->params.items[i];
+        const ExactPart part = p->product ? EXACT_LATE : EXACT_EARLY;
+        ExactPiece *last = g->piece_count > 0 ? &g->pieces[g->piece_count - 1] : NULL;
+        if (!p->local) continue;
+        if (!last || last->bucket != p->bucket || last->part != part) {
+            last = &g->pieces[g->piece_count++];
+            *last = (ExactPiece){ .first = p->offset, .bucket = p->bucket, .part = part };
+        }
+        last->end = p->offset + tensor_count(tensor_of(NULL, F32, p->local_shape));
+    }
+}
+
 Status exact_grads_create(const Dit *dit, ExactGrads *out)
 {
     const Counts c = counts_of(dit);
@@ -47,8 +67,10 @@ Status exact_grads_create(const Dit *dit, ExactGrads *out)
         .dit = dit, .first = dit->groups.mesh.dp * c.batch, .count = c.batch, .slots = c.slots
     };
     Status s = OK;
-    g.buckets = calloc((size_t)dit->params.buckets + 1, sizeof *g.buckets);
-    CHECK_TO(failed, s, g.buckets, ERR_MEMORY, "no memory for %d buckets", dit->params.buckets);
+    g.pieces = calloc((size_t)dit->params.count + 1, sizeof *g.pieces);
+    CHECK_TO(failed, s, g.pieces, ERR_MEMORY, "no memory for %lld parameters",
+             (long long)dit->params.count);
+    list_pieces(dit, &g);
     TRY_TO(failed, s, arena_create(&g.arena, "exact gradients", exact_grads_bytes(dit)));
     TRY_TO(failed, s, cut(dit, &g.arena, &g.accumulators, &g.sums));
     *out = g;
@@ -62,7 +84,7 @@ void exact_grads_destroy(ExactGrads *grads)
 {
     if (!grads) return;
     arena_destroy(&grads->arena);
-    free(grads->buckets);
+    free(grads->pieces);
     *grads = (ExactGrads){ 0 };
 }
 
@@ -73,11 +95,10 @@ Tensor exact_grads_flat(const ExactGrads *grads)
 
 /* ---- a step --------------------------------------------------------------------------------- */
 
-/* A bucket's range of one of the buffers' rows. */
-static Tensor part_of(const ExactGrads *g, Tensor rows, int row, int bucket)
+/* A piece of one of the buffers' rows. */
+static Tensor part_of(const ExactPiece *piece, Tensor rows, int row)
 {
-    const int64_t *first = g->dit->params.bucket_first;
-    return tensor_slice(tensor_at(rows, row), first[bucket], first[bucket + 1] - first[bucket]);
+    return tensor_slice(tensor_at(rows, row), piece->first, piece->end - piece->first);
 }
 
 static Status add(const ExactGrads *g, Tensor to, Tensor from)
@@ -87,79 +108,89 @@ static Status add(const ExactGrads *g, Tensor to, Tensor from)
 
 Status exact_grads_begin(ExactGrads *g)
 {
-    for (int b = 0; b < g->dit->params.buckets; b++) {
-        g->buckets[b].next = 0;
-        for (int level = 0; level < LEVELS; level++) g->buckets[b].at[level] = NONE;
+    for (int i = 0; i < g->piece_count; i++) {
+        g->pieces[i].next = 0;
+        for (int level = 0; level < LEVELS; level++) g->pieces[i].at[level] = NONE;
     }
     return op_fill(g->dit->dev, g->accumulators, 0.0f);
 }
 
 /* Counts the chunk `next`, whose sum is in `slot`, or NONE: it had no clips. */
-static Status count_chunk(const ExactGrads *g, int bucket, int slot)
+static Status count_chunk(const ExactGrads *g, ExactPiece *piece, int slot)
 {
-    ExactBucket *counter = &g->buckets[bucket];
     int level = 0;
-    for (; counter->next >> level & 1; level++) {
-        const int left = counter->at[level];
-        counter->at[level] = NONE;
+    for (; piece->next >> level & 1; level++) {
+        const int left = piece->at[level];
+        piece->at[level] = NONE;
         if (left == NONE) continue;
-        if (slot != NONE)
-            TRY(add(g, part_of(g, g->sums, left, bucket), part_of(g, g->sums, slot, bucket)));
+        if (slot != NONE) TRY(add(g, part_of(piece, g->sums, left), part_of(piece, g->sums, slot)));
         slot = left;
     }
-    counter->at[level] = slot;
-    counter->next++;
+    piece->at[level] = slot;
+    piece->next++;
     return OK;
 }
 
-static int free_slot(const ExactGrads *g, const ExactBucket *counter)
+static int free_slot(const ExactGrads *g, const ExactPiece *piece)
 {
     for (int slot = 0; slot < g->slots; slot++) {
         bool used = false;
-        for (int level = 0; level < LEVELS; level++) used = used || counter->at[level] == slot;
+        for (int level = 0; level < LEVELS; level++) used = used || piece->at[level] == slot;
         if (!used) return slot;
     }
     return NONE; /* cannot be: a counter of n bits has n ones at most */
 }
 
-/* accumulators[0] = the sum over the clip's tokens, on all ranks that share them */
-static Status sum_tokens(const ExactGrads *g, int bucket)
+/* accumulators[0] = the sum over the clips' tokens, on all ranks that share them */
+static Status sum_tokens(const ExactGrads *g, const ExactPiece *piece)
 {
-    const int64_t chunks = g->accumulators.shape[0];
+    const int chunks = (int)g->accumulators.shape[0];
     for (int stride = 1; stride < chunks; stride *= 2)
         for (int i = 0; i + stride < chunks; i += 2 * stride)
-            TRY(add(g, part_of(g, g->accumulators, i, bucket),
-                    part_of(g, g->accumulators, i + stride, bucket)));
-    TRY(dit_join_bucket(g->dit, exact_grads_flat(g), bucket));
-    return group_all_reduce(g->dit->groups.context, part_of(g, g->accumulators, 0, bucket));
+            TRY(add(g, part_of(piece, g->accumulators, i),
+                    part_of(piece, g->accumulators, i + stride)));
+    TRY(dit_join(g->dit, exact_grads_flat(g), piece->first, piece->end));
+    return group_all_reduce(g->dit->groups.context, part_of(piece, g->accumulators, 0));
 }
 
-Status exact_grads_chunk_done(ExactGrads *g, int bucket, int chunk)
+static Status piece_done(const ExactGrads *g, ExactPiece *piece, int chunk)
 {
-    ExactBucket *counter = &g->buckets[bucket];
-    TRY(sum_tokens(g, bucket));
-    while (counter->next < chunk - g->first) TRY(count_chunk(g, bucket, NONE));
-    const int slot = free_slot(g, counter);
-    TRY(op_convert(g->dit->dev, part_of(g, g->sums, slot, bucket),
-                   part_of(g, g->accumulators, 0, bucket)));
-    TRY(count_chunk(g, bucket, slot));
+    TRY(sum_tokens(g, piece));
+    while (piece->next < chunk - g->first) TRY(count_chunk(g, piece, NONE));
+    const int slot = free_slot(g, piece);
+    TRY(op_convert(g->dit->dev, part_of(piece, g->sums, slot), part_of(piece, g->accumulators, 0)));
+    TRY(count_chunk(g, piece, slot));
     for (int i = 0; i < g->accumulators.shape[0]; i++)
-        TRY(op_fill(g->dit->dev, part_of(g, g->accumulators, i, bucket), 0.0f));
+        TRY(op_fill(g->dit->dev, part_of(piece, g->accumulators, i), 0.0f));
     return OK;
+}
+
+Status exact_grads_chunk_done(ExactGrads *g, int bucket, ExactPart part, int chunk)
+{
+    for (int i = 0; i < g->piece_count; i++)
+        if (g->pieces[i].bucket == bucket && (g->pieces[i].part & part))
+            TRY(piece_done(g, &g->pieces[i], chunk));
+    return OK;
+}
+
+static Status finish_piece(const ExactGrads *g, ExactPiece *piece, Tensor out)
+{
+    const Tensor whole = tensor_slice(out, piece->first, piece->end - piece->first);
+    int slot = NONE;
+    while (piece->next < g->count) TRY(count_chunk(g, piece, NONE));
+    /* all chunks are counted: one subtree is left, or none */
+    for (int level = 0; level < LEVELS; level++)
+        if (piece->at[level] != NONE) slot = piece->at[level];
+    if (slot == NONE)
+        TRY(op_fill(g->dit->dev, whole, 0.0f));
+    else
+        TRY(op_convert(g->dit->dev, whole, part_of(piece, g->sums, slot)));
+    return group_all_reduce(g->dit->groups.data, whole);
 }
 
 Status exact_grads_finish(ExactGrads *g, int bucket, Tensor out)
 {
-    ExactBucket *counter = &g->buckets[bucket];
-    const int64_t *first = g->dit->params.bucket_first;
-    const Tensor whole = tensor_slice(out, first[bucket], first[bucket + 1] - first[bucket]);
-    while (counter->next < g->count) TRY(count_chunk(g, bucket, NONE));
-    int slot = NONE;
-    for (int level = 0; level < LEVELS; level++)
-        if (counter->at[level] != NONE) slot = counter->at[level];
-    if (slot == NONE)
-        TRY(op_fill(g->dit->dev, whole, 0.0f));
-    else
-        TRY(op_convert(g->dit->dev, whole, part_of(g, g->sums, slot, bucket)));
-    return group_all_reduce(g->dit->groups.data, whole);
+    for (int i = 0; i < g->piece_count; i++)
+        if (g->pieces[i].bucket == bucket) TRY(finish_piece(g, &g->pieces[i], out));
+    return OK;
 }

@@ -23,8 +23,13 @@ typedef struct ExactGrads {
     Tensor sums;         /* (slots, local_elements): sums of chunks of the batch */
     int first, count;    /* this replica's chunks of the batch */
     int slots;
-    struct ExactBucket *buckets; /* owned; (params.buckets) */
+    struct ExactPiece *pieces; /* owned; runs of a bucket whose gradients come at one time */
+    int piece_count;
 } ExactGrads;
+
+/* Which gradients have come: those of the backward proper, the products that a split backward
+ * leaves for later (Param.product), or both. */
+typedef enum ExactPart { EXACT_EARLY = 1, EXACT_LATE = 2, EXACT_ALL = 3 } ExactPart;
 
 /* Bytes that it reserves on this rank. */
 size_t exact_grads_bytes(const Dit *dit);
@@ -36,9 +41,9 @@ Tensor exact_grads_flat(const ExactGrads *grads);
 
 /* A step begins: nothing is there. */
 Status exact_grads_begin(ExactGrads *grads);
-/* The last clip of a chunk of the batch has left a bucket. Collective over the tensor and context
- * groups. */
-Status exact_grads_chunk_done(ExactGrads *grads, int bucket, int chunk);
+/* The last clip of a chunk of the batch has left this part of a bucket. Collective over the tensor
+ * and context groups. */
+Status exact_grads_chunk_done(ExactGrads *grads, int bucket, ExactPart part, int chunk);
 /* The last chunk, if this rank has any, has left a bucket: out (local_elements), in the bucket's
  * range, = the whole gradient. Collective over the data group. */
 Status exact_grads_finish(ExactGrads *grads, int bucket, Tensor out);

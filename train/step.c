@@ -224,14 +224,14 @@ static Status step_forward(void *context, PipelineTurn turn)
 
 /* Exact: clips of a chunk add up in order; then the chunk is counted, and after the last the step.
  */
-static Status finish_exact(TrainStep *step, int bucket)
+static Status finish_exact(TrainStep *step, int bucket, ExactPart part)
 {
     const MicroBatch *micros = step->batch->micros;
     const bool last = step->micro == step->schedule.micros - 1;
     const int chunk = micros[step->micro].chunk;
     if (last || micros[step->micro + 1].chunk != chunk)
-        TRY(exact_grads_chunk_done(step->exact, bucket, chunk));
-    return last ? exact_grads_finish(step->exact, bucket, step->grads) : OK;
+        TRY(exact_grads_chunk_done(step->exact, bucket, part, chunk));
+    return last && part != EXACT_EARLY ? exact_grads_finish(step->exact, bucket, step->grads) : OK;
 }
 
 /* A bucket is whole on this rank: what tensor ranks share is joined, then its reduction starts. */
@@ -240,18 +240,24 @@ static Status finish_fast(TrainStep *step, int bucket)
     const int64_t first = step->dit->params.bucket_first[bucket];
     const int64_t end = step->dit->params.bucket_first[bucket + 1];
     const Tensor grads = tensor_slice(step->grads, first, end - first);
-    TRY(dit_join_bucket(step->dit, step->grads, bucket));
+    TRY(dit_join(step->dit, step->grads, first, end));
     if (!step->reducer) return OK;
     if (!step->shards) return reducer_submit(step->reducer, grads);
     return reducer_submit_scatter(step->reducer, grads, bucket_shards_counts(step->shards, bucket));
 }
 
-/* The micro-batch at hand has left a bucket. */
+static Status leave(TrainStep *step, int bucket, ExactPart part)
+{
+    if (step->exact) return finish_exact(step, bucket, part);
+    const bool whole = part != EXACT_EARLY && step->micro == step->schedule.micros - 1;
+    return whole ? finish_fast(step, bucket) : OK;
+}
+
+/* The micro-batch at hand has left a bucket; a split backward still owes its products. */
 static Status leave_bucket(void *context, int bucket)
 {
     TrainStep *step = context;
-    if (step->exact) return finish_exact(step, bucket);
-    return step->micro == step->schedule.micros - 1 ? finish_fast(step, bucket) : OK;
+    return leave(step, bucket, step->schedule.weights ? EXACT_EARLY : EXACT_ALL);
 }
 
 static Status step_backward(void *context, PipelineTurn turn)
@@ -262,7 +268,7 @@ static Status step_backward(void *context, PipelineTurn turn)
     const DitWatcher watcher = { step, leave_bucket };
     step->micro = turn.micro;
     return dit_backward(step->dit, &slot->model, messages.in, slot->noise, messages.dout,
-                        messages.din, step->schedule.weights ? NULL : &watcher, &step->scratch);
+                        messages.din, &watcher, &step->scratch);
 }
 
 /* What a split backward has left: only now are its buckets whole. */
@@ -272,7 +278,7 @@ static Status step_weights(void *context, PipelineTurn turn)
     step->micro = turn.micro;
     TRY(dit_weights(step->dit, &slot_of(step, turn)->model));
     for (int i = 0; i < step->dit->params.buckets; i++)
-        TRY(leave_bucket(step, step->bucket_order[i]));
+        TRY(leave(step, step->bucket_order[i], EXACT_LATE));
     return OK;
 }
 

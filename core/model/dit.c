@@ -217,11 +217,11 @@ Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in_flat, Tensor dv, Te
     return OK;
 }
 
-Status dit_join_bucket(const Dit *dit, Tensor grads, int bucket)
+Status dit_join(const Dit *dit, Tensor grads, int64_t first, int64_t end)
 {
     for (int64_t i = 0; dit->groups.tensor->size > 1 && i < dit->params.count; i++) {
         const Param *p = &dit->params.items[i];
-        if (p->bucket == bucket && p->own_tokens)
+        if (p->own_tokens && p->local && p->offset >= first && p->offset < end)
             TRY(group_all_reduce(dit->groups.tensor, params_view(p, grads)));
     }
     return OK;

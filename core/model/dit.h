@@ -114,12 +114,12 @@ void dit_bucket_order(const Dit *dit, int *order);
 Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in, Tensor dv, Tensor dout, Tensor din,
                     const DitWatcher *watcher, Arena *scratch);
 /* What a split slot's backward left: g += . `in` is still what it was. Buckets are whole only after
- * it: no watcher for a split slot's dit_backward. Not collective. */
+ * it, whatever the watcher of a split slot's dit_backward is told. Not collective. */
 Status dit_weights(const Dit *dit, DitSlot *slot);
 
-/* Once a step, when a bucket is whole on this rank and before it is summed over other clips and
- * context ranks: sums over the tensor group what each rank computed from its own tokens. Collective
- * over the tensor group. */
-Status dit_join_bucket(const Dit *dit, Tensor grads, int bucket);
+/* When [first, end) of a flat gradient is whole on this rank, and before it is summed over context
+ * ranks and other clips: sums over the tensor group what each rank computed from its own tokens.
+ * Collective over the tensor group. */
+Status dit_join(const Dit *dit, Tensor grads, int64_t first, int64_t end);
 
 #endif

@@ -144,6 +144,8 @@ static void add_rows(ParamList *list, const ModelConfig *config, const Mesh *mes
         }
         p->local_shape.ndim = p->shape.ndim;
         set_init(p, rows[i].init, config);
+        p->product = place.component == COMPONENT_TRANSFORMER && rows[i].init != TABLE &&
+                     !strstr(p->name, "norm");
         list->total += elements;
         bucket_count += (local_elements + 15) / 16 * 16;
         if (local) p->offset = list->local_elements + p->bucket_place;

@@ -153,7 +153,7 @@ static Status rank_work(Rank *r, Shared *shared)
         TRY(score(r, shared, first));
         TRY(backward(r));
     }
-    for (int i = 0; i < r->dit.params.buckets; i++) TRY(dit_join_bucket(&r->dit, r->grads, i));
+    TRY(dit_join(&r->dit, r->grads, 0, r->dit.params.local_elements));
     return group_all_reduce(r->groups->gradient, r->grads);
 }
 
