@@ -149,6 +149,9 @@ Status op_gate_residual_backward(const Device *dev, Tensor dy, Tensor dgate, Ten
                                  Tensor gate);
 /* y = a x + b y, any shape, equal counts */
 Status op_axpby(const Device *dev, Tensor y, float a, Tensor x, float b);
+/* y (count) = ((r0 + r1) + (r2 + r3)) + ... of the columns [first, first + count) of rows (n,
+ * width); these columns are zero afterwards. n is a power of two. */
+Status op_take_tree_sum(const Device *dev, Tensor y, Tensor rows, int64_t first);
 /* y (rows, width) += b (width) */
 Status op_add_bias(const Device *dev, Tensor y, Tensor b);
 Status op_fill(const Device *dev, Tensor y, float value);

@@ -19,6 +19,7 @@ typedef struct EngineOptions {
     const char *model;   /* what model_dir_resolve takes */
     const char *weights; /* "ema", "raw", or NULL: ema where there is one */
     const char *device;
+    bool exact;      /* numerics: the same bits on every mesh */
     int threads;     /* 0: this host's cores, shared out to its ranks */
     MeshShape shape; /* data 0: what is left of the ranks */
 } EngineOptions;

@@ -3,6 +3,8 @@
 #include "core/base/log.h"
 #include "infer/engine.h"
 #include "infer/render.h"
+
+#include <string.h>
 #include "infer/request.h"
 
 Status infer_run(Comm *comm, const InferOptions *o)
@@ -12,6 +14,7 @@ Status infer_run(Comm *comm, const InferOptions *o)
         .weights = o->weights,
         .device = o->device,
         .threads = (int)o->threads,
+        .exact = o->numerics && strcmp(o->numerics, "exact") == 0,
         .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
     };
     Request request = { 0 };

@@ -50,6 +50,8 @@ static const Option infer_options[] = {
       AT(device), .help = "where to compute" },
     { .name = "timeout", .type = OPTION_DOUBLE, .fallback = "600", .min = 0, .max = 1e6,
       AT(timeout_s), .help = "seconds that a rank may wait for another; 0: for ever" },
+    { .name = "numerics", .type = OPTION_STRING, .fallback = "fast", .choices = "fast|exact",
+      AT(numerics), .help = "exact: the same bits on every mesh, slower" },
     { .name = "quiet", .type = OPTION_FLAG, AT(quiet), .help = "no progress" },
     { .name = NULL },
 };

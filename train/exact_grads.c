@@ -141,28 +141,16 @@ static int free_slot(const ExactGrads *g, const ExactPiece *piece)
     return NONE; /* cannot be: a counter of n bits has n ones at most */
 }
 
-/* accumulators[0] = the sum over the clips' tokens, on all ranks that share them */
-static Status sum_tokens(const ExactGrads *g, const ExactPiece *piece)
-{
-    const int chunks = (int)g->accumulators.shape[0];
-    for (int stride = 1; stride < chunks; stride *= 2)
-        for (int i = 0; i + stride < chunks; i += 2 * stride)
-            TRY(add(g, part_of(piece, g->accumulators, i),
-                    part_of(piece, g->accumulators, i + stride)));
-    TRY(dit_join(g->dit, exact_grads_flat(g), piece->first, piece->end));
-    return group_all_reduce(g->dit->groups.context, part_of(piece, g->accumulators, 0));
-}
-
 static Status piece_done(const ExactGrads *g, ExactPiece *piece, int chunk)
 {
-    TRY(sum_tokens(g, piece));
     while (piece->next < chunk - g->first) TRY(count_chunk(g, piece, NONE));
     const int slot = free_slot(g, piece);
-    TRY(op_convert(g->dit->dev, part_of(piece, g->sums, slot), part_of(piece, g->accumulators, 0)));
-    TRY(count_chunk(g, piece, slot));
-    for (int i = 0; i < g->accumulators.shape[0]; i++)
-        TRY(op_fill(g->dit->dev, part_of(piece, g->accumulators, i), 0.0f));
-    return OK;
+    const Tensor sum = part_of(piece, g->sums, slot);
+    /* over the clips' tokens: this rank's, then those of all ranks that share them */
+    TRY(op_take_tree_sum(g->dit->dev, sum, g->accumulators, piece->first));
+    TRY(dit_join(g->dit, tensor_at(g->sums, slot), piece->first, piece->end));
+    TRY(group_all_reduce(g->dit->groups.context, sum));
+    return count_chunk(g, piece, slot);
 }
 
 Status exact_grads_chunk_done(ExactGrads *g, int bucket, ExactPart part, int chunk)

@@ -17,6 +17,9 @@
 #include "core/parallel/groups.h"
 #include "core/parallel/tokens.h"
 
+/* Canonical chunks where nobody says how many. */
+enum { EXACT_CHUNKS = 8 };
+
 typedef struct LayerContext {
     const Device *dev;
     const MeshGroups *groups;
