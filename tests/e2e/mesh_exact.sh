@@ -28,7 +28,7 @@ while read -r -u 3 mesh keys; do
     run=$work/$name
     # the batch is cut into passes of 1 or 4 clips
     micro=$((ranks > 1 ? 1 : 4))
-    train "$ranks" "$run" numerics=exact "train.steps=$steps" data.batch=9 text.max_length=24 \
+    train "$ranks" "$run" numerics=exact "train.steps=$steps" data.batch=9 text.max_length=24 train.clip=0.1 \
         "data.micro_batch=$micro" "${args[@]}" || { not_ok "exact_$name" "$(tail -n 1 "$run.log")"; continue; }
     losses=$(losses "$run") state=$(state "$run")
     if [ -z "$first" ]; then
