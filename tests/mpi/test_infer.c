@@ -188,6 +188,7 @@ static void make_run(Run *run, const char *name, int tensor, int pipeline)
                                    .batch = 2,
                                    .tensor = tensor,
                                    .pipeline = pipeline,
+                                   .context = 1,
                                    .threads = 1,
                                    .quiet = true };
 }
