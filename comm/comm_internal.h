@@ -5,7 +5,7 @@
 #include "comm/comm.h"
 #include "comm/group_mpi.h"
 
-enum { MAX_GROUPS = 128 }; /* the world and one an axis for each mesh */
+enum { MAX_GROUPS = 512 }; /* the world and one an axis for each mesh */
 
 struct Comm {
     bool mpi; /* MPI runs; otherwise a world of one */

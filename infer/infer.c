@@ -13,6 +13,7 @@ Status infer_run(Comm *comm, const InferOptions *o)
         .device = o->device,
         .threads = (int)o->threads,
         .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
+        .halves = (int)o->guidance_ranks,
     };
     Request request = { 0 };
     Engine engine = { 0 };
