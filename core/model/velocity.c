@@ -129,6 +129,27 @@ Status velocity_captions(Velocity *v, const char *const *captions, int64_t rows)
     return OK;
 }
 
+Status velocity_take_own(const Velocity *velocity, DitShape shape, Tensor own, Tensor all)
+{
+    const Dit *dit = velocity->dit;
+    const TokenRange range = dit_own_tokens(dit, shape);
+    for (int64_t i = 0; i < own.shape[0]; i++)
+        TRY(op_convert(dit->dev, tensor_at(own, i),
+                       tensor_slice(tensor_at(all, i), range.first, range.count)));
+    return OK;
+}
+
+Status velocity_gather(const Velocity *velocity, DitShape shape, Tensor all, Tensor own)
+{
+    Group *sequence = velocity->dit->groups.sequence;
+    for (int i = 0; i < sequence->size; i++)
+        velocity->counts[i] =
+            token_part(dit_tokens(shape), sequence->size, i).count * tensor_width(own);
+    for (int64_t i = 0; i < own.shape[0]; i++)
+        TRY(group_all_gather_v(sequence, tensor_at(all, i), tensor_at(own, i), velocity->counts));
+    return OK;
+}
+
 /* What the pipeline's callbacks need of one evaluation. */
 typedef struct Evaluation {
     Velocity *velocity;
@@ -143,31 +164,6 @@ static int64_t evaluation_message(const void *context, int micro)
     return dit_stream_count(e->velocity->dit, e->shape);
 }
 
-/* This rank's own tokens of the rows from `first` on. */
-static Status take_own_tokens(const Evaluation *e, Tensor own, int64_t first)
-{
-    const Dit *dit = e->velocity->dit;
-    const TokenRange range = dit_own_tokens(dit, e->shape);
-    for (int64_t i = 0; i < own.shape[0]; i++)
-        TRY(op_convert(dit->dev, tensor_at(own, i),
-                       tensor_slice(tensor_at(e->x, first + i), range.first, range.count)));
-    return OK;
-}
-
-/* All tokens of the rows from `first` on. Collective over the sequence group. */
-static Status gather_tokens(const Evaluation *e, int64_t first, Tensor own)
-{
-    const Dit *dit = e->velocity->dit;
-    const int parts = dit->groups.sequence->size;
-    for (int i = 0; i < parts; i++)
-        e->velocity->counts[i] =
-            token_part(dit_tokens(e->shape), parts, i).count * tensor_width(own);
-    for (int64_t i = 0; i < own.shape[0]; i++)
-        TRY(group_all_gather_v(dit->groups.sequence, tensor_at(e->v, first + i), tensor_at(own, i),
-                               e->velocity->counts));
-    return OK;
-}
-
 static Status evaluation_forward(void *context, PipelineTurn turn)
 {
     const Evaluation *e = context;
@@ -178,11 +174,12 @@ static Status evaluation_forward(void *context, PipelineTurn turn)
     DitSlot *slot;
     TRY(slot_for(velocity, turn.slot, e->shape, first, &slot));
     if (dit->first) {
-        TRY(take_own_tokens(e, slot->x_t, first));
+        TRY(velocity_take_own(velocity, e->shape, slot->x_t, tensor_slice(e->x, first, n)));
         TRY(op_convert(dit->dev, slot->t, tensor_slice(e->t, first, n)));
     }
     TRY(dit_forward(dit, slot, messages.in, messages.out, &velocity->scratch));
-    return dit->last ? gather_tokens(e, first, slot->v) : OK;
+    return dit->last ? velocity_gather(velocity, e->shape, tensor_slice(e->v, first, n), slot->v)
+                     : OK;
 }
 
 Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Tensor t)
@@ -202,4 +199,36 @@ Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Ten
                                   .message_count = evaluation_message };
     TRY(pipeline_run(&velocity->schedule, velocity->pipeline, &stage, &velocity->buffers));
     return group_broadcast(velocity->pipeline, v, stages - 1);
+}
+
+Status velocity_pass(Velocity *velocity, DitShape shape, VelocityTurn turn, Tensor v, Tensor x,
+                     float t)
+{
+    const Dit *dit = velocity->dit;
+    Group *pipeline = velocity->pipeline;
+    const int index = (int)(turn.number % velocity->slot_count);
+    PipelineSlot *messages = &velocity->buffers.slots[index];
+    const int64_t count = dit_stream_count(dit, shape);
+    const Tensor in = dit->first ? tensor_none() : tensor_slice(messages->in, 0, count);
+    const Tensor out = dit->last ? tensor_none() : tensor_slice(messages->out, 0, count);
+    DitSlot *slot;
+    TRY(slot_for(velocity, index, shape, turn.row, &slot));
+    if (dit->first) {
+        TRY(op_convert(dit->dev, tensor_at(slot->x_t, 0), x));
+        TRY(op_fill(dit->dev, slot->t, t));
+    } else {
+        TRY(group_receive(pipeline, in, pipeline->rank - 1));
+    }
+    /* the last message that left from `out` must be over before it is written again */
+    TRY(group_wait(pipeline, &messages->out_sent));
+    TRY(dit_forward(dit, slot, in, out, &velocity->scratch));
+    if (dit->last) return op_convert(dit->dev, v, tensor_at(slot->v, 0));
+    return group_send(pipeline, out, pipeline->rank + 1, &messages->out_sent);
+}
+
+Status velocity_pass_end(Velocity *velocity)
+{
+    for (int i = 0; i < velocity->slot_count; i++)
+        TRY(group_wait(velocity->pipeline, &velocity->buffers.slots[i].out_sent));
+    return OK;
 }

@@ -40,4 +40,25 @@ Status velocity_captions(Velocity *velocity, const char *const *captions, int64_
  * [0, 1000); rows as in velocity_captions. shape.batch is ignored. Collective over the replica. */
 Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Tensor t);
 
+/* own (rows, own tokens, patch) = this rank's part of all (rows, tokens, patch). */
+Status velocity_take_own(const Velocity *velocity, DitShape shape, Tensor own, Tensor all);
+/* all = the ranks' own. Collective over the sequence group. */
+Status velocity_gather(const Velocity *velocity, DitShape shape, Tensor all, Tensor own);
+
+/*
+ * For loops with several timesteps under way over a pipeline of two stages or more: one row through
+ * this stage, from the stage before it and on to the next. number: 0, 1, 2, ... in the order that
+ * all stages go through; row: of velocity_captions.
+ */
+typedef struct VelocityTurn {
+    int64_t number, row;
+} VelocityTurn;
+
+/* First stage: reads x (own tokens, patch) and t; last: v (own tokens, patch) = . shape.batch is 1.
+ * Collective over the sequence group. */
+Status velocity_pass(Velocity *velocity, DitShape shape, VelocityTurn turn, Tensor v, Tensor x,
+                     float t);
+/* After the last: waits until what was sent is over. */
+Status velocity_pass_end(Velocity *velocity);
+
 #endif

@@ -1,6 +1,7 @@
 #include "core/solver/generate.h"
 
 #include "core/solver/guidance.h"
+#include "core/solver/pipelined.h"
 
 #include <assert.h>
 
@@ -67,7 +68,9 @@ size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch, double g
     if (s == OK) s = arena_alloc(&count, (size_t)rows * sizeof(char *), "captions", &captions);
     assert(s == OK);
     (void)s;
-    return count.peak + denoise_scratch(samples, tokens, patch, guidance);
+    const size_t loop = denoise_scratch(samples, tokens, patch, guidance);
+    const size_t pipelined = pipelined_scratch(samples, tokens, patch);
+    return count.peak + (loop > pipelined ? loop : pipelined);
 }
 
 Status generate_latents(Velocity *velocity, DitShape grid, const GenerateOptions *options,
@@ -87,7 +90,10 @@ Status generate_latents(Velocity *velocity, DitShape grid, const GenerateOptions
     if (is_shared(guidance, options->halves)) conditioned.first = options->halves->rank * count;
     TRY_TO(done, s, encode_captions(&conditioned, options, prompts, count, scratch));
     TRY_TO(done, s, denoise_noise(dev, x, options->seed, first_id));
-    TRY_TO(done, s, denoise_run(dev, evaluate, &conditioned, &options->denoise, scratch, x));
+    if (velocity->pipeline->size > 1)
+        s = pipelined_run(velocity, grid, &options->denoise, options->halves, scratch, x);
+    else
+        s = denoise_run(dev, evaluate, &conditioned, &options->denoise, scratch, x);
 done:
     arena_release(scratch, mark);
     return s;
