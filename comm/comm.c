@@ -188,3 +188,9 @@ Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out)
     *out = g;
     return OK;
 }
+
+Status comm_guidance(Comm *comm, const Mesh *mesh, int halves, Group **out)
+{
+    const MeshSeat seat = mesh_guidance_seat(mesh, halves);
+    return split(comm, "guidance", seat.group, seat.rank, out);
+}

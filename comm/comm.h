@@ -60,6 +60,8 @@ Status comm_barrier_at(Comm *comm, const char *site);
 
 /* Collective. The groups live as long as the comm. */
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);
+/* Collective. The ranks that share the halves of guidance (mesh_guidance_seat). */
+Status comm_guidance(Comm *comm, const Mesh *mesh, int halves, Group **out);
 
 /*
  * The reducer: a thread that sums gradient buckets over a group while the backward goes on, and

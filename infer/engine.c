@@ -27,7 +27,19 @@ static Status open_device(Engine *e, const EngineOptions *o)
                        e->device.threads / ranks > 0 ? e->device.threads / ranks : 1, o->exact);
 }
 
-static Status make_mesh(Engine *e, MeshShape wanted, bool exact)
+static Status check_halves(const Engine *e, MeshShape shape, int halves)
+{
+    CHECK(
+        shape.data % halves == 0, ERR_CONFIG,
+        "--guidance-ranks %d shares each prompt among %d replicas of the model: there %s %d, on %d "
+        "rank%s; start a multiple of %lld ranks",
+        halves, halves, shape.data == 1 ? "is" : "are", shape.data, comm_size(e->comm),
+        comm_size(e->comm) == 1 ? "" : "s",
+        (long long)halves * shape.tensor * shape.pipeline * shape.context);
+    return OK;
+}
+
+static Status make_mesh(Engine *e, MeshShape wanted, bool exact, int halves)
 {
     const DitConfig *c = &e->model.config.dit;
     /* replicas without a prompt sit idle: no limit from the batch */
@@ -39,7 +51,9 @@ static Status make_mesh(Engine *e, MeshShape wanted, bool exact)
     MeshShape shape = { 0 };
 
     TRY(comm_agree(e->comm, mesh_resolve(wanted, comm_size(e->comm), &limits, &shape)));
-    return comm_mesh(e->comm, shape, &e->mesh);
+    TRY(comm_agree(e->comm, check_halves(e, shape, halves)));
+    TRY(comm_mesh(e->comm, shape, &e->mesh));
+    return comm_guidance(e->comm, &e->mesh.mesh, halves, &e->halves);
 }
 
 static Status choose_weights(Engine *e, const char *weights)
@@ -108,7 +122,9 @@ Status engine_open(Comm *comm, const EngineOptions *options, Engine *out)
 
     *out = (Engine){ .comm = comm };
     TRY_TO(failed, s, find_model(out, options->model));
-    TRY_TO(failed, s, make_mesh(out, options->shape, options->exact));
+    TRY_TO(
+        failed, s,
+        make_mesh(out, options->shape, options->exact, options->halves > 1 ? options->halves : 1));
     TRY_TO(failed, s, comm_agree(comm, load(out, options)));
     char mesh[96];
     log_info("model %s (%s weights) %.2f M parameters, mesh %s, %s, %d threads a rank", out->path,
@@ -130,5 +146,20 @@ void engine_close(Engine *engine)
 
 bool engine_leads(const Engine *engine)
 {
-    return engine->mesh.replica->rank == 0;
+    return engine->mesh.replica->rank == 0 && engine->halves->rank == 0;
+}
+
+int engine_seats(const Engine *engine)
+{
+    return engine->mesh.mesh.shape.data / engine->halves->size;
+}
+
+int engine_seat(const Engine *engine)
+{
+    return engine->mesh.mesh.dp / engine->halves->size;
+}
+
+Status engine_join(const Engine *engine, Tensor t)
+{
+    return engine->mesh.replica->rank == 0 ? group_all_reduce(engine->mesh.data, t) : OK;
 }

@@ -16,6 +16,7 @@ Status infer_run(Comm *comm, const InferOptions *o)
         .threads = (int)o->threads,
         .exact = o->numerics && strcmp(o->numerics, "exact") == 0,
         .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
+        .halves = (int)o->guidance_ranks,
     };
     Request request = { 0 };
     Engine engine = { 0 };

@@ -213,7 +213,7 @@ static Status run_case(Bench *b, int repeats)
     TRY(measure_rate(b));
     TRY(measure(b, denoise_once, repeats, &seconds));
     print_row(b, "denoise step", seconds,
-              clips * flops_transformer(&b->config.dit, tokens, b->config.text.max_length));
+              clips * flops_denoise(&b->config.dit, tokens, b->config.text.max_length));
     return OK;
 }
 

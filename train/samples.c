@@ -25,7 +25,7 @@ static Status sampling_create(TrainState *s, Sampling *out)
     const size_t latent_bytes = (size_t)(b->tokens * b->patch) * sizeof(float);
     *out = (Sampling){ .shape = { 1, b->t, b->h / c->patch_size[1], b->w / c->patch_size[2] } };
     TRY(velocity_create(&s->dit, s->groups.pipeline, &out->shape, 1,
-                        generate_rows(1, sample_guidance), &out->velocity));
+                        generate_rows(1, sample_guidance, NULL), &out->velocity));
     TRY(arena_create(&out->arena, "samples",
                      latent_bytes + ARENA_ALIGN +
                          generate_scratch(1, b->tokens, b->patch, sample_guidance)));

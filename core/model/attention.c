@@ -85,16 +85,24 @@ static AttentionOptions cross_options(const LayerContext *ctx)
                                .key_lengths = tensor_none() };
 }
 
+static Status norm_q(const LayerContext *ctx, const Tensor *w, const AttentionActs *acts)
+{
+    return op_rmsnorm(ctx->dev, acts->q, acts->q_raw, q_rows(acts->ss, acts->q), w[ATTN_NORM_Q],
+                      dit_width(ctx->config), (float)ctx->config->eps);
+}
+
+static Status norm_k(const LayerContext *ctx, const Tensor *w, const AttentionActs *acts)
+{
+    return op_rmsnorm(ctx->dev, acts->k, acts->k_raw, k_rows(acts->ss, acts->q, acts->k),
+                      w[ATTN_NORM_K], dit_width(ctx->config), (float)ctx->config->eps);
+}
+
 Status attention_again(const LayerContext *ctx, AttentionKind kind, const Tensor *w,
                        const AttentionActs *acts)
 {
     const Device *dev = ctx->dev;
-    const int64_t width = dit_width(ctx->config);
-    const float eps = (float)ctx->config->eps;
-    TRY(op_rmsnorm(dev, acts->q, acts->q_raw, q_rows(acts->ss, acts->q), w[ATTN_NORM_Q], width,
-                   eps));
-    TRY(op_rmsnorm(dev, acts->k, acts->k_raw, k_rows(acts->ss, acts->q, acts->k), w[ATTN_NORM_K],
-                   width, eps));
+    TRY(norm_q(ctx, w, acts));
+    TRY(norm_k(ctx, w, acts));
     if (kind == ATTENTION_CROSS) return OK;
     TRY(op_rope(dev, by_heads(ctx, acts->q), ctx->rope, +1));
     return op_rope(dev, by_heads(ctx, acts->k), ctx->rope, +1);
@@ -114,19 +122,34 @@ static Status attend(const LayerContext *ctx, AttentionKind kind, AttentionActs 
                               softmax_scale(ctx), out, q, k, v, &acts->sequence, scratch);
 }
 
+/* k and v before the norm, and this rank's share of k's sums of squares */
+static Status raw_keys(const LayerContext *ctx, const Tensor *w, Tensor c,
+                       const AttentionActs *acts)
+{
+    TRY(op_linear(ctx->dev, acts->k_raw, c, w[ATTN_K_W], w[ATTN_K_B]));
+    TRY(op_linear(ctx->dev, acts->v, c, w[ATTN_V_W], w[ATTN_V_B]));
+    return op_sum_squares_rows(ctx->dev, k_rows(acts->ss, acts->q, acts->k), acts->k_raw,
+                               layer_parts(ctx));
+}
+
+Status attention_keys(const LayerContext *ctx, const Tensor *w, Tensor c, const AttentionActs *acts)
+{
+    TRY(raw_keys(ctx, w, c, acts));
+    TRY(group_all_reduce(ctx->groups->tensor, k_rows(acts->ss, acts->q, acts->k)));
+    return norm_k(ctx, w, acts);
+}
+
 Status attention_forward(const LayerContext *ctx, AttentionKind kind, const Tensor *w, Tensor y,
                          Tensor x, Tensor c, AttentionActs *acts, Arena *scratch)
 {
-    const Device *dev = ctx->dev;
-    TRY(op_linear(dev, acts->q_raw, x, w[ATTN_Q_W], w[ATTN_Q_B]));
-    TRY(op_linear(dev, acts->k_raw, c, w[ATTN_K_W], w[ATTN_K_B]));
-    TRY(op_linear(dev, acts->v, c, w[ATTN_V_W], w[ATTN_V_B]));
+    const Tensor q_squares = q_rows(acts->ss, acts->q);
+    TRY(op_linear(ctx->dev, acts->q_raw, x, w[ATTN_Q_W], w[ATTN_Q_B]));
+    if (!acts->keys_kept) TRY(raw_keys(ctx, w, c, acts));
 
     /* RMSNorm over the full width, before the split into heads */
-    TRY(op_sum_squares_rows(dev, q_rows(acts->ss, x), acts->q_raw, layer_parts(ctx)));
-    TRY(op_sum_squares_rows(dev, k_rows(acts->ss, x, c), acts->k_raw, layer_parts(ctx)));
-    TRY(group_all_reduce(ctx->groups->tensor, acts->ss));
-    TRY(attention_again(ctx, kind, w, acts));
+    TRY(op_sum_squares_rows(ctx->dev, q_squares, acts->q_raw, layer_parts(ctx)));
+    TRY(group_all_reduce(ctx->groups->tensor, acts->keys_kept ? q_squares : acts->ss));
+    TRY(acts->keys_kept ? norm_q(ctx, w, acts) : attention_again(ctx, kind, w, acts));
     TRY(attend(ctx, kind, acts, scratch));
     return layer_cut_linear(ctx, y, acts->out, w[ATTN_O_W], w[ATTN_O_B], scratch);
 }

@@ -57,10 +57,27 @@ int64_t dit_message_count(const Dit *dit, DitShape shape)
                          dit_width(&dit->config.dit));
 }
 
-static Message view_message(const Dit *dit, DitShape shape, Tensor flat)
+int64_t dit_stream_count(const Dit *dit, DitShape shape)
 {
-    return message_view(flat, shape.batch, dit_own_tokens(dit, shape).count,
-                        dit->config.text.max_length, dit_width(&dit->config.dit));
+    return message_count(shape.batch, dit_own_tokens(dit, shape).count, 0,
+                         dit_width(&dit->config.dit));
+}
+
+/* A message of the slot's shape, with text or without as the slot works. */
+static Message view_message(const Dit *dit, const DitSlot *slot, Tensor flat)
+{
+    const int64_t text = slot->keys.k.data ? 0 : dit->config.text.max_length;
+    return message_view(flat, slot->shape.batch, dit_own_tokens(dit, slot->shape).count, text,
+                        dit_width(&dit->config.dit));
+}
+
+/* Points a block's cross-attention at the keys and values that are there. */
+static void take_keys(const DitSlot *slot, int64_t block, AttentionActs *acts)
+{
+    acts->keys_kept = slot->keys.k.data != NULL;
+    if (!acts->keys_kept) return;
+    acts->k = tensor_slice(tensor_at(slot->keys.k, block), slot->row, slot->shape.batch);
+    acts->v = tensor_slice(tensor_at(slot->keys.v, block), slot->row, slot->shape.batch);
 }
 
 static Status run_forward(const Dit *dit, DitSlot *slot, Message in, Tensor out, Arena *scratch)
@@ -71,17 +88,18 @@ static Status run_forward(const Dit *dit, DitSlot *slot, Message in, Tensor out,
     Tensor x = in.x;
     for (int64_t i = 0; i < blocks.count; i++) {
         BlockActs *acts = &slot->blocks[slot->train ? i : 0];
+        take_keys(slot, blocks.local + i, &acts->attn2);
         TRY(block_forward(&ctx, &weights[i], x, in.ctx, in.e0, acts, scratch));
         x = acts->x3;
     }
     if (dit_slot_last(dit, slot))
         return head_forward(&ctx, &dit->weights, slot->v, x, in.e, &slot->head);
     /* the stream goes on with the embeddings beside it: later blocks and the head read them */
-    const Message next = view_message(dit, slot->shape, out);
+    const Message next = view_message(dit, slot, out);
     TRY(op_convert(dit->dev, next.x, x));
     TRY(op_convert(dit->dev, next.e0, in.e0));
     TRY(op_convert(dit->dev, next.e, in.e));
-    return op_convert(dit->dev, next.ctx, in.ctx);
+    return slot->keys.k.data ? OK : op_convert(dit->dev, next.ctx, in.ctx);
 }
 
 Status dit_encode_text(const Dit *dit, DitSlot *slot, Arena *scratch)
@@ -93,11 +111,11 @@ Status dit_encode_text(const Dit *dit, DitSlot *slot, Arena *scratch)
 Status dit_forward(const Dit *dit, DitSlot *slot, Tensor in, Tensor out, Arena *scratch)
 {
     const bool first = dit_slot_first(dit, slot);
-    const Message message = view_message(dit, slot->shape, first ? slot->in : in);
+    const Message message = view_message(dit, slot, first ? slot->in : in);
+    const Tensor text = slot->keys.k.data ? tensor_none() : slot->text.out;
     const LayerContext ctx = dit_context(dit, slot->shape, slot->rope);
     if (first)
-        TRY(embed_forward(&ctx, &dit->weights, message, slot->x_t, slot->t, slot->text.out,
-                          &slot->embed));
+        TRY(embed_forward(&ctx, &dit->weights, message, slot->x_t, slot->t, text, &slot->embed));
     return run_forward(dit, slot, message, out, scratch);
 }
 
@@ -189,7 +207,7 @@ Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in_flat, Tensor dv, Te
                     Tensor din, const DitWatcher *watcher, Arena *scratch)
 {
     const bool first = dit_slot_first(dit, slot), last = dit_slot_last(dit, slot);
-    const Message in = view_message(dit, slot->shape, first ? slot->in : in_flat);
+    const Message in = view_message(dit, slot, first ? slot->in : in_flat);
     const size_t mark = arena_mark(scratch);
     const int64_t count = dit_message_count(dit, slot->shape);
     Tensor flat = dout;
@@ -198,7 +216,7 @@ Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in_flat, Tensor dv, Te
         TRY(tensor_alloc(scratch, F32, SHAPE(count), "dit.gradient", &flat));
         TRY(op_fill(dit->dev, flat, 0.0f));
     }
-    const Message d = view_message(dit, slot->shape, flat);
+    const Message d = view_message(dit, slot, flat);
     if (last) {
         const int64_t blocks = weights_chunk(&dit->config, &dit->groups.mesh, slot->chunk).count;
         const Tensor x = blocks > 0 ? slot->blocks[blocks - 1].x3 : in.x;

@@ -38,6 +38,11 @@ static inline int64_t dit_tokens(DitShape s)
     return s.t * s.h * s.w;
 }
 
+/* Sampling: the text's keys and values in every block's cross-attention, made once a prompt. */
+typedef struct TextKeys {
+    Tensor k, v; /* (this rank's blocks, rows, text, local width) */
+} TextKeys;
+
 typedef struct DitSlot {
     Arena arena;       /* owned */
     int chunk;         /* of this rank: which stage */
@@ -50,7 +55,9 @@ typedef struct DitSlot {
     Umt5Acts text;     /* stage 0: text.ids and text.lengths are filled by the caller */
     Tensor v;          /* last stage: (batch, own tokens, patch), the velocity in patch order */
     Tensor rope;       /* (context tokens, head_dim / 2, 2) */
-    Tensor in;         /* stage 0: this stage's own message */
+    TextKeys keys; /* views, by the caller; absent in training: messages carry the text itself */
+    int64_t row;   /* of the keys: the first of this micro-batch */
+    Tensor in;     /* stage 0: this stage's own message */
     EmbedActs embed;
     HeadActs head;
     BlockActs shared;  /* what recomputation makes again, block by block */
@@ -90,12 +97,24 @@ LayerContext dit_context(const Dit *dit, DitShape shape, Tensor rope);
 
 /* F32 values of a message between stages. */
 int64_t dit_message_count(const Dit *dit, DitShape shape);
+/* The same in sampling: without the text, which went ahead once a prompt. */
+int64_t dit_stream_count(const Dit *dit, DitShape shape);
 
 /* Stage 0, from slot->text.ids and lengths; not collective. Elsewhere nothing. */
 Status dit_encode_text(const Dit *dit, DitSlot *slot, Arena *scratch);
+
+/* Sampling. Keys and values of up to `rows` rows of text; ERR_MEMORY. A slot's views of them and
+ * its row are set by the caller before all below. */
+Status dit_keys_alloc(const Dit *dit, Arena *arena, int64_t rows, TextKeys *keys);
+/* Stage 0: ctx (batch, text, width) = embedding of slot->text.ids and lengths; elsewhere nothing.
+ */
+Status dit_embed_text(const Dit *dit, DitSlot *slot, Tensor ctx, Arena *scratch);
+/* This rank's keys and values of ctx. Collective over the tensor group. */
+Status dit_keys_fill(const Dit *dit, DitSlot *slot, Tensor ctx);
+
 /* The slot's stage's forward. in: the received message (none on stage 0); out: the message to send
- * (none on the last stage, whose slot->v is the result). After dit_encode_text. Collective over the
- * sequence group. */
+ * (none on the last stage, whose slot->v is the result). After dit_encode_text, or with the slot's
+ * keys filled. Collective over the sequence group. */
 Status dit_forward(const Dit *dit, DitSlot *slot, Tensor in, Tensor out, Arena *scratch);
 
 /* Told when a gradient bucket of params has its last contribution of this micro-batch. */

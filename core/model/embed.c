@@ -44,6 +44,16 @@ static Tensor as_rows(Tensor t) /* (batch, parts, width) -> (batch, parts * widt
     return tensor_reshape(t, SHAPE(t.shape[0], t.shape[1] * t.shape[2]));
 }
 
+Status embed_text(const LayerContext *layer, const Weights *weights, Tensor ctx, Tensor text,
+                  const EmbedActs *acts)
+{
+    const Device *dev = layer->dev;
+    const Tensor *w = weights->first;
+    TRY(op_linear(dev, acts->c1, text, w[TEXT1_W], w[TEXT1_B]));
+    TRY(op_gelu(dev, acts->c1_act, acts->c1));
+    return op_linear(dev, ctx, acts->c1_act, w[TEXT2_W], w[TEXT2_B]);
+}
+
 Status embed_forward(const LayerContext *ctx, const Weights *weights, Message out, Tensor patches,
                      Tensor t, Tensor text, EmbedActs *acts)
 {
@@ -57,10 +67,7 @@ Status embed_forward(const LayerContext *ctx, const Weights *weights, Message ou
     TRY(op_linear(dev, as_rows(out.e), acts->t1_act, w[TIME2_W], w[TIME2_B]));
     TRY(op_silu(dev, acts->e_act, as_rows(out.e)));
     TRY(op_linear(dev, as_rows(out.e0), acts->e_act, w[TIME_PROJ_W], w[TIME_PROJ_B]));
-
-    TRY(op_linear(dev, acts->c1, text, w[TEXT1_W], w[TEXT1_B]));
-    TRY(op_gelu(dev, acts->c1_act, acts->c1));
-    return op_linear(dev, out.ctx, acts->c1_act, w[TEXT2_W], w[TEXT2_B]);
+    return text.data ? embed_text(ctx, weights, out.ctx, text, acts) : OK;
 }
 
 Status embed_backward(const LayerContext *ctx, const Weights *weights, const Weights *grads,

@@ -247,6 +247,13 @@ MeshSeat mesh_seat(const Mesh *m, MeshAxis axis)
     }
 }
 
+MeshSeat mesh_guidance_seat(const Mesh *mesh, int halves)
+{
+    const MeshSeat data = mesh_seat(mesh, AXIS_DATA);
+    assert(data.size % halves == 0);
+    return (MeshSeat){ (data.group * data.size + data.rank) / halves, data.rank % halves, halves };
+}
+
 void mesh_stage_blocks(int64_t layers, int stages, int pp, int64_t *first, int64_t *count)
 {
     assert(pp >= 0 && pp < stages);

@@ -85,6 +85,9 @@ typedef struct MeshSeat {
 /* Ranks of the Ulysses axis: what 0 stands for is resolved. */
 int mesh_ulysses(MeshShape shape);
 MeshSeat mesh_seat(const Mesh *mesh, MeshAxis axis);
+/* Sampling: neighbours on the data axis share a prompt, `halves` (1 or 2, divides data) ranks each
+ * with its half of guidance. */
+MeshSeat mesh_guidance_seat(const Mesh *mesh, int halves);
 const char *mesh_axis_name(MeshAxis axis); /* "tensor" */
 
 /* Blocks [first, first + count) of stage pp: as even as can be, earlier stages take the rest. */

@@ -177,6 +177,26 @@ static void ulysses_and_ring_cut_the_context_axis(void **state)
     assert_non_null(strstr(status_message(), "ulysses 4 does not divide the 6 heads"));
 }
 
+/* data 4, halves 2: neighbours of the data axis in the same place of their replicas are pairs */
+static void halves_of_guidance_are_neighbours_on_the_data_axis(void **state)
+{
+    (void)state;
+    const MeshShape s = mesh_shape(4, 2, 3, 1);
+    for (int rank = 0; rank < 24; rank++) {
+        const Mesh m = mesh_of_rank(s, rank);
+        const MeshSeat seat = mesh_guidance_seat(&m, 2);
+        assert_int_equal(seat.size, 2);
+        assert_int_equal(seat.rank, m.dp % 2);
+        for (int other = 0; other < 24; other++) {
+            const Mesh o = mesh_of_rank(s, other);
+            assert_int_equal(mesh_guidance_seat(&o, 2).group == seat.group,
+                             o.tp == m.tp && o.pp == m.pp && o.dp / 2 == m.dp / 2);
+            assert_int_equal(mesh_guidance_seat(&o, 1).group == mesh_guidance_seat(&m, 1).group,
+                             o.rank == m.rank);
+        }
+    }
+}
+
 static void stages_share_blocks_evenly_earlier_take_the_rest(void **state)
 {
     (void)state;
@@ -225,6 +245,7 @@ int main(void)
         cmocka_unit_test(huge_degrees_do_not_overflow),
         cmocka_unit_test(ranks_and_coordinates_are_one_to_one_tensor_innermost),
         cmocka_unit_test(ulysses_and_ring_cut_the_context_axis),
+        cmocka_unit_test(halves_of_guidance_are_neighbours_on_the_data_axis),
         cmocka_unit_test(stages_share_blocks_evenly_earlier_take_the_rest),
         cmocka_unit_test(chunks_wrap_around_the_ranks),
     };
