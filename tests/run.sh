@@ -6,7 +6,7 @@
 # A cmocka program counts one for each of its tests; under mpirun a test passes when it passes on
 # every rank, and a program runs once for each size in its `ranks:` line. A script prints `ok NAME`
 # or `not ok NAME: why`. A line `note: ...` of either is shown: what was measured. A crash, a timeout
-# or a program without results counts as one failure.
+# (300 s, or what a script's `# limit_s:` line says) or a program without results counts as one failure.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 build=${BUILD:-build}
@@ -87,7 +87,12 @@ for file in "$@"; do
     name=${name%.*}
     program=$build/tests/$name
     case $file in
-    *.sh) run "$name" bash "$file" ;;
+    *.sh)
+        limit_s=$(sed -n 's/^# limit_s: \([0-9]*\)$/\1/p' "$file" | head -n 1)
+        limit_s=${limit_s:-300}
+        run "$name" bash "$file"
+        limit_s=300
+        ;;
     tests/mpi/*)
         ranks=$(sed -n 's|.*/\* ranks: \([0-9 ]*\)\*/.*|\1|p' "$file" | head -n 1)
         for n in ${ranks:-missing}; do

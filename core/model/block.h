@@ -16,6 +16,9 @@
 #include "core/model/attention.h"
 #include "core/model/weights.h"
 
+/* Shift, scale and gate for attention, then for the FFN. */
+enum { BLOCK_MOD_ROWS = 6 };
+
 /* tokens: of the whole clip; text: rows of the text context. */
 typedef struct BlockShape {
     int64_t batch, tokens, text;

@@ -1,4 +1,5 @@
 #!/bin/bash
+# limit_s: 900
 # numerics: exact gives one answer: the same losses to the last bit, the same weights, moments and
 # averages, the same samples, on every mesh, schedule, recomputation and cut of the batch.
 #

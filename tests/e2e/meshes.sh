@@ -1,4 +1,5 @@
 #!/bin/bash
+# limit_s: 900
 # Twenty steps of `tiny` on every mesh, schedule and recomputation of meshes_support.sh, in fast
 # numerics: the same losses to 1e-4 relative, the same gradient norms to 1e-3. A mesh only reorders
 # f32 sums: a norm of 7 million gradients, each a sum of a few hundred rounded terms, moves by some
