@@ -45,17 +45,18 @@ while read -r -u 3 mesh keys; do
     [ "$run" = "$first" ] || rm -rf "$run"
 done 3<<< "$rows"
 
-# sampling: latents of three prompts
+# sampling: latents of three prompts over tensor x pipeline x context (x guidance)
 printf 'coloured bars with a counter\na fractal grows\na test picture\n' > "$work/prompts.txt"
 want=""
-for mesh in 1x1x1 2x1x1 1x2x1 1x1x2 1x4x1 1x2x2 1x1x4 2x2x2; do
-    IFS=x read -r t p c <<< "$mesh"
-    ranks=$((t * p * c))
+for mesh in 1x1x1 2x1x1 1x2x1 1x1x2 1x1x1x2 1x4x1 1x2x2 1x1x4 1x2x1x2 2x2x2; do
+    IFS=x read -r t p c g <<< "$mesh"
+    ranks=$((t * p * c * ${g:-1}))
     launch=(mpirun -n "$ranks")
     [ "$ranks" = 1 ] && launch=()
     "${launch[@]}" "$ZOETROPE" infer --model "$first" --prompts "$work/prompts.txt" --out "$work/v" \
         --save-latents "$work/latents-$mesh.safetensors" --numerics exact --size 32x32 --frames 9 \
-        --steps 4 --tensor "$t" --pipeline "$p" --context "$c" --threads 1 --quiet \
+        --steps 4 --tensor "$t" --pipeline "$p" --context "$c" \
+        --guidance-ranks "${g:-1}" --threads 1 --quiet \
         > "$work/infer.log" 2>&1 || tail -n 2 "$work/infer.log"
     digest=$(sha256sum < "$work/latents-$mesh.safetensors" | cut -d ' ' -f 1)
     [ -n "$want" ] || { want=$digest; echo "note: latents ${digest:0:16}"; }
