@@ -44,9 +44,10 @@ WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
 LANGUAGE := -std=c11 -D_GNU_SOURCE -I. -ffp-contract=off -pthread -fPIE
 HARDEN   := -fstack-protector-strong -fstack-clash-protection -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 LINK     := -pie -pthread -Wl,-z,relro,-z,now
+# address,undefined or thread
 ifdef SANITIZE
-HARDEN   := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer -U_FORTIFY_SOURCE
-LINK     += -fsanitize=address,undefined -rdynamic
+HARDEN   := -fsanitize=$(SANITIZE) -fno-sanitize-recover=undefined -fno-omit-frame-pointer -U_FORTIFY_SOURCE
+LINK     += -fsanitize=$(SANITIZE) -rdynamic
 SHIM     := $(OBJ)/tests/sanitize/keep_plugins.o
 endif
 COMPILE   = $(CC) $(LANGUAGE) $(WARNINGS) $(CFLAGS) $(HARDEN) $(OPENMP) $(LIB_CFLAGS) $(CPPFLAGS)
@@ -78,10 +79,12 @@ quickstart:  ## clips, training and videos in minutes; CLIPS=folder takes your o
 bench: $(PROGRAM) $(BENCH_SOURCES:%.c=$(BUILD)/%)  ## measure training and sampling steps on this machine
 	@BUILD=$(BUILD) tools/bench.sh
 
-sanitize:  ## build with address and undefined-behaviour sanitizers, run unit, ops and model tests
+sanitize:  ## address, undefined behaviour and threads: unit, ops, model and two-rank tests
 	@CC=$(CC) tools/bootstrap.sh
-	@$(MAKE) $(PARALLEL) run_tests BUILD=$(BUILD)/sanitize SANITIZE=1 CFLAGS="-O1 -g" \
-	    AREAS="unit ops model"
+	@failed=0; \
+	$(MAKE) $(PARALLEL) run_tests $(SANITIZE_MEMORY) || failed=1; \
+	$(MAKE) $(PARALLEL) run_tests $(SANITIZE_THREADS) || failed=1; \
+	exit $$failed
 
 lint:  ## include arrows, owners of libraries, formatting, shell scripts
 	@tools/check_layers.sh
@@ -113,13 +116,29 @@ PARALLEL  = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 
 T     ?=
 AREAS ?= unit ops model mpi e2e
+# of the sizes in a test's `ranks:` line, these only; all when empty
+RANKS ?=
 # in the order of areas; by name, so that T=name links only what it runs
-CHOSEN := $(foreach area,$(AREAS),$(foreach t,$(filter tests/$(area)/%,$(TEST_SOURCES) $(TEST_SCRIPTS)),\
+FILES  ?= $(TEST_SOURCES) $(TEST_SCRIPTS)
+CHOSEN := $(foreach area,$(AREAS),$(foreach t,$(filter tests/$(area)/%,$(FILES)),\
             $(if $(T),$(if $(findstring $(T),$(notdir $(t))),$(t)),$(t))))
+
+# what `make sanitize` passes on
+SANITIZE_MEMORY  = BUILD=$(BUILD)/sanitize SANITIZE=address,undefined CFLAGS="-O1 -g" \
+                   RANKS=2 AREAS="unit ops model mpi"
+# TSan does not see libgomp wait, and every parallel loop would look like a race: here loops run in
+# the thread that comes to them, and the threads left are ours (loader, reducer, watchdog, ingest,
+# ranks of tests). libgomp stays for omp_set_num_threads.
+SANITIZE_THREADS = BUILD=$(BUILD)/tsan SANITIZE=thread CFLAGS="-O1 -g" RANKS=2 \
+                   OPENMP="-fopenmp-simd -lgomp -Wno-unknown-pragmas -Wno-unused-parameter" \
+                   FILES="$(THREADED)"
+THREADED = $(patsubst %,tests/unit/test_%.c,base hang ingest_plan loader pipeline) \
+           $(patsubst %,tests/model/test_%.c,model sequence train_step velocity zero) \
+           $(filter tests/mpi/%,$(TEST_SOURCES))
 
 run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM) \
            $(if $(filter tests/e2e/mesh_exact_planted.sh,$(CHOSEN)),$(PLANTED))
-	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh $(CHOSEN)
+	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) RANKS="$(RANKS)" tests/run.sh $(CHOSEN)
 
 # ---- rules ---------------------------------------------------------------------------------------
 

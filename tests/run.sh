@@ -3,6 +3,8 @@
 #
 #   BUILD=build tests/run.sh tests/unit/test_rng.c tests/mpi/test_group.c tests/e2e/first.sh ...
 #
+# RANKS="2" leaves out the other sizes. SANITIZE=thread or address,undefined: how programs were built.
+#
 # A cmocka program counts one for each of its tests; under mpirun a test passes when it passes on
 # every rank, and a program runs once for each size in its `ranks:` line. A script prints `ok NAME`
 # or `not ok NAME: why`. A line `note: ...` of either is shown: what was measured. A crash, a timeout
@@ -24,12 +26,25 @@ export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_pml=ob1 OMPI_MCA_btl=sel
 export OMP_WAIT_POLICY=passive
 export ZOETROPE=$build/zoetrope
 by_line=(stdbuf -oL)
-if [ -n "${SANITIZE:-}" ]; then
-    by_line=()
-    # a refused allocation is NULL, as without the sanitizer
+case ${SANITIZE:-} in
+address*)
+    # a refused allocation is NULL, as without the sanitizer; whole stacks, as leaks.supp names libraries
     export ASAN_OPTIONS=fast_unwind_on_malloc=0:malloc_context_size=40:allocator_may_return_null=1
     export LSAN_OPTIONS=suppressions=$PWD/tests/sanitize/leaks.supp:print_suppressions=0
     export UBSAN_OPTIONS=print_stacktrace=1
+    ;;
+thread)
+    # the first race ends the program: ranks that end by MPI_Abort would not fail at exit. Not
+    # ignore_noninstrumented_modules: on Linux it hides every memcpy, ours too
+    TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1
+    export TSAN_OPTIONS+=:suppressions=$PWD/tests/sanitize/races.supp
+    # oneDNN's own loops
+    export OMP_NUM_THREADS=1
+    ;;
+esac
+if [ -n "${SANITIZE:-}" ]; then
+    # stdbuf preloads a library before the sanitizer's
+    by_line=()
 fi
 
 scratch=$(mktemp -d) || exit 1
@@ -82,6 +97,15 @@ run() {
     fi
 }
 
+# sizes_of FILE: those of its `ranks:` line, or of RANKS and that line
+sizes_of() {
+    local n found
+    found=$(sed -n 's|.*/\* ranks: \([0-9 ]*\)\*/.*|\1|p' "$1" | head -n 1)
+    for n in ${found:-missing}; do
+        [[ -z ${RANKS:-} || $n = missing || " $RANKS " = *" $n "* ]] && echo "$n"
+    done
+}
+
 for file in "$@"; do
     name=${file#tests/}
     name=${name%.*}
@@ -94,8 +118,9 @@ for file in "$@"; do
         limit_s=300
         ;;
     tests/mpi/*)
-        ranks=$(sed -n 's|.*/\* ranks: \([0-9 ]*\)\*/.*|\1|p' "$file" | head -n 1)
-        for n in ${ranks:-missing}; do
+        sizes=$(sizes_of "$file")
+        [ -n "$sizes" ] || printf '%-44s   left out: not for %s ranks\n' "$name" "$RANKS"
+        for n in $sizes; do
             OMP_NUM_THREADS=1 run "$name, $n ranks" \
                 mpirun --tag-output -n "$n" "${by_line[@]}" "$program"
         done

@@ -2,7 +2,7 @@
  * checkpoint: what one mesh saves, every other loads, element by element; damage is named and an
  * older checkpoint used; nothing partial stands under a final name.
  */
-/* ranks: 1 4 */
+/* ranks: 1 2 4 */
 #include "core/base/log.h"
 #include "core/formats/manifest.h"
 #include "train/checkpoint.h"
@@ -263,6 +263,13 @@ static int meshes(MeshShape out[MESHES])
     if (comm_size(comm) == 1) {
         out[0] = mesh_shape(1, 1, 1, 1);
         return 1;
+    }
+    if (comm_size(comm) == 2) {
+        out[0] = mesh_shape(1, 1, 2, 1);
+        out[0].chunks = 2;
+        out[1] = mesh_shape(2, 1, 1, 1);
+        out[2] = mesh_shape(1, 2, 1, 1);
+        return 3;
     }
     out[0] = mesh_shape(1, 2, 2, 1);
     out[0].chunks = 2;
