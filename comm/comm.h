@@ -70,8 +70,9 @@ Status comm_guidance(Comm *comm, const Mesh *mesh, int halves, Group **out);
  */
 typedef struct Reducer Reducer;
 
-/* Collective over `group`. The group must have a communicator of its own: pass MeshGroups.gradient
- * and use it for nothing else while buckets are under way. */
+/* Not collective, but all ranks of `group` must make theirs before any submits. The group must have
+ * a communicator of its own: pass MeshGroups.gradient and use it for nothing else while buckets are
+ * under way. */
 Status reducer_create(Group *group, Reducer **out);
 void reducer_destroy(Reducer *reducer);
 /* Those that submit return at once; the tensor must stay untouched until reducer_wait. Every rank

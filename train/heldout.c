@@ -22,19 +22,25 @@ Status heldout_shapes(const Dataset *ds, const DitConfig *config, DitShape **sha
 typedef struct Workspace {
     Arena arena;
     Tensor latents, noise, x_t, target, v; /* (1, tokens, patch) */
+    Tensor sums;                           /* (clips, bins) F64: squared errors */
 } Workspace;
 
-static Status workspace_create(const Dataset *ds, Workspace *out)
+static Status workspace_create(const Dataset *ds, int bins, Workspace *out)
 {
+    const int64_t clips = dataset_clips(ds);
     int64_t most = 0;
     for (int64_t i = 0; i < dataset_buckets(ds); i++) {
         const DatasetBucket *b = dataset_bucket(ds, i);
         if (b->tokens * b->patch > most) most = b->tokens * b->patch;
     }
-    TRY(arena_create(&out->arena, "held-out", 5 * ((size_t)most * sizeof(float) + ARENA_ALIGN)));
+    TRY(arena_create(&out->arena, "held-out",
+                     5 * ((size_t)most * sizeof(float) + ARENA_ALIGN) +
+                         (size_t)(clips * bins) * sizeof(double) + ARENA_ALIGN));
     Tensor *const tensors[] = { &out->latents, &out->noise, &out->x_t, &out->target, &out->v };
     for (int i = 0; i < 5; i++)
         TRY(tensor_alloc(&out->arena, F32, SHAPE(most), "held-out", tensors[i]));
+    TRY(tensor_alloc(&out->arena, F64, SHAPE(clips, bins), "held-out sums", &out->sums));
+    memset(out->sums.data, 0, (size_t)(clips * bins) * sizeof(double));
     return OK;
 }
 
@@ -66,10 +72,28 @@ static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, uint64
         t *= 1000.0f;
         TRY(velocity_eval(velocity, shape, v, x_t, time));
         TRY(op_squared_error(dit->dev, tensor_of(&sum, F64, SHAPE(1)), v, target));
-        sums[bin] += sum;
+        sums[bin] = sum;
     }
-    sums[bins] += (double)tensor_count(v);
     return OK;
+}
+
+/* Squared errors (clips, bins) to losses: clip by clip in the order of the data, whichever replica
+ * has measured it, so that the sum does not know the mesh. */
+static void find_losses(const Dataset *ds, const double *sums, int bins, double *losses,
+                        double *mean)
+{
+    double elements = 0.0;
+    for (int bin = 0; bin < bins; bin++) losses[bin] = 0.0;
+    for (int64_t clip = 0; clip < dataset_clips(ds); clip++) {
+        const DatasetBucket *b = dataset_bucket(ds, dataset_clip(ds, clip).bucket);
+        elements += (double)(b->tokens * b->patch);
+        for (int bin = 0; bin < bins; bin++) losses[bin] += sums[clip * bins + bin];
+    }
+    *mean = 0.0;
+    for (int bin = 0; bin < bins; bin++) {
+        losses[bin] /= elements;
+        *mean += losses[bin] / (double)bins;
+    }
 }
 
 Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Dataset *ds,
@@ -77,9 +101,9 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Da
 {
     const Mesh *mesh = &groups->mesh;
     Workspace work = { 0 };
-    double sums[HELDOUT_BINS_MAX + 1] = { 0 }; /* by bin, then elements of one bin */
-    TRY(comm_agree(comm, workspace_create(ds, &work)));
     Status s = OK;
+    TRY_TO(done, s, comm_agree(comm, workspace_create(ds, bins, &work)));
+    double *const sums = work.sums.data;
     for (int64_t first = 0; first < dataset_clips(ds); first += mesh->shape.data) {
         const int64_t clip = first + mesh->dp;
         const bool mine = clip < dataset_clips(ds);
@@ -90,18 +114,15 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Da
                 tensor_reshape(shaped(work.latents, b), SHAPE(b->tokens, b->patch)));
         }
         TRY_TO(done, s, comm_agree(comm, s));
-        if (mine) s = measure_clip(velocity, ds, clip, seed, bins, &work, sums);
+        if (mine) s = measure_clip(velocity, ds, clip, seed, bins, &work, sums + clip * bins);
         /* inside the model nothing fails on one rank alone that the others could outlive */
         if (s != OK) comm_abort(comm, s);
     }
-    /* all ranks of a replica hold the same sums: one of them reports */
-    if (groups->replica->rank != 0) memset(sums, 0, sizeof sums);
-    s = group_all_reduce(comm_world(comm), tensor_of(sums, F64, SHAPE(HELDOUT_BINS_MAX + 1)));
-    *mean = 0.0;
-    for (int bin = 0; bin < bins; bin++) {
-        losses[bin] = sums[bin] / sums[bins];
-        *mean += losses[bin] / (double)bins;
-    }
+    /* all ranks of a replica hold the same sums: one of them reports; with the others' zeros the
+     * all-reduce is a gather */
+    if (groups->replica->rank != 0) memset(sums, 0, (size_t)tensor_count(work.sums) * sizeof *sums);
+    TRY_TO(done, s, group_all_reduce(comm_world(comm), work.sums));
+    find_losses(ds, sums, bins, losses, mean);
 done:
     arena_destroy(&work.arena);
     return s;

@@ -43,6 +43,7 @@ static int64_t fewest_tokens(const Dataset *ds, int64_t fewest)
     return fewest;
 }
 
+/* Collective. */
 static Status place_on_mesh(TrainState *s)
 {
     const TrainConfig *c = &s->config;
@@ -55,8 +56,8 @@ static Status place_on_mesh(TrainState *s)
                                 .batch = c->data.batch,
                                 .chunks = exact_chunks(c),
                                 .tokens = fewest_tokens(s->heldout, fewest_tokens(s->train, 0)) };
-    MeshShape shape;
-    TRY(mesh_resolve(wanted, comm_size(s->comm), &limits, &shape));
+    MeshShape shape = { 0 };
+    TRY(comm_agree(s->comm, mesh_resolve(wanted, comm_size(s->comm), &limits, &shape)));
     return comm_mesh(s->comm, shape, &s->groups);
 }
 
@@ -156,7 +157,7 @@ static FlowOptions flow_options(const TrainConfig *c)
                           .shift = c->train.timestep.shift };
 }
 
-/* The step's activations and, when asked for, the sampling path's. The reducer is collective. */
+/* The step's activations. */
 static Status create_step(TrainState *s)
 {
     const TrainConfig *c = &s->config;

@@ -1,7 +1,9 @@
 #include "train/step.h"
 
 #include "core/text/byte_tokens.h"
+#include "train/train_config.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 /* One chunk's activations, and the loss' tensors where its stage draws noise: the first and last.
@@ -190,9 +192,8 @@ static Status prepare(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
 static Status measure(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
 {
     const Device *dev = step->dit->dev;
-    double sums[256];
-    CHECK(micro->clips <= 256, ERR_DEVICE, "a micro-batch of %lld clips; at most 256",
-          (long long)micro->clips);
+    double sums[STEP_CLIPS_MAX];
+    assert(micro->clips <= STEP_CLIPS_MAX);
     TRY(op_squared_error(dev, tensor_of(sums, F64, SHAPE(micro->clips)), slot->model.v,
                          slot->target));
     for (int64_t i = 0; i < micro->clips; i++) step->loss_sum += sums[i];

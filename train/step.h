@@ -61,7 +61,7 @@ typedef struct TrainStepOptions {
     ScheduleKind schedule;      /* several chunks a rank (mesh.chunks): interleaved */
 } TrainStepOptions;
 
-/* Collective over the data group (the reducer). ERR_MEMORY. */
+/* Not collective: agree afterwards. ERR_MEMORY. */
 Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
                          const TrainStepOptions *options, TrainStep *out);
 void train_step_destroy(TrainStep *step);

@@ -24,6 +24,9 @@ typedef struct RunKeys {
     int64_t seed;
 } RunKeys;
 
+/* Clips of one pass through the model. */
+enum { STEP_CLIPS_MAX = 256 };
+
 typedef struct DataKeys {
     char train[CONFIG_PATH_MAX];
     char heldout[CONFIG_PATH_MAX]; /* "": no held-out loss */

@@ -5,17 +5,10 @@
 #include "core/op_check.h"
 #include "core/parallel/sequence_parts.h"
 
-int64_t sequence_first(int64_t tokens, int parts, int part)
+TokenRange sequence_part(const Sequence *seq, int64_t tokens)
 {
-    return tokens * part / parts;
-}
-
-void sequence_part(const Sequence *seq, int64_t tokens, int64_t *first, int64_t *count)
-{
-    const int size = seq->ring->size * seq->ulysses->size;
-    const int rank = seq->ring->rank * seq->ulysses->size + seq->ulysses->rank;
-    *first = sequence_first(tokens, size, rank);
-    *count = sequence_tokens_of(tokens, size, rank);
+    return token_part(tokens, seq->ring->size * seq->ulysses->size,
+                      seq->ring->rank * seq->ulysses->size + seq->ulysses->rank);
 }
 
 static Status check_cut(const Sequence *seq, SequenceShape shape)
@@ -96,8 +89,7 @@ static Status check_tokens(const char *function, const SequenceCall *call, const
                            Tensor t)
 {
     const SequenceShape s = call->shape;
-    int64_t first, count;
-    sequence_part(call->seq, s.tokens, &first, &count);
+    const int64_t count = sequence_part(call->seq, s.tokens).count;
     TRY(op_check_dims(function, name, t, 4));
     TRY(op_check_count(function, "heads", t.shape[2], s.heads));
     return op_check_matrix(function, name, t, F32, s.batch * count, s.heads * s.head_dim);

@@ -17,6 +17,7 @@
 #include "core/base/arena.h"
 #include "core/device.h"
 #include "core/group.h"
+#include "core/parallel/tokens.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -41,10 +42,8 @@ typedef struct SequenceActs {
     Tensor lse; /* (batch, heads / ulysses->size, tokens of the ring part) */
 } SequenceActs;
 
-/* First token of part `part` of `parts`: floor(tokens part / parts). */
-int64_t sequence_first(int64_t tokens, int parts, int part);
-/* This context rank's tokens: [first, first + count). Not collective. */
-void sequence_part(const Sequence *seq, int64_t tokens, int64_t *first, int64_t *count);
+/* This context rank's tokens. Not collective. */
+TokenRange sequence_part(const Sequence *seq, int64_t tokens);
 
 /* Takes a counting arena too. ERR_CONFIG: heads, tokens or chunks do not fit the context axis. */
 Status sequence_acts_alloc(Arena *arena, const Sequence *seq, SequenceShape shape,

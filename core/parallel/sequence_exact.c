@@ -150,11 +150,11 @@ static Status chunk_gradients(const SequenceCall *call, const ExactBackward *x, 
 {
     const AttentionOptions options = sequence_options(call);
     const Group *ring = call->seq->ring;
-    const int64_t tokens = call->shape.tokens,
-                  zero = sequence_first(tokens, ring->size, ring->rank);
-    const int all = call->seq->chunks, index = ring->rank * chunks_here(call) + chunk;
-    const int64_t first = sequence_first(tokens, all, index) - zero;
-    const int64_t count = sequence_tokens_of(tokens, all, index);
+    const int64_t tokens = call->shape.tokens;
+    const TokenRange part = token_part(tokens, ring->size, ring->rank);
+    const TokenRange queries =
+        token_part(tokens, call->seq->chunks, ring->rank * chunks_here(call) + chunk);
+    const int64_t first = queries.first - part.first, count = queries.count;
     if (count == 0) return op_fill(call->dev, sums, 0.0f);
     return op_attention_backward(
         call->dev, tokens_of(dq, sample, first, count), tensor_at(sums, 0), tensor_at(sums, 1),

@@ -19,16 +19,11 @@ typedef struct SequenceCall {
     float scale;
 } SequenceCall;
 
-static inline int64_t sequence_tokens_of(int64_t tokens, int parts, int part)
-{
-    return sequence_first(tokens, parts, part + 1) - sequence_first(tokens, parts, part);
-}
-
 /* Of ring part `part`: its keys, values, queries by heads. */
 static inline Shape sequence_block(const SequenceCall *call, int part)
 {
     const SequenceShape s = call->shape;
-    return SHAPE(s.batch, sequence_tokens_of(s.tokens, call->seq->ring->size, part),
+    return SHAPE(s.batch, token_part(s.tokens, call->seq->ring->size, part).count,
                  s.heads / call->seq->ulysses->size, s.head_dim);
 }
 

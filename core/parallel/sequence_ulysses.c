@@ -11,15 +11,15 @@ typedef struct Exchange {
     int64_t *tokens_counts, *heads_counts; /* (ulysses->size) elements for or from each rank */
 } Exchange;
 
-/* Tokens of rank `rank` of this Ulysses group, and where they begin in the ring part. */
-static void tokens_of(const SequenceCall *call, int rank, int64_t *first, int64_t *count)
+/* Tokens of rank `rank` of this Ulysses group, counted from the ring part's first. */
+static TokenRange tokens_of(const SequenceCall *call, int rank)
 {
     const Group *ring = call->seq->ring;
-    const int size = call->seq->ulysses->size, all = size * ring->size;
-    const int64_t tokens = call->shape.tokens,
-                  zero = sequence_first(tokens, ring->size, ring->rank);
-    *first = sequence_first(tokens, all, ring->rank * size + rank) - zero;
-    *count = sequence_tokens_of(tokens, all, ring->rank * size + rank);
+    const int64_t tokens = call->shape.tokens;
+    const int size = call->seq->ulysses->size;
+    TokenRange range = token_part(tokens, size * ring->size, ring->rank * size + rank);
+    range.first -= token_part(tokens, ring->size, ring->rank).first;
+    return range;
 }
 
 /* Floats of one token of one rank's heads. */
@@ -31,13 +31,13 @@ static int64_t width_of(const SequenceCall *call)
 static Status exchange_alloc(Arena *arena, const SequenceCall *call, int count, Exchange *x)
 {
     const Group *ulysses = call->seq->ulysses;
-    int64_t first, mine, all = 0;
     void *counts;
     TRY(arena_alloc(arena, 2 * (size_t)ulysses->size * sizeof(int64_t), "exchange counts",
                     &counts));
-    tokens_of(call, ulysses->rank, &first, &mine);
-    all = tensor_count(tensor_of(NULL, F32, sequence_block(call, call->seq->ring->rank)));
-    mine *= call->shape.batch * call->shape.heads * call->shape.head_dim;
+    const int64_t all =
+        tensor_count(tensor_of(NULL, F32, sequence_block(call, call->seq->ring->rank)));
+    const int64_t mine = tokens_of(call, ulysses->rank).count * call->shape.batch *
+                         call->shape.heads * call->shape.head_dim;
     TRY(tensor_alloc(arena, F32, SHAPE(count * mine), "exchange by tokens", &x->tokens_packed));
     TRY(tensor_alloc(arena, F32, SHAPE(count * all), "exchange by heads", &x->heads_packed));
     x->tokens_counts = counts;
@@ -49,12 +49,9 @@ static void count_elements(const SequenceCall *call, int count, const Exchange *
 {
     const Group *ulysses = call->seq->ulysses;
     const int64_t token = count * call->shape.batch * width_of(call);
-    int64_t first, mine, theirs;
-    tokens_of(call, ulysses->rank, &first, &mine);
     for (int i = 0; i < ulysses->size; i++) {
-        tokens_of(call, i, &first, &theirs);
-        x->tokens_counts[i] = token * mine;
-        x->heads_counts[i] = token * theirs;
+        x->tokens_counts[i] = token * tokens_of(call, ulysses->rank).count;
+        x->heads_counts[i] = token * tokens_of(call, i).count;
     }
 }
 
@@ -72,12 +69,10 @@ static void copy_tokens(const SequenceCall *call, int count, const Tensor *tenso
 {
     const int64_t width = width_of(call), row = call->shape.heads * call->shape.head_dim;
     float *at = tensor_f32(packed);
-    int64_t first, mine;
-    tokens_of(call, call->seq->ulysses->rank, &first, &mine);
+    const int64_t rows = call->shape.batch * tokens_of(call, call->seq->ulysses->rank).count;
     for (int rank = 0; rank < call->seq->ulysses->size; rank++)
         for (int t = 0; t < count; t++) {
             float *heads = tensor_f32(tensors[t]) + rank * width; /* its first head, first token */
-            const int64_t rows = call->shape.batch * mine;
             if (pack)
                 copy_rows(at, width, heads, row, rows, width);
             else
@@ -93,16 +88,15 @@ static void copy_heads(const SequenceCall *call, int count, const Tensor *tensor
     const int64_t width = width_of(call);
     float *at = tensor_f32(packed);
     for (int rank = 0; rank < call->seq->ulysses->size; rank++) {
-        int64_t first, theirs;
-        tokens_of(call, rank, &first, &theirs);
+        const TokenRange theirs = tokens_of(call, rank);
         for (int t = 0; t < count; t++)
             for (int64_t b = 0; b < call->shape.batch; b++) {
-                float *tokens = tensor_f32(tensor_at(tensors[t], b)) + first * width;
+                float *tokens = tensor_f32(tensor_at(tensors[t], b)) + theirs.first * width;
                 if (pack)
-                    copy_rows(at, width, tokens, width, theirs, width);
+                    copy_rows(at, width, tokens, width, theirs.count, width);
                 else
-                    copy_rows(tokens, width, at, width, theirs, width);
-                at += theirs * width;
+                    copy_rows(tokens, width, at, width, theirs.count, width);
+                at += theirs.count * width;
             }
     }
 }

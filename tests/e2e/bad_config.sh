@@ -52,6 +52,8 @@ refused override_of_a_mistyped_key 2 "argument 'train.stpes=3': unknown key trai
     train configs/tiny.yaml train.stpes=3
 sizes=1
 refused override_out_of_range 2 'parallel.tensor' train configs/tiny.yaml parallel.tensor=0
+refused more_clips_than_a_pass_takes 2 'data.micro_batch: 257 is out of range 1 to 256' \
+    train configs/tiny.yaml data.batch=300 data.micro_batch=257
 refused override_without_a_value 2 'train.steps' train configs/tiny.yaml train.steps
 refused override_of_a_section 2 'train' train configs/tiny.yaml train=3
 refused override_of_the_wrong_type 2 'train.steps' train configs/tiny.yaml train.steps=x
@@ -76,6 +78,42 @@ refused mesh_of_more_ranks_than_one 2 'nearest legal for 1 rank: 1x1x1' "${small
 t data.batch=1
 sizes=2
 refused replicas_without_a_clip 2 'data.batch' "${small_mesh[@]}"
+
+# ---- context, schedules, exact numerics ------------------------------------------------------------
+
+# 12 tokens, 2 heads, 2 layers
+sizes=4
+t parallel.context=4 parallel.ulysses=3
+refused ulysses_that_does_not_divide_context 2 'ulysses 3 does not divide context 4' "${small_mesh[@]}"
+t parallel.context=4 parallel.ulysses=4
+refused ulysses_that_does_not_divide_the_heads 2 'ulysses 4 does not divide the 2 heads' "${small_mesh[@]}"
+sizes=13
+t parallel.context=13
+refused more_context_ranks_than_tokens 2 'tensor 1 x context 13 is more than the 12 tokens' "${small_mesh[@]}"
+sizes="1 2"
+t parallel.pipeline=2 parallel.chunks_per_rank=2
+refused chunks_without_interleaving 2 'parallel.chunks_per_rank 2 needs parallel.schedule interleaved' "${small_mesh[@]}"
+t parallel.pipeline=2 parallel.schedule=interleaved
+refused interleaving_without_chunks 2 'needs parallel.chunks_per_rank of 2 or more' "${small_mesh[@]}"
+t parallel.pipeline=2 parallel.schedule=zero_bubble parallel.recompute=block
+refused zero_bubble_with_recompute 2 'parallel.recompute must be none' "${small_mesh[@]}"
+sizes=2
+t parallel.pipeline=2 parallel.schedule=interleaved parallel.chunks_per_rank=2
+refused more_chunks_than_layers 2 'pipeline 2 x 2 chunks a rank is more than num_layers 2' "${small_mesh[@]}"
+t parallel.data=2 parallel.schedule=interleaved parallel.chunks_per_rank=2
+refused chunks_without_a_pipeline 2 '2 chunks a rank need a pipeline of 2 or more' "${small_mesh[@]}"
+
+exact() { small_mesh=("${small_train[@]}" numerics=exact "$@"); }
+sizes=3
+exact parallel.tensor=3 model.num_attention_heads=3 model.attention_head_dim=32 model.ffn_dim=96
+refused exact_tensor_that_does_not_divide_the_chunks 2 'tensor 3 x context 1 does not divide the 8 chunks' "${small_mesh[@]}"
+exact parallel.data=3
+refused exact_data_that_does_not_divide_the_chunks 2 'data 3 does not divide the 8 chunks' "${small_mesh[@]}"
+sizes="1 2"
+exact parallel.chunks=3
+refused exact_chunks_that_are_no_power_of_two 2 'parallel.chunks is 3' "${small_mesh[@]}"
+exact model.attention_head_dim=10
+refused exact_width_that_chunks_do_not_divide 2 'parallel.chunks 8 does not divide the width 20' "${small_mesh[@]}"
 if [ ! -e "$work/run" ]; then ok refused_runs_leave_no_folder
 else not_ok refused_runs_leave_no_folder "$(find "$work/run" | head -n 5)"; fi
 

@@ -56,6 +56,9 @@ bad frames_that_are_not_4k_plus_1 2 'frames 8*4 k + 1*5 or 9' --prompt a --frame
 bad output_folder_absent 3 "no/v.mp4*no folder $work/no" --prompt a --out "$work/no/v.mp4"
 bad no_such_model 3 "$work/absent" --prompt a --model "$work/absent"
 bad mesh_that_does_not_fit 2 'nearest legal' --prompt a --tensor 3
+sizes=3
+bad more_context_ranks_than_tokens 2 '2 tokens cannot be shared out to tensor x context = 3 ranks' --prompt a --context 3 --size 16x16 --frames 5
+bad exact_context_that_does_not_divide_the_chunks 2 'tensor 1 x context 3 does not divide the 8 chunks' --prompt a --context 3 --numerics exact
 sizes=1
 bad size_too_large 2 'size' --prompt a --size 160000x160000
 bad size_beyond_the_positions_of_the_model 2 '*' --prompt a --size 32000x16

@@ -212,7 +212,9 @@ static Status local_create(Local *l, const SequenceRun *run, const MeshGroups *g
     const SequenceCase *c = run->c;
     Arena counting = arena_counting("kept");
     l->seq = (Sequence){ groups->ulysses, groups->ring, run->chunks };
-    sequence_part(&l->seq, c->shape.tokens, &l->first, &l->count);
+    const TokenRange own = sequence_part(&l->seq, c->shape.tokens);
+    l->first = own.first;
+    l->count = own.count;
     for (int i = 0; i < SEQUENCE_INPUTS; i++) {
         l->in[i] = new_tensor(c, l->count, poison);
         for (int64_t b = 0; b < c->shape.batch; b++) {

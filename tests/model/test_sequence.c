@@ -188,16 +188,17 @@ static void parts_are_exact_and_nested(void **state)
     for (int64_t tokens = 1; tokens <= 70; tokens++)
         for (int u = 1; u <= 5; u++)
             for (int r = 1; r <= 5; r++) {
-                assert_int_equal(sequence_first(tokens, u * r, 0), 0);
-                assert_int_equal(sequence_first(tokens, u * r, u * r), tokens);
+                int64_t next = 0;
                 for (int part = 0; part < u * r; part++) {
-                    const int64_t count = sequence_first(tokens, u * r, part + 1) -
-                                          sequence_first(tokens, u * r, part);
-                    assert_true(count == tokens / (u * r) || count == tokens / (u * r) + 1);
+                    const TokenRange p = token_part(tokens, u * r, part);
+                    assert_int_equal(p.first, next);
+                    assert_true(p.count == tokens / (u * r) || p.count == tokens / (u * r) + 1);
+                    next += p.count;
                 }
-                for (int part = 0; part <= r; part++)
-                    assert_int_equal(sequence_first(tokens, u * r, part * u),
-                                     sequence_first(tokens, r, part));
+                assert_int_equal(next, tokens);
+                for (int part = 0; part < r; part++)
+                    assert_int_equal(token_part(tokens, u * r, part * u).first,
+                                     token_part(tokens, r, part).first);
             }
 }
 
