@@ -120,6 +120,11 @@ Status comm_barrier(Comm *comm)
     return group_mpi_check(world, MPI_Barrier(world->comm), "MPI_Barrier");
 }
 
+size_t comm_group_bytes(int size)
+{
+    return size > 1 ? group_mpi_scratch_bytes() : 0;
+}
+
 /* The ranks that share `color`, ordered by `key`, on a communicator of their own. */
 static Status split(Comm *comm, const char *name, int color, int key, Group **out)
 {

@@ -39,6 +39,8 @@ Status comm_agree(Comm *comm, Status status);
 /* Collective. */
 Status comm_barrier(Comm *comm);
 
+/* Bytes that a group of so many ranks keeps for its sums. */
+size_t comm_group_bytes(int size);
 /* Collective. The groups live as long as the comm. */
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);
 

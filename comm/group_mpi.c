@@ -1,5 +1,7 @@
 #include "comm/group_mpi.h"
 
+#include "comm/comm.h"
+
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -244,7 +246,7 @@ Status group_mpi_create(MPI_Comm comm, const char *name, MpiGroup **out)
     (void)MPI_Comm_rank(comm, &rank);
     (void)MPI_Comm_size(comm, &size);
     MpiGroup *mpi = calloc(1, sizeof *mpi);
-    char *scratch = size > 1 ? malloc(group_mpi_scratch_bytes()) : NULL;
+    char *scratch = size > 1 ? malloc(comm_group_bytes(size)) : NULL;
     int *table = calloc(4 * (size_t)size, sizeof *table);
     Span *spans = calloc(2 * (size_t)size, sizeof *spans);
     MPI_Request *requests = calloc(2 * (size_t)size, sizeof(MPI_Request));

@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-Status heldout_shapes(const Dataset *ds, const DitConfig *config, DitShape **shapes, int *count)
+Status heldout_shapes(BucketList buckets, const DitConfig *config, DitShape **shapes, int *count)
 {
-    const int n = (int)dataset_buckets(ds);
+    const int n = (int)buckets.count;
     DitShape *out = calloc((size_t)n + 1, sizeof *out);
     CHECK(out, ERR_MEMORY, "no memory for %d shapes", n);
     for (int i = 0; i < n; i++) {
-        const DatasetBucket *b = dataset_bucket(ds, i);
+        const DatasetBucket *b = &buckets.items[i];
         out[i] = (DitShape){ 1, b->t / config->patch_size[0], b->h / config->patch_size[1],
                              b->w / config->patch_size[2] };
     }
@@ -18,24 +18,34 @@ Status heldout_shapes(const Dataset *ds, const DitConfig *config, DitShape **sha
     return OK;
 }
 
-/* Tensors of the largest clip; one clip at a time is measured. */
-typedef struct Workspace {
-    Arena arena;
-    Tensor latents, noise, x_t, target, v; /* (1, tokens, patch) */
-} Workspace;
+static Status cut_space(Arena *arena, int64_t most, HeldoutSpace *s)
+{
+    Tensor *const tensors[] = { &s->latents, &s->noise, &s->x_t, &s->target, &s->v };
+    for (int i = 0; i < 5; i++) TRY(tensor_alloc(arena, F32, SHAPE(most), "held-out", tensors[i]));
+    return OK;
+}
 
-static Status workspace_create(const Dataset *ds, Workspace *out)
+Status heldout_space_create(const Device *dev, BucketList buckets, HeldoutSpace *out)
 {
     int64_t most = 0;
-    for (int64_t i = 0; i < dataset_buckets(ds); i++) {
-        const DatasetBucket *b = dataset_bucket(ds, i);
+    HeldoutSpace space = { 0 };
+    for (int64_t i = 0; i < buckets.count; i++) {
+        const DatasetBucket *b = &buckets.items[i];
         if (b->tokens * b->patch > most) most = b->tokens * b->patch;
     }
-    TRY(arena_create(&out->arena, "held-out", 5 * ((size_t)most * sizeof(float) + ARENA_ALIGN)));
-    Tensor *const tensors[] = { &out->latents, &out->noise, &out->x_t, &out->target, &out->v };
-    for (int i = 0; i < 5; i++)
-        TRY(tensor_alloc(&out->arena, F32, SHAPE(most), "held-out", tensors[i]));
+    Arena counting = arena_counting("held-out");
+    TRY(cut_space(&counting, most, &space));
+    TRY(device_arena(dev, "held-out", counting.peak, &space.arena));
+    TRY(cut_space(&space.arena, most, &space)); /* cannot fail: it has just been counted */
+    *out = space;
     return OK;
+}
+
+void heldout_space_destroy(HeldoutSpace *space)
+{
+    if (!space) return;
+    arena_destroy(&space->arena);
+    *space = (HeldoutSpace){ 0 };
 }
 
 /* The first elements of a workspace tensor, as this clip's shape. */
@@ -45,7 +55,7 @@ static Tensor shaped(Tensor t, const DatasetBucket *b)
 }
 
 static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, uint64_t seed, int bins,
-                           Workspace *work, double *sums)
+                           const HeldoutSpace *work, double *sums)
 {
     const Dit *dit = velocity->dit;
     const int64_t *p = dit->config.dit.patch_size;
@@ -72,13 +82,11 @@ static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, uint64
     return OK;
 }
 
-Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Dataset *ds,
-                    uint64_t seed, int bins, double *losses, double *mean)
+Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, HeldoutSpace *space,
+                    Dataset *ds, uint64_t seed, int bins, double *losses, double *mean)
 {
     const Mesh *mesh = &groups->mesh;
-    Workspace work = { 0 };
     double sums[HELDOUT_BINS_MAX + 1] = { 0 }; /* by bin, then elements of one bin */
-    TRY(comm_agree(comm, workspace_create(ds, &work)));
     Status s = OK;
     for (int64_t first = 0; first < dataset_clips(ds); first += mesh->shape.data) {
         const int64_t clip = first + mesh->dp;
@@ -87,10 +95,10 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Da
             const DatasetBucket *b = dataset_bucket(ds, dataset_clip(ds, clip).bucket);
             s = dataset_read_latents(
                 ds, clip, dataset_clip_tokens(ds, clip),
-                tensor_reshape(shaped(work.latents, b), SHAPE(b->tokens, b->patch)));
+                tensor_reshape(shaped(space->latents, b), SHAPE(b->tokens, b->patch)));
         }
-        TRY_TO(done, s, comm_agree(comm, s));
-        if (mine) s = measure_clip(velocity, ds, clip, seed, bins, &work, sums);
+        TRY(comm_agree(comm, s));
+        if (mine) s = measure_clip(velocity, ds, clip, seed, bins, space, sums);
         /* inside the model nothing fails on one rank alone that the others could outlive */
         if (s != OK) comm_abort(comm, s);
     }
@@ -102,7 +110,5 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Da
         losses[bin] = sums[bin] / sums[bins];
         *mean += losses[bin] / (double)bins;
     }
-done:
-    arena_destroy(&work.arena);
     return s;
 }

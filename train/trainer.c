@@ -106,7 +106,7 @@ static Status look(Run *run, StepMetrics *m)
     const TrainKeys *keys = &s->config.train;
     double bins[HELDOUT_BINS];
     if (s->heldout && due(keys->heldout_every, run->done))
-        TRY(heldout_loss(s->comm, &s->groups, &s->velocity, s->heldout,
+        TRY(heldout_loss(s->comm, &s->groups, &s->velocity, &s->heldout_space, s->heldout,
                          (uint64_t)s->config.run.seed, HELDOUT_BINS, bins, &m->heldout));
     if (due(keys->sample_every, run->done)) TRY(samples_render(s, run->done));
     return OK;

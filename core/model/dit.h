@@ -61,6 +61,9 @@ void dit_destroy(Dit *dit);
 
 /* An arena for the largest of `shapes`. ERR_MEMORY names the arena. */
 Status dit_slot_create(const Dit *dit, const DitShape *shapes, int count, bool train, DitSlot *out);
+/* Tells the watcher each tensor of the slot that dit_slot_create plans; reserves nothing. */
+Status dit_slot_watch(const Dit *dit, const DitShape *shapes, int count, bool train,
+                      const ArenaWatcher *watcher);
 void dit_slot_destroy(DitSlot *slot);
 /* Cuts the slot's tensors for a shape; nothing happens when it is the shape they have. */
 Status dit_slot_shape(const Dit *dit, DitSlot *slot, DitShape shape);

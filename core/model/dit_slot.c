@@ -48,19 +48,51 @@ static Status slot_alloc(const Dit *dit, DitShape s, bool train, Arena *arena, D
     return OK;
 }
 
+static Status count_bytes(const Dit *dit, DitShape shape, bool train, const ArenaWatcher *watcher,
+                          size_t *bytes)
+{
+    Arena counting = arena_counting("activations");
+    DitSlot counted = { 0 };
+    counting.watcher = watcher;
+    TRY(slot_alloc(dit, shape, train, &counting, &counted));
+    *bytes = counting.peak;
+    return OK;
+}
+
+/* *index: the shape that takes the most; of equals the first. */
+static Status find_largest(const Dit *dit, const DitShape *shapes, int count, bool train,
+                           size_t *largest, int *index)
+{
+    *largest = 0;
+    *index = 0;
+    for (int i = 0; i < count; i++) {
+        size_t bytes = 0;
+        TRY(count_bytes(dit, shapes[i], train, NULL, &bytes));
+        if (bytes <= *largest) continue;
+        *largest = bytes;
+        *index = i;
+    }
+    return OK;
+}
+
 Status dit_slot_create(const Dit *dit, const DitShape *shapes, int count, bool train, DitSlot *out)
 {
-    size_t largest = 0;
-    for (int i = 0; i < count; i++) {
-        Arena counting = arena_counting("activations");
-        DitSlot counted = { 0 };
-        TRY(slot_alloc(dit, shapes[i], train, &counting, &counted));
-        if (counting.peak > largest) largest = counting.peak;
-    }
+    size_t largest;
+    int index;
     DitSlot slot = { .train = train };
-    TRY(arena_create(&slot.arena, "activations", largest));
+    TRY(find_largest(dit, shapes, count, train, &largest, &index));
+    TRY(device_arena(dit->dev, "activations", largest, &slot.arena));
     *out = slot;
     return OK;
+}
+
+Status dit_slot_watch(const Dit *dit, const DitShape *shapes, int count, bool train,
+                      const ArenaWatcher *watcher)
+{
+    size_t bytes;
+    int index;
+    TRY(find_largest(dit, shapes, count, train, &bytes, &index));
+    return count > 0 ? count_bytes(dit, shapes[index], train, watcher, &bytes) : OK;
 }
 
 void dit_slot_destroy(DitSlot *slot)

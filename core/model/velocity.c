@@ -34,7 +34,7 @@ static Status plan(Velocity *v, const DitShape *shapes, int count)
         s = dit_slot_create(dit, planned, count, false, &v->slots[i]);
     free(planned);
     TRY(s);
-    TRY(arena_create(&v->scratch, "scratch", scratch));
+    TRY(device_arena(dit->dev, "scratch", scratch, &v->scratch));
 
     const PipelineLayout layout = { .rank = v->pipeline->rank,
                                     .stages = stages,
@@ -50,7 +50,7 @@ static Status plan(Velocity *v, const DitShape *shapes, int count)
         pipeline_buffers_destroy(&counted);
     }
     if (dit->first) TRY(tensor_alloc(&counting, F32, kept, "text", &v->text));
-    TRY(arena_create(&v->arena, "messages", counting.peak));
+    TRY(device_arena(dit->dev, "messages", counting.peak, &v->arena));
     if (stages > 1) TRY(pipeline_buffers_create(&v->arena, &layout, &v->buffers));
     return dit->first ? tensor_alloc(&v->arena, F32, kept, "text", &v->text) : OK;
 }
