@@ -97,8 +97,8 @@ static void print_heading(const char *which, int rank, MeshShape shape,
     char line[LINE_BYTES];
     const Mesh m = mesh_of_rank(shape, rank);
     (void)snprintf(line, sizeof line,
-                   "memory of %srank %d (data %d, tensor %d, pipeline %d, context %d)", which,
-                   rank, m.dp, m.tp, m.pp, m.cp);
+                   "memory of %srank %d (data %d, tensor %d, pipeline %d, context %d)", which, rank,
+                   m.dp, m.tp, m.pp, m.cp);
     say(line);
 }
 
