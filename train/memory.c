@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 static const struct {
     const char *name, *help;
@@ -72,6 +73,13 @@ static int smallest_rank(const RankMemory *ranks, int count)
     for (int i = 1; i < count; i++)
         if (memory_total(&ranks[i]) < memory_total(&ranks[smallest])) smallest = i;
     return smallest;
+}
+
+int64_t memory_resident_peak(void)
+{
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage);
+    return (int64_t)usage.ru_maxrss * 1024;
 }
 
 enum { LINE_BYTES = 160 };

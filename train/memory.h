@@ -57,6 +57,9 @@ MemoryRow memory_largest_row(const RankMemory *memory);
 /* The rank that takes the most; of equals the first. */
 int memory_largest_rank(const RankMemory *ranks, int count);
 
+/* The most bytes of this process that were ever resident. */
+int64_t memory_resident_peak(void);
+
 /* The table of the largest rank, and beside it that of the smallest when they differ. ranks
  * (count): all of the mesh's. Line by line to `say`. */
 void memory_print(const RankMemory *ranks, int count, MeshShape shape,

@@ -111,9 +111,9 @@ static Status report_memory(TrainState *s)
 {
     const int size = comm_size(s->comm);
     RankMemory own, *all = calloc((size_t)size, sizeof *all);
-    CHECK(all, ERR_MEMORY, "no memory for the memory table of %d ranks", size);
-    /* the table is small: what fails here fails before the ranks meet */
-    Status status = comm_agree(s->comm, train_state_memory(s, &own));
+    Status status = all ? train_state_memory(s, &own)
+                        : status_fail(ERR_MEMORY, "no memory for the table of %d ranks", size);
+    status = comm_agree(s->comm, status);
     if (status == OK)
         status =
             group_all_gather(comm_world(s->comm), tensor_of(all, I64, SHAPE(size, MEMORY_ROWS)),
@@ -133,6 +133,32 @@ static Status report_memory(TrainState *s)
     return status;
 }
 
+Status train_state_report_peak(TrainState *s)
+{
+    enum { PEAK, BEFORE, PLANNED, COUNT };
+    const int size = comm_size(s->comm);
+    RankMemory own;
+    int64_t(*all)[COUNT] = calloc((size_t)size, sizeof *all);
+    Status status = all ? train_state_memory(s, &own)
+                        : status_fail(ERR_MEMORY, "no memory for the peaks of %d ranks", size);
+    status = comm_agree(s->comm, status);
+    if (status == OK) {
+        int64_t mine[COUNT] = { memory_resident_peak(), s->resident_before, memory_total(&own) };
+        status = group_all_gather(comm_world(s->comm), tensor_of(all, I64, SHAPE(size, COUNT)),
+                                  tensor_of(mine, I64, SHAPE(COUNT)));
+    }
+    int most = 0;
+    for (int i = 1; status == OK && i < size; i++)
+        if (all[i][PEAK] > all[most][PEAK]) most = i;
+    if (status == OK)
+        log_info("memory resident at most %.1f MiB on rank %d: %.1f MiB before the run began, "
+                 "%.1f MiB planned",
+                 (double)all[most][PEAK] / 1048576.0, most, (double)all[most][BEFORE] / 1048576.0,
+                 (double)all[most][PLANNED] / 1048576.0);
+    free(all);
+    return status;
+}
+
 static Status measure_gemm(TrainState *s)
 {
     double gflops = 0.0;
@@ -148,7 +174,7 @@ static Status measure_gemm(TrainState *s)
 Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out)
 {
     TrainState *s = out;
-    *s = (TrainState){ .comm = comm, .config = *config };
+    *s = (TrainState){ .comm = comm, .config = *config, .resident_before = memory_resident_peak() };
     Status (*const parts[])(TrainState *) = { open_data,           place_on_mesh, open_device,
                                               train_state_reserve, open_loader,   open_run_folder };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {

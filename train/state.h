@@ -36,9 +36,10 @@ typedef struct TrainState {
     HeldoutSpace heldout_space; /* owned; likewise */
     Sampling sampling;          /* owned; when samples are asked for */
     LoaderSizes loader_sizes;
-    Loader *loader;     /* owned; NULL until it is opened */
-    ModelDir model;     /* what checkpoints say of the model */
-    double gemm_gflops; /* of all ranks together */
+    Loader *loader;          /* owned; NULL until it is opened */
+    ModelDir model;          /* what checkpoints say of the model */
+    double gemm_gflops;      /* of all ranks together */
+    int64_t resident_before; /* bytes of the libraries and MPI, when the state was made */
 } TrainState;
 
 /* Collective over the world. On failure everything is undone. */
@@ -58,6 +59,9 @@ Status train_state_open_loader(TrainState *state, int64_t step);
  * counting. Collective over the gradient group (the reducer), except in a plan. On failure
  * train_state_destroy undoes it. */
 Status train_state_reserve(TrainState *state);
+/* Tells how much of the rank that has used the most was resident, beside its plan. Collective over
+ * the world. */
+Status train_state_report_peak(TrainState *state);
 /* What has been reserved. */
 Status train_state_memory(const TrainState *state, RankMemory *out);
 /* What the loader of this rank does, from its first step on. */

@@ -175,6 +175,7 @@ Status trainer_run(Comm *comm, const TrainConfig *config)
     TRY(train_state_create(comm, config, &run.state));
     Status status = begin(&run);
     if (status == OK) status = loop(&run);
+    if (status == OK) status = train_state_report_peak(&run.state);
     metrics_close(&run.metrics);
     train_state_destroy(&run.state);
     return status;
