@@ -26,6 +26,7 @@ BENCH_SOURCES := $(wildcard tests/bench/bench_*.c)
 # what several tests share
 TEST_SHARED  := $(filter-out $(TEST_SOURCES) $(BENCH_SOURCES) tests/sanitize/%,$(wildcard tests/*/*.c))
 TEST_SCRIPTS := $(filter-out %_support.sh,$(wildcard tests/e2e/*.sh))
+PLANTED      := $(patsubst tests/%.sed,$(BUILD)/%,$(wildcard tests/planted/*.sed))
 ISAS         := x86_64 avx2 avx512
 SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh .ci/run)
 
@@ -116,7 +117,8 @@ AREAS ?= unit ops model mpi e2e
 CHOSEN := $(foreach area,$(AREAS),$(foreach t,$(filter tests/$(area)/%,$(TEST_SOURCES) $(TEST_SCRIPTS)),\
             $(if $(T),$(if $(findstring $(T),$(notdir $(t))),$(t)),$(t))))
 
-run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM)
+run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM) \
+           $(if $(filter tests/e2e/mesh_exact_planted.sh,$(CHOSEN)),$(PLANTED))
 	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) tests/run.sh $(CHOSEN)
 
 # ---- rules ---------------------------------------------------------------------------------------
@@ -162,6 +164,15 @@ $(LIBRARY): $(LIB_OBJS)
 $(PROGRAM): $(OBJ)/tools/main.o $(LIBRARY) $(SHIM)
 	@echo "  LINK $@"
 	$(Q)$(CC) $(CFLAGS) $(LINK) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS) -lm
+
+# a program with one mistake in it, for the test that must notice: tests/planted/NAME.sed edits the
+# file that it names, whose object then stands before the library's
+$(BUILD)/planted/%: tests/planted/%.sed $(OBJ)/tools/main.o $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  PLANT $*"
+	$(Q)file=$$(sed -n 's/^# file: //p' $<) && sed -f $< $$file > $@.c && ! cmp -s $$file $@.c
+	$(Q)$(COMPILE) -c $@.c -o $@.o
+	$(Q)$(CC) $(CFLAGS) $(LINK) $(OPENMP) -o $@ $(OBJ)/tools/main.o $@.o $(LIBRARY) $(LDFLAGS) $(LIBS) -lm
 
 $(BUILD)/tests/libshared.a: $(TEST_SHARED:%.c=$(OBJ)/%.o)
 	$(Q)rm -f $@ && mkdir -p $(@D) && $(AR) qcs $@ $^

@@ -23,10 +23,8 @@ static int64_t hash_of(Status status)
     return (int64_t)((rng_name_id(status_message()) ^ (uint64_t)status) >> 2) + 1;
 }
 
-Status comm_agree(Comm *comm, Status status)
+static Status agree(Comm *comm, const MpiGroup *world, Status status)
 {
-    if (comm->size == 1) return status;
-    const MpiGroup *world = comm->groups[0];
     const MPI_Comm handle = world->comm;
 
     /* all is well nearly always: then this is all that is said */
@@ -47,4 +45,15 @@ Status comm_agree(Comm *comm, Status status)
     const bool alike = fields[SMALLEST_HASH] == -fields[LARGEST_HASH];
     if (alike) return status_fail((Status)failure.code, "%s", failure.message);
     return status_fail((Status)failure.code, "rank %d: %s", first, failure.message);
+}
+
+Status comm_agree_at(Comm *comm, Status status, const char *site)
+{
+    if (comm->size == 1) return status;
+    MpiGroup *world = comm->groups[0];
+    const Call call = { .kind = CALL_AGREE, .peer = -1, .site = site };
+    group_mpi_enter(world, &call);
+    const Status agreed = agree(comm, world, status);
+    group_mpi_leave(world);
+    return agreed;
 }

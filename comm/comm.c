@@ -16,9 +16,11 @@ static Status check_start(int code, const char *operation)
 
 static Status add_group(Comm *comm, MPI_Comm handle, const char *name, Group **out)
 {
-    CHECK(comm->group_count < MAX_GROUPS, ERR_COMM, "more than %d groups of ranks", MAX_GROUPS);
+    MpiGroup **grown = realloc(comm->groups, ((size_t)comm->group_count + 1) * sizeof(MpiGroup *));
+    CHECK(grown, ERR_MEMORY, "no memory for %d groups of ranks", comm->group_count + 1);
+    comm->groups = grown;
     MpiGroup *mpi;
-    TRY(group_mpi_create(handle, name, &mpi));
+    TRY(group_mpi_create(handle, name, comm->watchdog, &mpi));
     comm->groups[comm->group_count++] = mpi;
     *out = &mpi->group;
     return OK;
@@ -38,6 +40,8 @@ static Status start_mpi(Comm *comm)
 
     MPI_Comm world, host;
     Group *group;
+    TRY(watchdog_create(MPI_COMM_WORLD, &comm->watchdog));
+    watchdog_set_timeout(comm->watchdog, COMM_TIMEOUT_S);
     TRY(check_start(MPI_Comm_dup(MPI_COMM_WORLD, &world), "MPI_Comm_dup"));
     TRY(add_group(comm, world, "world", &group));
     comm->rank = group->rank;
@@ -68,11 +72,26 @@ fail:
     return s;
 }
 
+/* One small collective that every rank comes to: its kind tells the watchdog why. */
+static Status meet(Comm *comm, CallKind kind, const char *site)
+{
+    MpiGroup *world = comm->groups[0];
+    const Call call = { .kind = kind, .peer = -1, .site = site };
+    group_mpi_enter(world, &call);
+    const Status s = group_mpi_check(world, MPI_Barrier(world->comm), "MPI_Barrier");
+    group_mpi_leave(world);
+    return s;
+}
+
 void comm_finish(Comm *comm)
 {
     if (!comm) return;
+    /* the watchdog answers until nobody waits for anybody any more */
+    if (comm->size > 1 && comm->group_count > 0) (void)meet(comm, CALL_FINISH, GROUP_SITE);
     for (int i = comm->group_count - 1; i >= 0; i--) group_mpi_destroy(comm->groups[i]);
+    watchdog_destroy(comm->watchdog);
     if (comm->mpi) (void)MPI_Finalize();
+    free(comm->groups);
     free(comm);
 }
 
@@ -113,11 +132,29 @@ Group *comm_world(Comm *comm)
     return comm->mpi ? &comm->groups[0]->group : &comm->self;
 }
 
-Status comm_barrier(Comm *comm)
+void comm_set_timeout(Comm *comm, double timeout_s)
 {
-    if (comm->size == 1) return OK;
-    const MpiGroup *world = comm->groups[0];
-    return group_mpi_check(world, MPI_Barrier(world->comm), "MPI_Barrier");
+    if (comm->watchdog) watchdog_set_timeout(comm->watchdog, timeout_s);
+}
+
+void comm_set_check(Comm *comm, bool check)
+{
+    if (comm->watchdog) watchdog_set_check(comm->watchdog, check);
+}
+
+void comm_set_step(Comm *comm, int64_t step)
+{
+    if (comm->watchdog) calls_set_step(watchdog_calls(comm->watchdog), step);
+}
+
+double comm_waited_s(Comm *comm)
+{
+    return comm->watchdog ? calls_waited_s(watchdog_calls(comm->watchdog)) : 0.0;
+}
+
+Status comm_barrier_at(Comm *comm, const char *site)
+{
+    return comm->size == 1 ? OK : meet(comm, CALL_BARRIER, site);
 }
 
 size_t comm_group_bytes(int size)
@@ -132,9 +169,13 @@ static Status split(Comm *comm, const char *name, int color, int key, Group **ou
         *out = &comm->self;
         return OK;
     }
-    const MpiGroup *world = comm->groups[0];
+    MpiGroup *world = comm->groups[0];
     MPI_Comm handle;
-    TRY(group_mpi_check(world, MPI_Comm_split(world->comm, color, key, &handle), "MPI_Comm_split"));
+    const Call call = { .kind = CALL_SPLIT, .peer = -1, .site = GROUP_SITE };
+    group_mpi_enter(world, &call);
+    const int code = MPI_Comm_split(world->comm, color, key, &handle);
+    group_mpi_leave(world);
+    TRY(group_mpi_check(world, code, "MPI_Comm_split"));
     return add_group(comm, handle, name, out);
 }
 
@@ -151,4 +192,10 @@ Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out)
     }
     *out = g;
     return OK;
+}
+
+Status comm_guidance(Comm *comm, const Mesh *mesh, int halves, Group **out)
+{
+    const MeshSeat seat = mesh_guidance_seat(mesh, halves);
+    return split(comm, "guidance", seat.group, seat.rank, out);
 }

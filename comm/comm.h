@@ -33,16 +33,37 @@ int comm_local_rank(const Comm *comm); /* among the ranks of this host */
 int comm_local_size(const Comm *comm);
 Group *comm_world(Comm *comm);
 
+/* Seconds that a rank may wait in one call of a group for others before the job ends: the rank
+ * waited for is named on every rank, with the call, and the exit code is ERR_COMM's. 0: for ever.
+ */
+enum { COMM_TIMEOUT_S = 600 };
+/* Not collective, but the same on every rank. COMM_TIMEOUT_S until set. */
+void comm_set_timeout(Comm *comm, double timeout_s);
+/* Not collective, but the same on every rank and between the same calls: the ranks of a group
+ * compare what they call before each collective (operation, number, count, type, call site), and
+ * the first two that disagree are named on every rank instead of waiting or mixing bytes. Sends and
+ * receives are not compared. Costs one small all-gather a collective. Off until set. */
+void comm_set_check(Comm *comm, bool check);
+/* What the watchdog says beside the call; not collective. */
+void comm_set_step(Comm *comm, int64_t step);
+/* Seconds that this thread (the one that called comm_start) has waited in calls of groups so far.
+ */
+double comm_waited_s(Comm *comm);
+
 /* Collective over the world: an error anywhere is an error here, with the code and the message of
  * the lowest failing rank, prefixed "rank N: " when not every rank failed alike. */
-Status comm_agree(Comm *comm, Status status);
+#define comm_agree(comm, status) comm_agree_at(comm, status, GROUP_SITE)
+Status comm_agree_at(Comm *comm, Status status, const char *site);
 /* Collective. */
-Status comm_barrier(Comm *comm);
+#define comm_barrier(comm) comm_barrier_at(comm, GROUP_SITE)
+Status comm_barrier_at(Comm *comm, const char *site);
 
 /* Bytes that a group of so many ranks keeps for its sums. */
 size_t comm_group_bytes(int size);
 /* Collective. The groups live as long as the comm. */
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);
+/* Collective. The ranks that share the halves of guidance (mesh_guidance_seat). */
+Status comm_guidance(Comm *comm, const Mesh *mesh, int halves, Group **out);
 
 /*
  * The reducer: a thread that sums gradient buckets over a group while the backward goes on, and
@@ -57,12 +78,19 @@ Status reducer_create(Group *group, Reducer **out);
 void reducer_destroy(Reducer *reducer);
 /* Those that submit return at once; the tensor must stay untouched until reducer_wait. Every rank
  * gets the whole sum. */
-Status reducer_submit(Reducer *reducer, Tensor bucket);
+#define reducer_submit(reducer, bucket) reducer_submit_at(reducer, bucket, GROUP_SITE)
+Status reducer_submit_at(Reducer *reducer, Tensor bucket, const char *site);
 /* Rank i gets its part of the sum only, where it lies in the bucket: counts[i] elements (view, kept
  * until reducer_wait), one part after the other. The rest of the bucket is used up. */
-Status reducer_submit_scatter(Reducer *reducer, Tensor bucket, const int64_t *counts);
+#define reducer_submit_scatter(reducer, bucket, counts) \
+    reducer_submit_scatter_at(reducer, bucket, counts, GROUP_SITE)
+Status reducer_submit_scatter_at(Reducer *reducer, Tensor bucket, const int64_t *counts,
+                                 const char *site);
 /* Rank i's part of the bucket, counts[i] elements, goes to all ranks. */
-Status reducer_submit_gather(Reducer *reducer, Tensor bucket, const int64_t *counts);
+#define reducer_submit_gather(reducer, bucket, counts) \
+    reducer_submit_gather_at(reducer, bucket, counts, GROUP_SITE)
+Status reducer_submit_gather_at(Reducer *reducer, Tensor bucket, const int64_t *counts,
+                                const char *site);
 /* Waits for all that was submitted; returns the first error. */
 Status reducer_wait(Reducer *reducer);
 

@@ -4,15 +4,15 @@
 
 #include "comm/comm.h"
 #include "comm/group_mpi.h"
-
-enum { MAX_GROUPS = 128 }; /* the world and one an axis for each mesh */
+#include "comm/watchdog.h"
 
 struct Comm {
     bool mpi; /* MPI runs; otherwise a world of one */
     int rank, size, local_rank, local_size;
-    Group self;                   /* every group of a world without MPI */
-    MpiGroup *groups[MAX_GROUPS]; /* owned; the world first; empty without MPI */
+    Group self;        /* every group of a world without MPI */
+    MpiGroup **groups; /* owned, as are they; the world first, then one an axis for each mesh */
     int group_count;
+    Watchdog *watchdog; /* owned; NULL without MPI */
 };
 
 #endif

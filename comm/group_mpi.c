@@ -184,6 +184,7 @@ static Status mpi_send(Group *group, Tensor t, int to, GroupRequest *request)
             give_back(mpi, piece);
             return group_mpi_check(mpi, code, "MPI_Isend");
         }
+        piece->to = to;
         piece->next = request->handle;
         request->handle = piece;
         first += PIECE_BYTES;
@@ -226,7 +227,7 @@ static Status mpi_wait(Group *group, GroupRequest *request)
     return OK;
 }
 
-static const GroupOps mpi_ops = {
+const GroupOps group_mpi_ops = {
     .all_reduce = group_mpi_all_reduce,
     .broadcast = mpi_broadcast,
     .all_gather = mpi_all_gather,
@@ -240,7 +241,18 @@ static const GroupOps mpi_ops = {
 
 /* ---- making and ending ---- */
 
-Status group_mpi_create(MPI_Comm comm, const char *name, MpiGroup **out)
+/* The ranks of the world that a communicator holds. */
+static void name_members(MPI_Comm comm, int size, int *members)
+{
+    MPI_Group own, world;
+    (void)MPI_Comm_group(comm, &own);
+    (void)MPI_Comm_group(MPI_COMM_WORLD, &world);
+    for (int i = 0; i < size; i++) (void)MPI_Group_translate_ranks(own, 1, &i, world, &members[i]);
+    (void)MPI_Group_free(&own);
+    (void)MPI_Group_free(&world);
+}
+
+Status group_mpi_create(MPI_Comm comm, const char *name, Watchdog *watchdog, MpiGroup **out)
 {
     int rank = 0, size = 1;
     (void)MPI_Comm_rank(comm, &rank);
@@ -248,31 +260,40 @@ Status group_mpi_create(MPI_Comm comm, const char *name, MpiGroup **out)
     MpiGroup *mpi = calloc(1, sizeof *mpi);
     char *scratch = size > 1 ? malloc(comm_group_bytes(size)) : NULL;
     int *table = calloc(4 * (size_t)size, sizeof *table);
+    int *members = calloc((size_t)size, sizeof *members);
+    char *shown = calloc((size_t)size, CHECK_ROW_BYTES);
     Span *spans = calloc(2 * (size_t)size, sizeof *spans);
     MPI_Request *requests = calloc(2 * (size_t)size, sizeof(MPI_Request));
-    if (!mpi || !table || !spans || !requests || (size > 1 && !scratch)) {
+    if (!mpi || !table || !members || !shown || !spans || !requests || (size > 1 && !scratch)) {
         free(mpi);
         free(spans);
         free(requests);
         free(scratch);
         free(table);
+        free(members);
+        free(shown);
         (void)MPI_Comm_free(&comm);
         return status_fail(ERR_MEMORY, "no memory for the %s group of %d ranks", name, size);
     }
-    *mpi = (MpiGroup){ .group = { .rank = rank, .size = size, .ops = &mpi_ops, .impl = mpi },
-                       .comm = comm,
-                       .name = name,
-                       .scratch = scratch,
-                       .counts = table,
-                       .offsets = table + size,
-                       .mine = table + 2 * size,
-                       .rows = table + 3 * size,
-                       .sent = spans,
-                       .received = spans + size,
-                       .requests = requests };
+    *mpi =
+        (MpiGroup){ .group = { .rank = rank, .size = size, .ops = &group_watched_ops, .impl = mpi },
+                    .comm = comm,
+                    .name = name,
+                    .watchdog = watchdog,
+                    .scratch = scratch,
+                    .shown = shown,
+                    .counts = table,
+                    .offsets = table + size,
+                    .mine = table + 2 * size,
+                    .rows = table + 3 * size,
+                    .sent = spans,
+                    .received = spans + size,
+                    .requests = requests };
     /* errors come back as codes, to be said in our words */
     (void)MPI_Comm_set_errhandler(comm, MPI_ERRORS_RETURN);
     (void)MPI_Comm_set_name(comm, name);
+    name_members(comm, size, members);
+    mpi->calls = calls_add_group(watchdog_calls(watchdog), name, size, members);
     if (size == 1) {
         (void)MPI_Comm_free(&mpi->comm);
         mpi->group = group_self();
@@ -294,12 +315,25 @@ void group_mpi_destroy(MpiGroup *mpi)
     free(mpi->sent);
     free(mpi->requests);
     free(mpi->scratch);
+    free(mpi->shown);
     free(mpi);
 }
 
 void group_mpi_set_background(Group *group, bool background)
 {
-    if (group->ops != &mpi_ops) return;
+    if (group->ops != &group_watched_ops) return;
     MpiGroup *mpi = group->impl;
     atomic_store_explicit(&mpi->background, background, memory_order_relaxed);
+}
+
+void group_mpi_main_waits(Group *group)
+{
+    if (group->ops != &group_watched_ops) return;
+    calls_main_waits(watchdog_calls(((MpiGroup *)group->impl)->watchdog));
+}
+
+void group_mpi_main_goes_on(Group *group)
+{
+    if (group->ops != &group_watched_ops) return;
+    calls_main_goes_on(watchdog_calls(((MpiGroup *)group->impl)->watchdog));
 }

@@ -17,6 +17,7 @@ typedef struct Job {
     JobKind kind;
     Tensor bucket;         /* (elements); view */
     const int64_t *counts; /* (size): elements of each rank's part; view, NULL for SUM */
+    const char *site;      /* where it was submitted */
 } Job;
 
 struct Reducer {
@@ -35,11 +36,12 @@ struct Reducer {
 static Status run_job(Group *group, const Job *job)
 {
     int64_t first = 0;
-    if (job->kind == SUM) return group_all_reduce(group, job->bucket);
+    if (job->kind == SUM) return group_all_reduce_at(group, job->bucket, job->site);
     for (int i = 0; i < group->rank; i++) first += job->counts[i];
     const Tensor part = tensor_slice(job->bucket, first, job->counts[group->rank]);
-    return job->kind == SUM_SCATTER ? group_reduce_scatter_v(group, part, job->bucket, job->counts)
-                                    : group_all_gather_v(group, job->bucket, part, job->counts);
+    return job->kind == SUM_SCATTER
+               ? group_reduce_scatter_v_at(group, part, job->bucket, job->counts, job->site)
+               : group_all_gather_v_at(group, job->bucket, part, job->counts, job->site);
 }
 
 static void run_next(Reducer *r)
@@ -147,19 +149,21 @@ static Status submit(Reducer *reducer, Job job)
     return s;
 }
 
-Status reducer_submit(Reducer *reducer, Tensor bucket)
+Status reducer_submit_at(Reducer *reducer, Tensor bucket, const char *site)
 {
-    return submit(reducer, (Job){ SUM, bucket, NULL });
+    return submit(reducer, (Job){ SUM, bucket, NULL, site });
 }
 
-Status reducer_submit_scatter(Reducer *reducer, Tensor bucket, const int64_t *counts)
+Status reducer_submit_scatter_at(Reducer *reducer, Tensor bucket, const int64_t *counts,
+                                 const char *site)
 {
-    return submit(reducer, (Job){ SUM_SCATTER, bucket, counts });
+    return submit(reducer, (Job){ SUM_SCATTER, bucket, counts, site });
 }
 
-Status reducer_submit_gather(Reducer *reducer, Tensor bucket, const int64_t *counts)
+Status reducer_submit_gather_at(Reducer *reducer, Tensor bucket, const int64_t *counts,
+                                const char *site)
 {
-    return submit(reducer, (Job){ GATHER, bucket, counts });
+    return submit(reducer, (Job){ GATHER, bucket, counts, site });
 }
 
 Status reducer_wait(Reducer *reducer)
@@ -167,9 +171,11 @@ Status reducer_wait(Reducer *reducer)
     if (reducer->group->size == 1) return OK;
     /* nothing is left to overlap with: the sums may have the core */
     group_mpi_set_background(reducer->group, false);
+    group_mpi_main_waits(reducer->group);
     (void)pthread_mutex_lock(&reducer->lock);
     while (reducer->done < reducer->submitted)
         (void)pthread_cond_wait(&reducer->changed, &reducer->lock);
+    group_mpi_main_goes_on(reducer->group);
     reducer->submitted = reducer->done = 0;
     const Status s = reducer->status;
     (void)pthread_mutex_unlock(&reducer->lock);

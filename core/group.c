@@ -7,21 +7,25 @@ Group group_self(void)
     return (Group){ .rank = 0, .size = 1 };
 }
 
-Status group_all_reduce(Group *group, Tensor t)
+Group *group_alone(void)
 {
-    return group->size == 1 ? OK : group->ops->all_reduce(group, t);
+    /* nothing of a group of one ever changes */
+    static Group alone = { .rank = 0, .size = 1 };
+    return &alone;
 }
 
-Status group_broadcast(Group *group, Tensor t, int root)
+Status group_all_reduce_at(Group *group, Tensor t, const char *site)
 {
-    return group->size == 1 ? OK : group->ops->broadcast(group, t, root);
+    if (group->size == 1) return OK;
+    group->site = site;
+    return group->ops->all_reduce(group, t);
 }
 
-Status group_all_gather(Group *group, Tensor out, Tensor in)
+Status group_broadcast_at(Group *group, Tensor t, int root, const char *site)
 {
-    if (group->size > 1) return group->ops->all_gather(group, out, in);
-    memcpy(out.data, in.data, tensor_bytes(in));
-    return OK;
+    if (group->size == 1) return OK;
+    group->site = site;
+    return group->ops->broadcast(group, t, root);
 }
 
 static Status copy(Tensor out, Tensor in)
@@ -30,35 +34,52 @@ static Status copy(Tensor out, Tensor in)
     return OK;
 }
 
-Status group_all_gather_v(Group *group, Tensor out, Tensor in, const int64_t *counts)
-{
-    return group->size == 1 ? copy(out, in) : group->ops->all_gather_v(group, out, in, counts);
-}
-
-Status group_reduce_scatter_v(Group *group, Tensor out, Tensor in, const int64_t *counts)
-{
-    return group->size == 1 ? copy(out, in) : group->ops->reduce_scatter_v(group, out, in, counts);
-}
-
-Status group_all_to_all_v(Group *group, Tensor out, const int64_t *out_counts, Tensor in,
-                          const int64_t *in_counts)
+Status group_all_gather_at(Group *group, Tensor out, Tensor in, const char *site)
 {
     if (group->size == 1) return copy(out, in);
+    group->site = site;
+    return group->ops->all_gather(group, out, in);
+}
+
+Status group_all_gather_v_at(Group *group, Tensor out, Tensor in, const int64_t *counts,
+                             const char *site)
+{
+    if (group->size == 1) return copy(out, in);
+    group->site = site;
+    return group->ops->all_gather_v(group, out, in, counts);
+}
+
+Status group_reduce_scatter_v_at(Group *group, Tensor out, Tensor in, const int64_t *counts,
+                                 const char *site)
+{
+    if (group->size == 1) return copy(out, in);
+    group->site = site;
+    return group->ops->reduce_scatter_v(group, out, in, counts);
+}
+
+Status group_all_to_all_v_at(Group *group, Tensor out, const int64_t *out_counts, Tensor in,
+                             const int64_t *in_counts, const char *site)
+{
+    if (group->size == 1) return copy(out, in);
+    group->site = site;
     return group->ops->all_to_all_v(group, out, out_counts, in, in_counts);
 }
 
-Status group_send(Group *group, Tensor t, int to, GroupRequest *request)
+Status group_send_at(Group *group, Tensor t, int to, GroupRequest *request, const char *site)
 {
+    group->site = site;
     return group->ops->send(group, t, to, request);
 }
 
-Status group_receive(Group *group, Tensor t, int from)
+Status group_receive_at(Group *group, Tensor t, int from, const char *site)
 {
+    group->site = site;
     return group->ops->receive(group, t, from);
 }
 
-Status group_wait(Group *group, GroupRequest *request)
+Status group_wait_at(Group *group, GroupRequest *request, const char *site)
 {
     if (!request->handle) return OK;
+    group->site = site;
     return group->ops->wait(group, request);
 }

@@ -49,6 +49,8 @@ extern "C" {
     OP(gate_residual, Tensor out, Tensor x, Tensor y, Tensor gate)                                 \
     OP(gate_residual_backward, Tensor dy, Tensor dgate, Tensor dout, Tensor y, Tensor gate)        \
     OP(axpby, Tensor y, float a, Tensor x, float b)                                                \
+    OP(add_bias, Tensor y, Tensor b)                                                               \
+    OP(take_tree_sum, Tensor y, Tensor rows, int64_t first)                                        \
     OP(fill, Tensor y, float value)                                                                \
     OP(convert, Tensor dst, Tensor src)                                                            \
     OP(modulation, Tensor m, Tensor table, Tensor e)                                               \

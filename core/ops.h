@@ -90,7 +90,7 @@ Status op_rmsnorm(const Device *dev, Tensor y, Tensor x, Tensor ss, Tensor w, in
 Status op_rmsnorm_dot(const Device *dev, Tensor dot, Tensor dy, Tensor x, Tensor w, int parts);
 /* with r = 1 / sqrt(ss / full_width + eps):
  * dx = r w dy - x r^3 dot / full_width (or += when accumulate; dx may be dy when not);
- * dw += sum over rows of dy x r */
+ * dw += sum over rows of dy x r, or none */
 Status op_rmsnorm_backward(const Device *dev, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor ss,
                            Tensor dot, Tensor w, int64_t full_width, float eps, bool accumulate);
 
@@ -149,6 +149,11 @@ Status op_gate_residual_backward(const Device *dev, Tensor dy, Tensor dgate, Ten
                                  Tensor gate);
 /* y = a x + b y, any shape, equal counts */
 Status op_axpby(const Device *dev, Tensor y, float a, Tensor x, float b);
+/* y (count) = ((r0 + r1) + (r2 + r3)) + ... of the columns [first, first + count) of rows (n,
+ * width); these columns are zero afterwards. n is a power of two. */
+Status op_take_tree_sum(const Device *dev, Tensor y, Tensor rows, int64_t first);
+/* y (rows, width) += b (width) */
+Status op_add_bias(const Device *dev, Tensor y, Tensor b);
 Status op_fill(const Device *dev, Tensor y, float value);
 /* dst = src with dtype conversion among F32, BF16, F16 (round to nearest even) */
 Status op_convert(const Device *dev, Tensor dst, Tensor src);

@@ -92,6 +92,23 @@ Status op_axpby(const Device *dev, Tensor y, float a, Tensor x, float b)
     return dev->table->axpby(dev, y, a, x, b);
 }
 
+Status op_take_tree_sum(const Device *dev, Tensor y, Tensor rows, int64_t first)
+{
+    const int64_t n = tensor_rows(rows), count = tensor_count(y);
+    NEED(y, 1, count);
+    NEED(rows, n, tensor_width(rows));
+    NEED_COUNT(n & (n - 1), 0);
+    NEED_COUNT(first >= 0 && first + count <= tensor_width(rows), 1);
+    return dev->table->take_tree_sum(dev, y, rows, first);
+}
+
+Status op_add_bias(const Device *dev, Tensor y, Tensor b)
+{
+    NEED(y, tensor_rows(y), tensor_width(y));
+    NEED(b, 1, tensor_width(y));
+    return dev->table->add_bias(dev, y, b);
+}
+
 Status op_fill(const Device *dev, Tensor y, float value)
 {
     NEED(y, 1, tensor_count(y));

@@ -144,10 +144,9 @@ static int64_t clips_of_micro(const SamplerOptions *o)
 Status loader_sizes(const LoaderOptions *o, BucketList buckets, LoaderSizes *out)
 {
     const Sampler sampler = { .options = o->sampler, .clips = { .bucket_count = buckets.count } };
-    LoaderSizes s = { .max_micros = (sampler_max_micros(&sampler) + o->size - 1) / o->size };
+    LoaderSizes s = { .max_micros = sampler_max_micros(&sampler, o->size),
+                      .max_clips = sampler_max_samples(&sampler, o->size) };
     size_t bytes = 0;
-    s.max_clips = s.max_micros * clips_of_micro(&o->sampler);
-    if (s.max_clips > o->sampler.batch) s.max_clips = o->sampler.batch;
     s.clip_elements = o->metadata_only ? 0 : own_elements(o, buckets);
     TRY(loader_buffer_bytes_of(s.max_micros, s.max_clips, s.clip_elements, &bytes));
     s.bytes = BUFFERS * bytes;
@@ -181,6 +180,9 @@ Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out)
               options->first_step >= 0,
           ERR_CONFIG, "loader: data rank %d of %d from step %lld", options->rank, options->size,
           (long long)options->first_step);
+    CHECK(options->sampler.chunks % options->size == 0, ERR_CONFIG,
+          "loader: %d canonical chunks cannot be shared out to %d data ranks",
+          options->sampler.chunks, options->size);
     const int parts = options->parts == 0 ? 1 : options->parts;
     CHECK(parts >= 1 && options->part >= 0 && options->part < parts, ERR_CONFIG,
           "loader: part %d of %d of each clip", options->part, parts);
@@ -252,7 +254,7 @@ double loader_wait_s(const Loader *loader)
 
 int64_t loader_max_micros(const Loader *loader)
 {
-    return (sampler_max_micros(&loader->sampler) + loader->options.size - 1) / loader->options.size;
+    return sampler_max_micros(&loader->sampler, loader->options.size);
 }
 
 int64_t loader_max_micro_tokens(const Loader *loader)

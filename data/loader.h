@@ -21,7 +21,7 @@ extern "C" {
 
 typedef struct LoaderOptions {
     SamplerOptions sampler;
-    int rank, size;     /* data-parallel coordinates */
+    int rank, size;     /* data-parallel coordinates; size divides the sampler's chunks, if any */
     int64_t first_step; /* a resumed run's next step */
     bool metadata_only; /* no latents are read: a pipeline stage that needs none */
     int part, parts;    /* the tokens of each clip that are read: token_part(tokens, parts, part) of
@@ -31,6 +31,7 @@ typedef struct LoaderOptions {
 typedef struct MicroBatch {
     int64_t clips;
     int64_t bucket;              /* in dataset_bucket */
+    int chunk;                   /* SamplerOptions.chunks; ascending over a rank's micro-batches */
     int64_t t, h, w;             /* latent frames, rows, columns */
     int64_t tokens, patch;       /* of a whole clip */
     TokenRange range;            /* which of the tokens this rank reads: LoaderOptions.part */

@@ -66,6 +66,7 @@ static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *sample
     const int64_t first = filled->clips;
     *out = (MicroBatch){ .clips = planned->count,
                          .bucket = planned->bucket,
+                         .chunk = planned->chunk,
                          .t = b->t,
                          .h = b->h,
                          .w = b->w,
@@ -105,7 +106,8 @@ Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *pl
                              .global_micros = plan->micro_count,
                              .global_tokens = plan->tokens,
                              .global_elements = plan->elements };
-    for (int64_t m = options->rank; m < plan->micro_count; m += options->size) {
+    for (int64_t m = 0; m < plan->micro_count; m++) {
+        if (batch_plan_rank(plan, m, options->size) != options->rank) continue;
         MicroBatch *micro = &buffer->micros[buffer->batch.micro_count++];
         TRY(fill_micro(buffer, ds, plan->samples, &plan->micros[m], options, &filled, micro));
     }

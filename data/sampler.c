@@ -19,6 +19,8 @@ Status sampler_make(const SamplerOptions *options, const SamplerClips *clips, Sa
           (long long)options->micro_batch);
     CHECK(options->caption_drop >= 0 && options->caption_drop <= 1, ERR_CONFIG,
           "train.caption_drop is %g: 0 to 1", (double)options->caption_drop);
+    CHECK(options->chunks >= 0 && (options->chunks & (options->chunks - 1)) == 0, ERR_CONFIG,
+          "data: %d canonical chunks of a step: not a power of two", options->chunks);
     *out = (Sampler){ .options = *options, .clips = *clips };
     return OK;
 }
@@ -71,20 +73,46 @@ static int64_t smaller(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* Every bucket can leave one micro-batch that is not full. */
-int64_t sampler_max_micros(const Sampler *sampler)
+static int64_t divide_up(int64_t a, int64_t b)
 {
-    const int64_t batch = sampler->options.batch, micro = sampler->options.micro_batch;
-    return smaller(batch, batch / micro + sampler->clips.bucket_count);
+    return (a + b - 1) / b;
+}
+
+/* Each run of samples of one bucket and one chunk can leave one micro-batch that is not full. */
+static int64_t most_micros(const Sampler *sampler, int64_t samples, int64_t chunks)
+{
+    const int64_t runs = smaller(chunks, samples) + sampler->clips.bucket_count - 1;
+    return smaller(samples, samples / sampler->options.micro_batch + runs);
+}
+
+int64_t sampler_max_micros(const Sampler *sampler, int size)
+{
+    const SamplerOptions *o = &sampler->options;
+    if (o->chunks == 0) return divide_up(most_micros(sampler, o->batch, 1), size);
+    return most_micros(sampler, divide_up(o->batch, size), o->chunks / size);
+}
+
+int64_t sampler_max_samples(const Sampler *sampler, int size)
+{
+    const SamplerOptions *o = &sampler->options;
+    /* a rank's chunks are neighbours: together [floor(B r / n), floor(B (r + 1) / n)) */
+    if (o->chunks > 0) return divide_up(o->batch, size);
+    return smaller(o->batch, sampler_max_micros(sampler, size) * smaller(o->micro_batch, o->batch));
+}
+
+int batch_plan_rank(const BatchPlan *plan, int64_t micro, int size)
+{
+    if (plan->chunks == 0) return (int)(micro % size);
+    return plan->micros[micro].chunk / (plan->chunks / size);
 }
 
 Status batch_plan_create(const Sampler *sampler, BatchPlan *out)
 {
     const size_t batch = (size_t)sampler->options.batch;
-    *out = (BatchPlan){ .sample_count = sampler->options.batch };
+    *out = (BatchPlan){ .chunks = sampler->options.chunks, .sample_count = sampler->options.batch };
     out->samples = calloc(batch, sizeof(*out->samples));
     out->drawn = calloc(batch, sizeof(*out->drawn));
-    out->micros = calloc((size_t)sampler_max_micros(sampler), sizeof(*out->micros));
+    out->micros = calloc((size_t)sampler_max_micros(sampler, 1), sizeof(*out->micros));
     if (out->samples != NULL && out->drawn != NULL && out->micros != NULL) return OK;
     batch_plan_destroy(out);
     return status_fail(ERR_MEMORY, "data.batch: no memory to plan %zu samples", batch);
@@ -98,6 +126,20 @@ void batch_plan_destroy(BatchPlan *plan)
     *plan = (BatchPlan){ 0 };
 }
 
+/* The micro-batch that begins at samples[at] of a bucket whose samples end at `end`. */
+static PlannedMicro plan_micro(const SamplerOptions *options, int64_t bucket, int64_t at,
+                               int64_t end)
+{
+    /* at < floor(B (c + 1) / C) as soon as c >= ((at + 1) C - 1) / B, rounded down */
+    const int64_t chunks = options->chunks > 0 ? options->chunks : 1;
+    const int64_t chunk = ((at + 1) * chunks - 1) / options->batch;
+    const int64_t chunk_end = options->batch * (chunk + 1) / chunks;
+    return (PlannedMicro){ .bucket = bucket,
+                           .first = at,
+                           .count = smaller(options->micro_batch, smaller(end, chunk_end) - at),
+                           .chunk = (int)chunk };
+}
+
 /* Appends the drawn samples of one bucket and cuts them into micro-batches. */
 static void plan_bucket(const Sampler *sampler, int64_t bucket, int64_t *filled, BatchPlan *plan)
 {
@@ -105,12 +147,10 @@ static void plan_bucket(const Sampler *sampler, int64_t bucket, int64_t *filled,
     for (int64_t i = 0; i < plan->sample_count; i++) {
         if (plan->drawn[i].bucket == bucket) plan->samples[(*filled)++] = plan->drawn[i];
     }
-    for (int64_t at = first; at < *filled; at += sampler->options.micro_batch) {
-        plan->micros[plan->micro_count++] = (PlannedMicro){
-            .bucket = bucket,
-            .first = at,
-            .count = smaller(sampler->options.micro_batch, *filled - at),
-        };
+    for (int64_t at = first; at < *filled;) {
+        const PlannedMicro micro = plan_micro(&sampler->options, bucket, at, *filled);
+        plan->micros[plan->micro_count++] = micro;
+        at += micro.count;
     }
     plan->elements += (*filled - first) * sampler->clips.bucket_elements[bucket];
     plan->tokens += (*filled - first) * sampler->clips.bucket_tokens[bucket];

@@ -20,25 +20,40 @@ static Status open_device(Engine *e, const EngineOptions *o)
 {
     const int ranks = comm_local_size(e->comm);
 
-    TRY(device_open(&e->device, o->device, NULL, o->threads, false));
+    TRY(device_open(&e->device, o->device, NULL, o->threads, o->exact));
     if (o->threads > 0 || ranks <= 1) return OK;
     /* the ranks of a host may run anywhere on it: without a share each would take every core */
     return device_open(&e->device, o->device, NULL,
-                       e->device.threads / ranks > 0 ? e->device.threads / ranks : 1, false);
+                       e->device.threads / ranks > 0 ? e->device.threads / ranks : 1, o->exact);
 }
 
-static Status make_mesh(Engine *e, MeshShape wanted)
+static Status check_halves(const Engine *e, MeshShape shape, int halves)
+{
+    CHECK(
+        shape.data % halves == 0, ERR_CONFIG,
+        "--guidance-ranks %d shares each prompt among %d replicas of the model: there %s %d, on %d "
+        "rank%s; start a multiple of %lld ranks",
+        halves, halves, shape.data == 1 ? "is" : "are", shape.data, comm_size(e->comm),
+        comm_size(e->comm) == 1 ? "" : "s",
+        (long long)halves * shape.tensor * shape.pipeline * shape.context);
+    return OK;
+}
+
+static Status make_mesh(Engine *e, MeshShape wanted, bool exact, int halves)
 {
     const DitConfig *c = &e->model.config.dit;
     /* replicas without a prompt sit idle: no limit from the batch */
     const MeshLimits limits = { .heads = c->num_attention_heads,
                                 .ffn_dim = c->ffn_dim,
                                 .layers = c->num_layers,
+                                .chunks = exact ? EXACT_CHUNKS : 0,
                                 .batch = INT_MAX };
     MeshShape shape = { 0 };
 
     TRY(comm_agree(e->comm, mesh_resolve(wanted, comm_size(e->comm), &limits, &shape)));
-    return comm_mesh(e->comm, shape, &e->mesh);
+    TRY(comm_agree(e->comm, check_halves(e, shape, halves)));
+    TRY(comm_mesh(e->comm, shape, &e->mesh));
+    return comm_guidance(e->comm, &e->mesh.mesh, halves, &e->halves);
 }
 
 static Status choose_weights(Engine *e, const char *weights)
@@ -51,12 +66,16 @@ static Status choose_weights(Engine *e, const char *weights)
     return OK;
 }
 
-static Status check_parts(const Engine *e)
+static Status check_parts(const Engine *e, bool exact)
 {
     const ModelConfig *c = &e->model.config;
+    const int64_t width = dit_width(&c->dit);
 
     CHECK(c->text.num_layers > 0, ERR_FORMAT,
           "%s: has no text encoder that reads bytes, so prompts cannot be encoded", e->path);
+    CHECK(!exact || (width % EXACT_CHUNKS == 0 && c->dit.ffn_dim % EXACT_CHUNKS == 0), ERR_CONFIG,
+          "%s: exact numerics want a width (%lld) and an ffn_dim (%lld) that %d divides", e->path,
+          (long long)width, (long long)c->dit.ffn_dim, EXACT_CHUNKS);
     CHECK(e->codec.channels == c->dit.in_channels, ERR_FORMAT,
           "%s: codec has %lld channels, transformer in_channels is %lld", e->path,
           (long long)e->codec.channels, (long long)c->dit.in_channels);
@@ -71,11 +90,12 @@ static Status load_component(Engine *e, Component component, Tensor flat)
     return model_dir_load_params(e->path, folder, &e->dit.params, &e->mesh.mesh, flat);
 }
 
-static Status load_weights(Engine *e)
+static Status load_weights(Engine *e, const EngineOptions *o)
 {
     Tensor flat;
 
-    TRY(dit_create(&e->device, &e->model.config, &e->mesh, RECOMPUTE_NONE, &e->dit));
+    TRY(dit_create(&e->device, &e->model.config, &e->mesh, RECOMPUTE_NONE,
+                   o->exact ? EXACT_CHUNKS : 0, &e->dit));
     TRY(arena_create(&e->weights, "weights", (size_t)e->dit.params.local_elements * sizeof(float)));
     TRY(tensor_alloc(&e->weights, F32, SHAPE(e->dit.params.local_elements), "weights", &flat));
     TRY(load_component(e, COMPONENT_TRANSFORMER, flat));
@@ -92,8 +112,8 @@ static Status load(Engine *e, const EngineOptions *o)
     TRY(choose_weights(e, o->weights));
     TRY(file_join(codec, e->path, "codec"));
     TRY(linear_codec_load(codec, &e->codec));
-    TRY(check_parts(e));
-    return load_weights(e);
+    TRY(check_parts(e, o->exact));
+    return load_weights(e, o);
 }
 
 Status engine_open(Comm *comm, const EngineOptions *options, Engine *out)
@@ -102,7 +122,9 @@ Status engine_open(Comm *comm, const EngineOptions *options, Engine *out)
 
     *out = (Engine){ .comm = comm };
     TRY_TO(failed, s, find_model(out, options->model));
-    TRY_TO(failed, s, make_mesh(out, options->shape));
+    TRY_TO(
+        failed, s,
+        make_mesh(out, options->shape, options->exact, options->halves > 1 ? options->halves : 1));
     TRY_TO(failed, s, comm_agree(comm, load(out, options)));
     char mesh[96];
     log_info("model %s (%s weights) %.2f M parameters, mesh %s, %s, %d threads a rank", out->path,
@@ -124,5 +146,20 @@ void engine_close(Engine *engine)
 
 bool engine_leads(const Engine *engine)
 {
-    return engine->mesh.replica->rank == 0;
+    return engine->mesh.replica->rank == 0 && engine->halves->rank == 0;
+}
+
+int engine_seats(const Engine *engine)
+{
+    return engine->mesh.mesh.shape.data / engine->halves->size;
+}
+
+int engine_seat(const Engine *engine)
+{
+    return engine->mesh.mesh.dp / engine->halves->size;
+}
+
+Status engine_join(const Engine *engine, Tensor t)
+{
+    return engine->mesh.replica->rank == 0 ? group_all_reduce(engine->mesh.data, t) : OK;
 }

@@ -19,14 +19,17 @@ typedef struct EngineOptions {
     const char *model;   /* what model_dir_resolve takes */
     const char *weights; /* "ema", "raw", or NULL: ema where there is one */
     const char *device;
+    bool exact;      /* numerics: the same bits on every mesh */
     int threads;     /* 0: this host's cores, shared out to its ranks */
     MeshShape shape; /* data 0: what is left of the ranks */
+    int halves;      /* replicas that share a prompt, a half of guidance each: 1 or 2 */
 } EngineOptions;
 
 typedef struct Engine {
     Comm *comm; /* view */
     Device device;
     MeshGroups mesh;
+    Group *halves; /* view: ranks that share the halves of guidance, in place and weights alike */
     char path[FILE_PATH_BYTES]; /* the model directory that was taken */
     ModelDir model;
     LinearCodec codec; /* owned, as are the two below */
@@ -41,7 +44,13 @@ typedef struct Engine {
 Status engine_open(Comm *comm, const EngineOptions *options, Engine *out);
 void engine_close(Engine *engine);
 
-/* Whether this rank is the one of its replica that decodes and writes. */
+/* Prompts that the mesh works on side by side, and which of them are this rank's. */
+int engine_seats(const Engine *engine);
+int engine_seat(const Engine *engine);
+/* Whether this rank is the one of its seat that decodes and writes. */
 bool engine_leads(const Engine *engine);
+/* t = the sum of the ranks' that lead, on those; they alone may hold other than zeros. Every rank
+ * calls it. */
+Status engine_join(const Engine *engine, Tensor t);
 
 #endif

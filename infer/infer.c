@@ -3,6 +3,8 @@
 #include "core/base/log.h"
 #include "infer/engine.h"
 #include "infer/render.h"
+
+#include <string.h>
 #include "infer/request.h"
 
 Status infer_run(Comm *comm, const InferOptions *o)
@@ -12,7 +14,9 @@ Status infer_run(Comm *comm, const InferOptions *o)
         .weights = o->weights,
         .device = o->device,
         .threads = (int)o->threads,
+        .exact = o->numerics && strcmp(o->numerics, "exact") == 0,
         .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
+        .halves = (int)o->guidance_ranks,
     };
     Request request = { 0 };
     Engine engine = { 0 };
@@ -38,6 +42,7 @@ Status infer_main(int argc, char **argv)
     TRY(comm_start(&comm));
     s = comm_agree(comm, options_parse(&infer_command, argc, argv, &options, &helped));
     log_set_quiet(options.quiet);
+    comm_set_timeout(comm, options.timeout_s);
     if (s == OK && !helped) s = infer_run(comm, &options);
     log_failure(s);
     comm_finish(comm);

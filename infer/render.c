@@ -35,6 +35,7 @@ static void on_step(void *watcher, int done)
     char note[64];
     const int64_t step = r->round * r->options.denoise.steps + done;
 
+    comm_set_step(r->engine->comm, step);
     snprintf(note, sizeof(note), "round %lld of %lld", (long long)r->round + 1,
              (long long)r->rounds);
     progress_update(&r->progress, step, r->rounds > 1 ? note : NULL);
@@ -64,7 +65,7 @@ static Status allocate(Render *r, Arena *arena)
 static void plan(Render *r)
 {
     const InferOptions *o = r->request->options;
-    const int64_t replicas = r->engine->mesh.mesh.shape.data, count = r->request->count;
+    const int64_t replicas = engine_seats(r->engine), count = r->request->count;
     const int64_t *p = r->engine->model.config.dit.patch_size;
     const LatentGrid g = { 1 + (o->frames - 1) / LINEAR_FRAMES, o->size.height / LINEAR_SIDE,
                            o->size.width / LINEAR_SIDE };
@@ -85,6 +86,7 @@ static void plan(Render *r)
                      .watcher = r },
         .seed = (uint64_t)o->seed,
         .negative = o->negative,
+        .halves = r->engine->halves,
     };
 }
 
@@ -95,7 +97,7 @@ static Status prepare(Render *r)
     Arena counting = arena_counting("sampling");
 
     TRY(velocity_create(&r->engine->dit, r->engine->mesh.pipeline, &r->grid, 1,
-                        generate_rows(r->batch, o->guidance), &r->velocity));
+                        generate_rows(r->batch, o->guidance, r->engine->halves), &r->velocity));
     TRY(allocate(r, &counting));
     TRY(arena_create(&r->arena, "sampling", counting.peak));
     TRY(allocate(r, &r->arena));
@@ -139,10 +141,9 @@ static Status write_video(Render *r, int64_t index, Tensor tokens)
 /* This replica's prompts of the round: [*first, *first + *count). */
 static void deal(const Render *r, int64_t *first, int64_t *count)
 {
-    const Mesh *mesh = &r->engine->mesh.mesh;
     const int64_t total = r->request->count;
 
-    *first = (r->round * mesh->shape.data + mesh->dp) * r->batch;
+    *first = (r->round * engine_seats(r->engine) + engine_seat(r->engine)) * r->batch;
     *count = *first >= total ? 0 : total - *first < r->batch ? total - *first : r->batch;
 }
 
@@ -164,23 +165,17 @@ static Status render_round(Render *r)
 
 /* ---- what all replicas made together --------------------------------------------------------- */
 
-/* The first ranks of the replicas add up what each of them drew. */
-static Status join(const Render *r, Tensor t)
-{
-    return engine_leads(r->engine) ? group_all_reduce(r->engine->mesh.data, t) : OK;
-}
-
 static Status write_joined(Render *r)
 {
     const InferOptions *o = r->request->options;
     const bool writes = comm_rank(r->engine->comm) == 0;
 
     if (o->sheet) {
-        TRY(join(r, r->sheet.pixels));
+        TRY(engine_join(r->engine, r->sheet.pixels));
         TRY(comm_agree(r->engine->comm, writes ? sheet_write(&r->sheet, o->sheet) : OK));
     }
     if (!o->latents) return OK;
-    TRY(join(r, r->kept));
+    TRY(engine_join(r->engine, r->kept));
     return comm_agree(
         r->engine->comm,
         writes ? latents_save(o->latents, r->engine->codec.channels, r->latent_grid, r->kept) : OK);
@@ -217,7 +212,7 @@ static Status check_tokens(const Render *r)
 
 static void warn_of_idle_replicas(const Render *r)
 {
-    const int64_t replicas = r->engine->mesh.mesh.shape.data, count = r->request->count;
+    const int64_t replicas = engine_seats(r->engine), count = r->request->count;
 
     if (count >= replicas) return;
     log_warn("%lld of %lld replicas of the model have no prompt: --tensor or --pipeline would put "

@@ -1,5 +1,6 @@
 #include "infer/request.h"
 
+#include "core/solver/guidance.h"
 #include "core/text/byte_tokens.h"
 #include "infer/names.h"
 
@@ -101,6 +102,14 @@ static Status check_sizes(const InferOptions *o)
     return OK;
 }
 
+static Status check_guidance(const InferOptions *o)
+{
+    CHECK(o->guidance_ranks <= 1 || guidance_is_on(o->guidance), ERR_USAGE,
+          "--guidance-ranks %lld: at --guidance 1 there is one half only",
+          (long long)o->guidance_ranks);
+    return OK;
+}
+
 static bool ends_with(const char *text, const char *end)
 {
     const size_t n = strlen(text), m = strlen(end);
@@ -168,6 +177,7 @@ Status request_load(Comm *comm, const InferOptions *options, Request *out)
     Status s = check_sizes(options);
 
     /* the same on every rank: the command line alone decides up to here */
+    if (s == OK) s = check_guidance(options);
     if (s == OK) s = choose_format(&r);
     if (s == OK) s = load_prompts(comm, &r);
     s = comm_agree(comm, s);

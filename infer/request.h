@@ -20,8 +20,9 @@
 typedef struct InferOptions {
     const char *model, *prompt, *prompts, *negative, *out, *format, *weights, *sheet, *latents;
     const char *device;
-    int64_t steps, seed, frames, batch, tensor, pipeline, context, threads;
-    double guidance, shift, fps;
+    int64_t steps, seed, frames, batch, tensor, pipeline, context, guidance_ranks, threads;
+    const char *numerics; /* "fast" or "exact" */
+    double guidance, shift, fps, timeout_s;
     OptionSize size;
     bool quiet;
 } InferOptions;

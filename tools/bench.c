@@ -1,35 +1,21 @@
-#include "tools/bench.h"
+#include "tools/bench_parts.h"
 
-#include "comm/comm.h"
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/options.h"
 #include "core/model/flops.h"
-#include "core/model/velocity.h"
-#include "train/optimizer.h"
-#include "train/step.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* What is timed: a preset on clips of one shape. tiny as in the quickstart, small with 1,024
- * tokens. */
-typedef struct BenchCase {
-    const char *preset;
-    int64_t t, h, w; /* latent frames, rows, columns */
-    int64_t clips;   /* of a rank's micro-batch */
-} BenchCase;
-
 static const BenchCase cases[] = {
     { "tiny", 5, 8, 8, 8 },
     { "small", 4, 32, 32, 1 },
 };
 
-enum { CAPTION_COUNT = 8, REPEATS_MAX = 100 };
-
-static const char *const captions[CAPTION_COUNT] = {
+static const char *const captions[BENCH_CAPTIONS] = {
     "a white parrot turns its head",
     "a toy machine spins",
     "cars race down a dusty road",
@@ -42,15 +28,21 @@ static const char *const captions[CAPTION_COUNT] = {
 
 typedef struct BenchOptions {
     int64_t repeats;
-    const char *preset;
+    const char *what, *preset;
 } BenchOptions;
 
 static const Option table[] = {
+    { .name = "WHAT",
+      .type = OPTION_STRING,
+      .positional = true,
+      .choices = "steps|comm",
+      .offset = offsetof(BenchOptions, what),
+      .help = "steps (default) or comm: collectives, and how much of them hides behind a step" },
     { .name = "repeats",
       .type = OPTION_INT,
       .fallback = "7",
       .min = 1,
-      .max = REPEATS_MAX,
+      .max = BENCH_REPEATS_MAX,
       .offset = offsetof(BenchOptions, repeats),
       .help = "timed repeats after one warm-up; the median is shown" },
     { .name = "preset",
@@ -62,39 +54,23 @@ static const Option table[] = {
 };
 
 static const Command command = {
-    "bench", "[options]",
-    "Times a training step and a denoise step on made-up clips, beside this machine's measured\n"
-    "f32 matrix rate. Under mpirun the ranks are data-parallel.",
+    "bench", "[steps|comm] [options]",
+    "steps: times a training step and a denoise step on made-up clips, beside this machine's\n"
+    "measured f32 matrix rate. comm, under mpirun: the bandwidth of each collective by size, and\n"
+    "how much of the gradients' reduction hides behind the backward. Ranks are data-parallel.",
     table
 };
-
-/* Everything one case needs. */
-typedef struct Bench {
-    Comm *comm;
-    MeshGroups groups;
-    Device device;
-    const BenchCase *job;
-    ModelConfig config;
-    Dit dit;
-    Arena arena;
-    Optimizer optimizer;
-    TrainStep step;
-    Velocity velocity;
-    Tensor latents, v, times; /* (clips, tokens, patch) twice, (clips) */
-    double gemm_gflops;       /* of all ranks */
-    int64_t samples[CAPTION_COUNT];
-} Bench;
 
 static int64_t tokens_of(const BenchCase *job)
 {
     return job->t * (job->h / 2) * (job->w / 2);
 }
 
-static Status create(Bench *b)
+Status bench_create(Bench *b)
 {
     const BenchCase *job = b->job;
     TRY(model_config_preset(job->preset, &b->config));
-    TRY(dit_create(&b->device, &b->config, &b->groups, RECOMPUTE_NONE, &b->dit));
+    TRY(dit_create(&b->device, &b->config, &b->groups, RECOMPUTE_NONE, 0, &b->dit));
     const int64_t n = b->dit.params.local_elements, tokens = tokens_of(job);
     const Shape clips = SHAPE(job->clips, tokens, dit_patch(&b->config.dit));
     const size_t clip_bytes = tensor_bytes(tensor_of(NULL, F32, clips)) + ARENA_ALIGN;
@@ -113,7 +89,7 @@ static Status create(Bench *b)
     TRY(dit_bind(&b->dit, o->weights, o->grads));
     TRY(op_normal(&b->device, b->latents, rng_make(1, RNG_TEST, 0), 0));
     TRY(op_fill(&b->device, b->times, 500.0f));
-    for (int i = 0; i < CAPTION_COUNT; i++) b->samples[i] = i;
+    for (int i = 0; i < BENCH_CAPTIONS; i++) b->samples[i] = i;
 
     const DitShape shape = { job->clips, job->t, job->h / 2, job->w / 2 };
     const TrainStepOptions options = {
@@ -126,7 +102,7 @@ static Status create(Bench *b)
     return velocity_create(&b->dit, b->groups.pipeline, &shape, 1, job->clips, &b->velocity);
 }
 
-static void destroy(Bench *b)
+void bench_destroy(Bench *b)
 {
     velocity_destroy(&b->velocity);
     train_step_destroy(&b->step);
@@ -134,7 +110,7 @@ static void destroy(Bench *b)
     dit_destroy(&b->dit);
 }
 
-static Status train_once(Bench *b)
+Status bench_train_once(Bench *b)
 {
     const BenchCase *job = b->job;
     const int64_t tokens = tokens_of(job), patch = dit_patch(&b->config.dit);
@@ -174,20 +150,34 @@ static int compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Median seconds of `once`, ranks starting together. */
+double bench_median(double *seconds, int count)
+{
+    qsort(seconds, (size_t)count, sizeof *seconds, compare);
+    return seconds[count / 2];
+}
+
+Status bench_time(Bench *b, Status (*once)(Bench *), BenchTime *out)
+{
+    TRY(comm_barrier(b->comm));
+    const double start = clock_seconds(), waited_s = comm_waited_s(b->comm);
+    TRY(once(b));
+    out->waited_s = comm_waited_s(b->comm) - waited_s;
+    TRY(comm_barrier(b->comm));
+    out->seconds = clock_seconds() - start;
+    return OK;
+}
+
+/* Median seconds of `once` after one that does not count. */
 static Status measure(Bench *b, Status (*once)(Bench *), int repeats, double *median_s)
 {
-    double seconds[REPEATS_MAX];
+    double seconds[BENCH_REPEATS_MAX];
     TRY(once(b));
     for (int i = 0; i < repeats; i++) {
-        TRY(comm_barrier(b->comm));
-        const double start = clock_seconds();
-        TRY(once(b));
-        TRY(comm_barrier(b->comm));
-        seconds[i] = clock_seconds() - start;
+        BenchTime time;
+        TRY(bench_time(b, once, &time));
+        seconds[i] = time.seconds;
     }
-    qsort(seconds, (size_t)repeats, sizeof seconds[0], compare);
-    *median_s = seconds[repeats / 2];
+    *median_s = bench_median(seconds, repeats);
     return OK;
 }
 
@@ -215,25 +205,31 @@ static Status run_case(Bench *b, int repeats)
     const double clips = (double)(b->job->clips * b->groups.data->size);
     const int64_t tokens = tokens_of(b->job);
     double seconds = 0.0;
-    TRY(create(b));
+    TRY(bench_create(b));
     TRY(measure_rate(b));
-    TRY(measure(b, train_once, repeats, &seconds));
+    TRY(measure(b, bench_train_once, repeats, &seconds));
     print_row(b, "training step", seconds, 3 * clips * flops_forward(&b->config, tokens));
     TRY(velocity_captions(&b->velocity, captions, b->job->clips));
     TRY(measure_rate(b));
     TRY(measure(b, denoise_once, repeats, &seconds));
     print_row(b, "denoise step", seconds,
-              clips * flops_transformer(&b->config.dit, tokens, b->config.text.max_length));
+              clips * flops_denoise(&b->config.dit, tokens, b->config.text.max_length));
     return OK;
 }
 
-static Status run(Comm *comm, const BenchOptions *options)
+Status bench_open(Comm *comm, Bench *out)
 {
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const int share = (int)cores / comm_local_size(comm);
-    Bench base = { .comm = comm };
-    TRY(device_open(&base.device, "cpu", NULL, share > 0 ? share : 1, false));
-    TRY(comm_mesh(comm, mesh_shape(comm_size(comm), 1, 1, 1), &base.groups));
+    *out = (Bench){ .comm = comm };
+    TRY(device_open(&out->device, "cpu", NULL, share > 0 ? share : 1, false));
+    return comm_mesh(comm, mesh_shape(comm_size(comm), 1, 1, 1), &out->groups);
+}
+
+static Status run_steps(Comm *comm, const BenchOptions *options)
+{
+    Bench base;
+    TRY(bench_open(comm, &base));
     if (comm_rank(comm) == 0)
         printf("%-6s %-14s %5s %7s %6s %8s %9s %9s %9s %7s\n", "model", "what", "ranks", "threads",
                "tokens", "ms", "tokens/s", "GFLOP/s", "GEMM rate", "share");
@@ -242,8 +238,19 @@ static Status run(Comm *comm, const BenchOptions *options)
         Bench b = base;
         b.job = &cases[i];
         const Status status = comm_agree(comm, run_case(&b, (int)options->repeats));
-        destroy(&b);
+        bench_destroy(&b);
         TRY(status);
+    }
+    return OK;
+}
+
+static Status run(Comm *comm, const BenchOptions *options)
+{
+    if (!options->what || strcmp(options->what, "steps") == 0) return run_steps(comm, options);
+    TRY(bench_collectives(comm, (int)options->repeats));
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        if (options->preset && strcmp(options->preset, cases[i].preset) != 0) continue;
+        TRY(bench_overlap(comm, &cases[i], (int)options->repeats));
     }
     return OK;
 }

@@ -43,7 +43,6 @@ static void on_step(void *watcher, int done)
 static Status prepare(Matching *m)
 {
     const DatasetBucket *first = bucket_of(m, 0);
-    const Mesh *mesh = &m->engine->mesh.mesh;
     const double guidance = m->options->generate.denoise.guidance;
     size_t scratch = 0;
 
@@ -57,7 +56,7 @@ static Status prepare(Matching *m)
     CHECK(m->latents, ERR_MEMORY, "no memory to compare %lld scenes",
           (long long)m->options->scenes);
     /* scene s belongs to replica s % replicas */
-    for (int64_t s = mesh->dp; s < m->options->scenes; s += mesh->shape.data) {
+    for (int64_t s = engine_seat(m->engine); s < m->options->scenes; s += engine_seats(m->engine)) {
         const DatasetBucket *b = bucket_of(m, s);
         m->latents[s] = malloc((size_t)(b->tokens * b->patch) * sizeof(float));
         CHECK(m->latents[s], ERR_MEMORY, "no memory for the latents of scene %lld", (long long)s);
@@ -114,15 +113,14 @@ static Status render_scene(Matching *m, int64_t scene)
 static Status render_scenes(Matching *m)
 {
     Comm *comm = m->engine->comm;
-    const Mesh *mesh = &m->engine->mesh.mesh;
-    const int64_t count = m->options->scenes;
+    const int64_t count = m->options->scenes, seats = engine_seats(m->engine);
     Status s = OK;
 
-    m->rounds = (count + mesh->shape.data - 1) / mesh->shape.data;
+    m->rounds = (count + seats - 1) / seats;
     progress_begin(&m->progress, "evaluate", "steps",
                    m->rounds * m->options->generate.denoise.steps);
     for (m->round = 0; m->round < m->rounds && s == OK; m->round++) {
-        const int64_t scene = m->round * mesh->shape.data + mesh->dp;
+        const int64_t scene = m->round * seats + engine_seat(m->engine);
         if (scene < count) s = render_scene(m, scene);
         /* a rank lost inside the model leaves the others waiting */
         if (s == ERR_COMM) comm_abort(comm, s);
@@ -132,7 +130,7 @@ static Status render_scenes(Matching *m)
     TRY(s);
     if (!m->options->out) return OK;
 
-    if (engine_leads(m->engine)) TRY(group_all_reduce(m->engine->mesh.data, m->sheet.pixels));
+    TRY(engine_join(m->engine, m->sheet.pixels));
     if (comm_rank(comm) == 0) {
         char path[FILE_PATH_BYTES];
         s = file_join(path, m->options->out, "sheet.png");

@@ -2,6 +2,7 @@
 
 #include "core/base/log.h"
 #include "core/base/options.h"
+#include "core/solver/guidance.h"
 #include "infer/engine.h"
 #include "tools/caption_match.h"
 #include "train/heldout.h"
@@ -12,8 +13,8 @@
 
 typedef struct EvaluateOptions {
     const char *model, *data, *out, *weights, *device;
-    int64_t steps, seed, bins, scenes, tensor, pipeline, context, threads;
-    double guidance, shift;
+    int64_t steps, seed, bins, scenes, tensor, pipeline, context, guidance_ranks, threads;
+    double guidance, shift, timeout_s;
     bool quiet;
 } EvaluateOptions;
 
@@ -47,10 +48,14 @@ static const Option evaluate_options[] = {
       .help = "ranks that share the stack of layers" },
     { .name = "context", .type = OPTION_INT, .fallback = "1", .min = 1, .max = 1024, AT(context),
       .help = "ranks that share the tokens of each video" },
+    { .name = "guidance-ranks", .type = OPTION_INT, .fallback = "1", .min = 1, .max = 2,
+      AT(guidance_ranks), .help = "2: the halves of guidance go to two replicas" },
     { .name = "threads", .type = OPTION_INT, .fallback = "0", .min = 0, .max = 1024, AT(threads),
       .help = "threads a rank; 0: the cores, shared out" },
     { .name = "device", .type = OPTION_STRING, .fallback = "auto", .choices = "auto|cpu|cuda",
       AT(device), .help = "where to compute" },
+    { .name = "timeout", .type = OPTION_DOUBLE, .fallback = "600", .min = 0, .max = 1e6,
+      AT(timeout_s), .help = "seconds that a rank may wait for another; 0: for ever" },
     { .name = "quiet", .type = OPTION_FLAG, AT(quiet), .help = "no progress" },
     { .name = NULL },
 };
@@ -110,15 +115,14 @@ static Status check_dataset(const Engine *engine, const Dataset *ds)
 }
 
 /* Not collective. */
-static Status plan_velocity(Engine *engine, const Dataset *ds, double guidance, Velocity *out)
+static Status plan_velocity(Engine *engine, const Dataset *ds, int64_t rows, Velocity *out)
 {
     DitShape *shapes = NULL;
     int count = 0;
     Status s;
 
     TRY(heldout_shapes(dataset_bucket_list(ds), &engine->model.config.dit, &shapes, &count));
-    s = velocity_create(&engine->dit, engine->mesh.pipeline, shapes, count,
-                        generate_rows(1, guidance), out);
+    s = velocity_create(&engine->dit, engine->mesh.pipeline, shapes, count, rows, out);
     free(shapes);
     return s;
 }
@@ -153,7 +157,8 @@ static Status measure_matches(Engine *engine, const EvaluateOptions *o, Dataset 
         .generate = { .denoise = { .steps = (int)o->steps,
                                    .guidance = o->guidance,
                                    .shift = o->shift > 0 ? o->shift : engine->model.shift },
-                      .seed = (uint64_t)o->seed },
+                      .seed = (uint64_t)o->seed,
+                      .halves = engine->halves },
         .scenes = count,
         .out = o->out,
     };
@@ -162,7 +167,8 @@ static Status measure_matches(Engine *engine, const EvaluateOptions *o, Dataset 
     Status s =
         matches ? OK : status_fail(ERR_MEMORY, "no memory for %lld scenes", (long long)count);
 
-    if (s == OK) s = plan_velocity(engine, ds, o->guidance, &velocity);
+    if (s == OK)
+        s = plan_velocity(engine, ds, generate_rows(1, o->guidance, engine->halves), &velocity);
     if (s == OK && o->out && comm_rank(engine->comm) == 0) s = file_make_folders(o->out);
     s = comm_agree(engine->comm, s);
     if (s == OK) s = caption_match(engine, &velocity, ds, scenes, &options, matches);
@@ -183,12 +189,16 @@ static Status run(Comm *comm, const EvaluateOptions *o)
         .device = o->device,
         .threads = (int)o->threads,
         .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
+        .halves = (int)o->guidance_ranks,
     };
     Engine engine = { 0 };
     Dataset *ds = NULL;
     Scenes scenes = { 0 };
     Status s = OK;
 
+    CHECK(o->guidance_ranks == 1 || guidance_is_on(o->guidance), ERR_USAGE,
+          "--guidance-ranks %lld: at --guidance 1 there is one half only",
+          (long long)o->guidance_ranks);
     TRY_TO(done, s, comm_agree(comm, dataset_open(o->data, &ds)));
     TRY_TO(done, s, engine_open(comm, &engine_options, &engine));
     TRY_TO(done, s, comm_agree(comm, check_dataset(&engine, ds)));
@@ -212,6 +222,7 @@ Status evaluate_main(int argc, char **argv)
     TRY(comm_start(&comm));
     s = comm_agree(comm, options_parse(&command, argc, argv, &options, &helped));
     log_set_quiet(options.quiet);
+    comm_set_timeout(comm, options.timeout_s);
     if (s == OK && !helped) s = run(comm, &options);
     log_failure(s);
     comm_finish(comm);

@@ -75,8 +75,8 @@ static int threads_of_rank(const TrainConfig *config, int ranks)
 static Status choose_mesh(const PlanOptions *o, const StatePlan *plan, MeshShape *out)
 {
     const ParallelKeys *p = &plan->config.parallel;
-    const MeshShape wanted = { (int)p->data, (int)p->tensor, (int)p->pipeline, (int)p->context,
-                               (int)p->ulysses };
+    const MeshShape wanted = { (int)p->data,    (int)p->tensor,  (int)p->pipeline,
+                               (int)p->context, (int)p->ulysses, (int)p->chunks_per_rank };
     const MeshLimits limits =
         train_mesh_limits(&plan->config, plan->train_sizes, plan->heldout_sizes);
     const int64_t asked = o->ranks > 0 ? o->ranks : o->gpus;
@@ -212,6 +212,7 @@ static void write_mesh(JsonWriter *w, const char *key, MeshShape s)
     json_write_int(w, "pipeline", s.pipeline);
     json_write_int(w, "context", s.context);
     json_write_int(w, "ulysses", mesh_ulysses(s));
+    json_write_int(w, "chunks_per_rank", mesh_chunks(s));
     json_end_object(w);
 }
 

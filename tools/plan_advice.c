@@ -36,15 +36,25 @@ static Status try_changes(const StatePlan *plan, MeshShape shape, int64_t limit,
         if (*fitted) return OK;
     }
     const char *zero = plan->config.parallel.zero == 0 ? "parallel.zero=1 " : "";
+    /* a split backward keeps the most and goes with no recomputation */
+    const bool split = other.config.parallel.schedule == SCHEDULE_ZERO_BUBBLE;
+    const char *whole = split ? "parallel.schedule=1f1b " : "";
+    if (split) {
+        other.config.parallel.schedule = SCHEDULE_1F1B;
+        (void)snprintf(keys, sizeof keys, "%sparallel.schedule=1f1b", zero);
+        TRY(try_keys(&other, shape, limit, keys, fitted));
+        if (*fitted) return OK;
+    }
     for (int mode = other.config.parallel.recompute + 1; mode <= RECOMPUTE_BLOCK; mode++) {
         other.config.parallel.recompute = mode;
-        (void)snprintf(keys, sizeof keys, "%sparallel.recompute=%s", zero, modes[mode]);
+        (void)snprintf(keys, sizeof keys, "%s%sparallel.recompute=%s", zero, whole, modes[mode]);
         TRY(try_keys(&other, shape, limit, keys, fitted));
         if (*fitted) return OK;
     }
     if (other.config.data.micro_batch == 1) return OK;
     other.config.data.micro_batch = 1;
-    (void)snprintf(keys, sizeof keys, "%sparallel.recompute=block data.micro_batch=1", zero);
+    (void)snprintf(keys, sizeof keys, "%s%sparallel.recompute=block data.micro_batch=1", zero,
+                   whole);
     return try_keys(&other, shape, limit, keys, fitted);
 }
 
@@ -71,9 +81,12 @@ Status plan_advice(const StatePlan *plan, MeshShape shape, int64_t limit, const 
     MeshPlan *others = NULL;
     int n = 0;
     smallest.config.parallel.recompute = RECOMPUTE_BLOCK;
+    const bool split = plan->config.parallel.schedule == SCHEDULE_ZERO_BUBBLE;
+    if (split) smallest.config.parallel.schedule = SCHEDULE_1F1B;
     TRY(plan_rank_meshes(&smallest, (int)mesh_ranks(shape), limit, &others, &n));
     if (n > 0 && others[0].fits)
-        print_mesh(&others[0], " parallel.recompute=block");
+        print_mesh(&others[0], split ? " parallel.schedule=1f1b parallel.recompute=block"
+                                     : " parallel.recompute=block");
     else
         printf("nothing fits into %.2f GiB a rank on %lld ranks: take more, or a smaller model\n",
                gib(limit), (long long)mesh_ranks(shape));

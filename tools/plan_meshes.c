@@ -23,12 +23,13 @@ Status plan_ranks(const StatePlan *plan, MeshShape shape, RankMemory *ranks, Tra
     return OK;
 }
 
-/* Whether this rank is planned for a ranking. The last token ranges are the longest, the first
- * replica has the most micro-batches. */
-static bool stands_for_others(const Mesh *m)
+/* Whether this rank is planned for a ranking. The last token ranges are the longest; the first
+ * replica has the most micro-batches, the last the most clips of whole canonical chunks. */
+static bool stands_for_others(const StatePlan *plan, const Mesh *m)
 {
+    const int most = train_exact_chunks(&plan->config) > 0 ? m->shape.data - 1 : 0;
     return m->size <= ALL_RANKS ||
-           (m->dp == 0 && m->tp == m->shape.tensor - 1 && m->cp == m->shape.context - 1);
+           (m->dp == most && m->tp == m->shape.tensor - 1 && m->cp == m->shape.context - 1);
 }
 
 Status plan_mesh(const StatePlan *plan, MeshShape shape, int64_t limit_bytes, MeshPlan *out)
@@ -39,7 +40,7 @@ Status plan_mesh(const StatePlan *plan, MeshShape shape, int64_t limit_bytes, Me
         const Mesh mesh = mesh_of_rank(shape, r);
         RankMemory memory;
         TrainTraffic sent;
-        if (!stands_for_others(&mesh)) continue;
+        if (!stands_for_others(plan, &mesh)) continue;
         TRY(state_plan_rank(plan, &mesh, &memory, &sent));
         keep_most(&sent, &p.traffic);
         if (memory_total(&memory) > memory_total(&p.memory)) p.memory = memory;
@@ -76,7 +77,7 @@ Status plan_rank_meshes(const StatePlan *plan, int ranks, int64_t limit_bytes, M
         train_mesh_limits(&plan->config, plan->train_sizes, plan->heldout_sizes);
     MeshShape *shapes = NULL;
     int n = 0;
-    TRY(mesh_list(ranks, &limits, &shapes, &n));
+    TRY(mesh_list(ranks, (int)plan->config.parallel.chunks_per_rank, &limits, &shapes, &n));
     MeshPlan *plans = calloc((size_t)n + 1, sizeof *plans);
     Status status = OK;
     CHECK_TO(done, status, plans, ERR_MEMORY, "no memory for %d meshes", n);

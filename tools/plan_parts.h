@@ -50,8 +50,8 @@ Status plan_ranks(const StatePlan *plan, MeshShape shape, RankMemory *ranks, Tra
  * the others have no more, but for the 64 bytes to which ZeRO's shards are rounded. limit_bytes 0:
  * none. */
 Status plan_mesh(const StatePlan *plan, MeshShape shape, int64_t limit_bytes, MeshPlan *out);
-/* Every legal mesh of so many ranks: those that fit first, by traffic, then the rest, by memory.
- * The caller frees *out. */
+/* Every legal mesh of so many ranks, with as many chunks a rank as configured: those that fit
+ * first, by traffic, then the rest, by memory. The caller frees *out. */
 Status plan_rank_meshes(const StatePlan *plan, int ranks, int64_t limit_bytes, MeshPlan **out,
                         int *count);
 /* "2x1x4x2 (ulysses 2)" */

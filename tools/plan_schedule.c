@@ -9,16 +9,18 @@
 /* The replica with the most micro-batches of full size. */
 static int most_micros(const StatePlan *plan, MeshShape shape)
 {
-    const int64_t micro = plan->config.data.micro_batch;
+    const int64_t micro = train_clips_of_pass(&plan->config);
     const int64_t all = (plan->config.data.batch + micro - 1) / micro;
     return (int)((all + shape.data - 1) / shape.data);
 }
 
 Status plan_schedule(const StatePlan *plan, MeshShape shape, Schedule *out)
 {
-    const ScheduleOptions options = { .kind = (ScheduleKind)plan->config.parallel.schedule,
+    const ScheduleKind kind = (ScheduleKind)plan->config.parallel.schedule;
+    /* one stage runs 1f1b whatever was asked for, as train/step.c does */
+    const ScheduleOptions options = { .kind = shape.pipeline > 1 ? kind : SCHEDULE_1F1B,
                                       .stages = shape.pipeline,
-                                      .chunks = 1,
+                                      .chunks = mesh_chunks(shape),
                                       .micros = most_micros(plan, shape) };
     return schedule_create(&options, out);
 }

@@ -57,7 +57,8 @@ static Range part_range(const CheckpointSet *set, const Param *param, int64_t el
 static int owner_of(const Stream *s, const Param *param, int piece, int part)
 {
     const int context = s->mesh->shape.context;
-    return mesh_rank_of(s->mesh->shape, part / context, piece, param->stage, part % context);
+    return mesh_rank_of(s->mesh->shape, part / context, piece,
+                        param->stage % s->mesh->shape.pipeline, part % context);
 }
 
 /* This rank's own part, where it lies. */

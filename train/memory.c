@@ -104,9 +104,8 @@ static void print_heading(const char *which, int rank, MeshShape shape,
 {
     char line[LINE_BYTES];
     const Mesh m = mesh_of_rank(shape, rank);
-    (void)snprintf(line, sizeof line,
-                   "memory of %srank %d (data %d, tensor %d, pipeline %d, context %d)", which, rank,
-                   m.dp, m.tp, m.pp, m.cp);
+    (void)snprintf(line, sizeof line, "%srank %d (data %d, tensor %d, pipeline %d, context %d)",
+                   which, rank, m.dp, m.tp, m.pp, m.cp);
     say(line);
 }
 
@@ -117,8 +116,8 @@ void memory_print(const RankMemory *ranks, int count, MeshShape shape,
     const RankMemory *large = &ranks[l], *small = &ranks[s];
     const bool differ = memory_total(large) != memory_total(small);
     if (differ) {
-        print_heading("the largest, ", l, shape, say);
-        print_heading("and beside it of the smallest, ", s, shape, say);
+        print_heading("memory of the largest, ", l, shape, say);
+        print_heading("beside it that of the smallest, ", s, shape, say);
     } else {
         say(count > 1 ? "memory of every rank, all alike" : "memory of the one rank");
     }

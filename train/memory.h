@@ -6,7 +6,8 @@
  * file, so that they can be compared to the byte.
  *
  * Not in it: the code, the libraries and their buffers, the index of the dataset, and small tables
- * on the heap. COLLECTIVES are the buffers in which sums over ranks are made.
+ * on the heap, among them the watchdog's and what comm.check compares (112 bytes a rank of a
+ * group). COLLECTIVES are the buffers in which sums over ranks are made.
  */
 #ifndef ZT_TRAIN_MEMORY_H
 #define ZT_TRAIN_MEMORY_H
@@ -21,6 +22,7 @@
 #define MEMORY_LIST(X)                                                                       \
     X(WEIGHTS, "weights", "parameters of this rank")                                         \
     X(GRADIENTS, "gradients", "their gradients")                                             \
+    X(EXACT, "exact", "exact numerics: their sums by canonical chunk")                       \
     X(EXP_AVG, "exp_avg", "the optimizer's first moment")                                    \
     X(EXP_AVG_SQ, "exp_avg_sq", "its second")                                                \
     X(EMA, "ema", "the moving average of the weights")                                       \
@@ -29,6 +31,7 @@
     X(STREAM, "act_stream", "activations: the residual stream, norms and modulation")        \
     X(TEXT, "act_text", "activations: the text encoder")                                     \
     X(ENDS, "act_ends", "activations: embeddings, head, positions, noise and target")        \
+    X(QUEUE, "act_queue", "activations: what a split backward leaves to its second part")    \
     X(SCRATCH, "scratch", "what one layer's forward or backward needs while it runs")        \
     X(MESSAGES, "messages", "between pipeline stages")                                       \
     X(COLLECTIVES, "collectives", "sums over ranks")                                         \

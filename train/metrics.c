@@ -76,6 +76,10 @@ Status metrics_write(Metrics *metrics, const StepMetrics *m)
     json_write_real(w, "tokens_per_s", m->tokens_per_s);
     json_write_real(w, "mfu", m->mfu);
     if (isfinite(m->heldout)) json_write_real(w, "heldout_loss", m->heldout);
+    if (m->ranks > 1) {
+        json_write_int(w, "slowest_rank", m->slowest_rank);
+        json_write_real(w, "slowest_s", m->slowest_s);
+    }
     json_write_bool(w, "skipped", m->skipped);
     json_end_object(w);
     const char *text = NULL;

@@ -21,6 +21,10 @@ typedef struct StepMetrics {
     double tokens_per_s, mfu;
     double heldout; /* held-out loss measured after this step; NAN: not measured */
     bool skipped;   /* the gradient was not finite: no update */
+    /* the rank that worked longest before the step's control all-reduce, its waiting for other
+     * ranks not counted; told when there are several ranks */
+    int ranks, slowest_rank;
+    double slowest_s;
 } StepMetrics;
 
 typedef struct Metrics {

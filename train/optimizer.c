@@ -38,23 +38,45 @@ Status optimizer_start_average(const Optimizer *o)
 
 /* ---- norm ----------------------------------------------------------------------------------- */
 
-Status optimizer_square_norm(const Optimizer *o, double *out)
+/* Calls add() with every piece of the gradient that this rank answers for. */
+static Status each_piece(const Optimizer *o, Status (*add)(const Optimizer *, Tensor, void *),
+                         void *sum)
 {
-    double sum = 0.0;
     const bool answers = o->shards || mesh_seat(o->mesh, AXIS_GRADIENT).rank == 0;
     for (int64_t i = 0; answers && i < o->params->count; i++) {
         const Param *p = &o->params->items[i];
         if (!p->local || (p->cut < 0 && o->mesh->tp != 0)) continue;
         const Range all = { p->offset, tensor_count(params_view(p, o->grads)) };
         const Range own = range_overlap(all, owned(o, p->bucket));
-        double part = 0.0;
-        if (own.count == 0) continue;
-        TRY(op_square_norm(o->dev, tensor_of(&part, F64, SHAPE(1)),
-                           tensor_slice(o->grads, own.first, own.count)));
-        sum += part;
+        if (own.count > 0) TRY(add(o, tensor_slice(o->grads, own.first, own.count), sum));
     }
-    *out = sum;
     return OK;
+}
+
+static Status add_fast(const Optimizer *o, Tensor piece, void *sum)
+{
+    double part = 0.0;
+    TRY(op_square_norm(o->dev, tensor_of(&part, F64, SHAPE(1)), piece));
+    *(double *)sum += part;
+    return OK;
+}
+
+static Status add_exact(const Optimizer *o, Tensor piece, void *sum)
+{
+    exact_sum_add_squares(sum, tensor_f32(piece), tensor_count(piece), o->dev->threads);
+    return OK;
+}
+
+Status optimizer_square_norm(const Optimizer *o, double *out)
+{
+    *out = 0.0;
+    return each_piece(o, add_fast, out);
+}
+
+Status optimizer_exact_square_norm(const Optimizer *o, ExactSum *out)
+{
+    *out = (ExactSum){ 0 };
+    return each_piece(o, add_exact, out);
 }
 
 /* ---- update --------------------------------------------------------------------------------- */

@@ -10,6 +10,7 @@
 #define ZT_TRAIN_OPTIMIZER_H
 
 #include "comm/comm.h"
+#include "core/base/exact_sum.h"
 #include "core/model/params.h"
 #include "core/ops.h"
 #include "core/parallel/bucket.h"
@@ -39,6 +40,8 @@ Status optimizer_start_average(const Optimizer *optimizer);
  * only, and what all of the gradient group hold on its first only. Not collective: the sum rides on
  * the step's control all-reduce. */
 Status optimizer_square_norm(const Optimizer *optimizer, double *out);
+/* The same without rounding, for exact numerics. */
+Status optimizer_exact_square_norm(const Optimizer *optimizer, ExactSum *out);
 
 /* One update. done: updates before this one. grad_scale: clipping. Collective over the gradient
  * group with shards, otherwise not collective. */

@@ -21,7 +21,7 @@ Status sampling_create(const Dit *dit, Group *pipeline, const DatasetBucket *b, 
     Sampling s = { .shape = { 1, b->t / patch[0], b->h / patch[1], b->w / patch[2] } };
     Status status = OK;
     TRY_TO(failed, status,
-           velocity_create(dit, pipeline, &s.shape, 1, generate_rows(1, sample_guidance),
+           velocity_create(dit, pipeline, &s.shape, 1, generate_rows(1, sample_guidance, NULL),
                            &s.velocity));
     TRY_TO(failed, status, device_arena(dit->dev, "samples", bytes, &s.arena));
     TRY_TO(failed, status, tensor_alloc(&s.arena, F32, latents, "x", &s.x));

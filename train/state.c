@@ -32,9 +32,9 @@ static Status open_data(TrainState *s)
 static Status place_on_mesh(TrainState *s)
 {
     const TrainConfig *c = &s->config;
-    const MeshShape wanted = { (int)c->parallel.data, (int)c->parallel.tensor,
+    const MeshShape wanted = { (int)c->parallel.data,     (int)c->parallel.tensor,
                                (int)c->parallel.pipeline, (int)c->parallel.context,
-                               (int)c->parallel.ulysses };
+                               (int)c->parallel.ulysses,  (int)c->parallel.chunks_per_rank };
     const MeshLimits limits = train_mesh_limits(c, s->train_sizes, s->heldout_sizes);
     MeshShape shape;
     TRY(mesh_resolve(wanted, comm_size(s->comm), &limits, &shape));
@@ -53,7 +53,7 @@ static int threads_of_rank(const TrainState *s)
 static Status open_device(TrainState *s)
 {
     const TrainConfig *c = &s->config;
-    TRY(device_open(&s->device, train_device_name(c), NULL, threads_of_rank(s), false));
+    TRY(device_open(&s->device, train_device_name(c), NULL, threads_of_rank(s), c->numerics != 0));
     CHECK(c->dtype != 2, ERR_CONFIG,
           "dtype: bf16 compute needs a CUDA device; this run is on %s: take dtype f32 or auto",
           s->device.name);
@@ -198,6 +198,7 @@ void train_state_destroy(TrainState *s)
     heldout_space_destroy(&s->heldout_space);
     velocity_destroy(&s->velocity);
     train_step_destroy(&s->step);
+    exact_grads_destroy(&s->exact);
     arena_destroy(&s->weights_arena);
     arena_destroy(&s->grads_arena);
     arena_destroy(&s->optimizer_arena);

@@ -31,6 +31,7 @@ typedef struct TrainState {
     Arena weights_arena, grads_arena, optimizer_arena; /* owned */
     BucketShards shards;                               /* owned; zero when parallel.zero is 0 */
     Optimizer optimizer;
+    ExactGrads exact;           /* owned; exact numerics */
     TrainStep step;             /* owned */
     Velocity velocity;          /* owned; when held-out loss is asked for */
     HeldoutSpace heldout_space; /* owned; likewise */

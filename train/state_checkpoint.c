@@ -21,7 +21,8 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
     memset(&same.run.dir, 0, sizeof same.run.dir);
     memset(&same.data.train, 0, sizeof same.data.train);
     memset(&same.data.heldout, 0, sizeof same.data.heldout);
-    same.parallel = (ParallelKeys){ 0 };
+    same.parallel = (ParallelKeys){ .chunks = c->parallel.chunks };
+    if (c->numerics) same.data.micro_batch = 1; /* clip by clip whatever it is */
     same.checkpoint = (CheckpointKeys){ 0 };
     same.train.heldout_every = same.train.sample_every = 0;
     memset(&same.train.sample_prompts, 0, sizeof same.train.sample_prompts);

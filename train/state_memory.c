@@ -9,7 +9,8 @@
 static Status create_model(TrainState *s)
 {
     const TrainConfig *c = &s->config;
-    return dit_create(&s->device, &c->model, &s->groups, (Recompute)c->parallel.recompute, &s->dit);
+    return dit_create(&s->device, &c->model, &s->groups, (Recompute)c->parallel.recompute,
+                      train_exact_chunks(c), &s->dit);
 }
 
 /* ZeRO-1 over the ranks that hold the same parameters, where there are several. */
@@ -46,14 +47,17 @@ static Status allocate(TrainState *s)
     TRY(tensor_alloc(&s->optimizer_arena, F32, own, "exp_avg", &o->exp_avg));
     TRY(tensor_alloc(&s->optimizer_arena, F32, own, "exp_avg_sq", &o->exp_avg_sq));
     if (ema) TRY(tensor_alloc(&s->optimizer_arena, F32, own, "ema", &o->ema));
-    return dit_bind(&s->dit, o->weights, o->grads);
+    if (s->config.numerics == 0) return dit_bind(&s->dit, o->weights, o->grads);
+    TRY(exact_grads_create(&s->dit, &s->exact));
+    return dit_bind(&s->dit, o->weights, exact_grads_flat(&s->exact));
 }
 
 static SamplerOptions sampler_options(const TrainConfig *c)
 {
     return (SamplerOptions){ .seed = (uint64_t)c->run.seed,
                              .batch = c->data.batch,
-                             .micro_batch = c->data.micro_batch,
+                             .micro_batch = train_clips_of_pass(c),
+                             .chunks = train_exact_chunks(c),
                              .caption_drop = (float)c->train.caption_drop };
 }
 
@@ -87,7 +91,7 @@ static FlowOptions flow_options(const TrainConfig *c)
 static Status step_shapes(const TrainState *s, DitShape **shapes, int *count)
 {
     TRY(heldout_shapes(s->train_sizes, &s->config.model.dit, shapes, count));
-    for (int i = 0; i < *count; i++) (*shapes)[i].batch = s->config.data.micro_batch;
+    for (int i = 0; i < *count; i++) (*shapes)[i].batch = train_clips_of_pass(&s->config);
     return OK;
 }
 
@@ -101,7 +105,9 @@ static Status create_step(TrainState *s)
                                        .shapes = shapes,
                                        .shape_count = count,
                                        .micros_max = (int)s->loader_sizes.max_micros,
-                                       .shards = s->optimizer.shards };
+                                       .shards = s->optimizer.shards,
+                                       .exact = s->config.numerics ? &s->exact : NULL,
+                                       .schedule = (ScheduleKind)s->config.parallel.schedule };
     const Status status =
         train_step_create(&s->dit, &s->groups, s->optimizer.grads, &options, &s->step);
     free(shapes);
@@ -147,18 +153,40 @@ static void add_activation(void *context, const char *name, size_t bytes)
     memory->bytes[memory_row_of(name)] += (int64_t)bytes;
 }
 
-/* Every slot is cut alike; what has no row of its own is the ends'. */
-static Status count_activations(const TrainState *s, RankMemory *out)
+/* One slot of each chunk: those of a chunk are cut alike. */
+static Status watch_chunks(const TrainState *s, const ArenaWatcher *watcher)
 {
     DitShape *shapes = NULL;
     int count = 0;
+    Status status = OK;
+    TRY(step_shapes(s, &shapes, &count));
+    for (int chunk = 0; chunk < mesh_chunks(s->groups.mesh.shape) && status == OK; chunk++) {
+        const DitSlotOptions options = {
+            .shapes = shapes, .count = count, .chunk = chunk, .train = true
+        };
+        status = dit_slot_watch(&s->dit, &options, watcher);
+    }
+    free(shapes);
+    return status;
+}
+
+static int64_t queue_bytes(const TrainStep *step)
+{
+    int64_t bytes = 0;
+    for (int i = 0; i < step->slot_count * step->schedule.chunks; i++)
+        bytes += (int64_t)step->slots[i].model.later.arena.size;
+    return bytes;
+}
+
+/* What has no row of its own is the ends'. */
+static Status count_activations(const TrainState *s, RankMemory *out)
+{
     RankMemory slot = { { 0 } };
     const ArenaWatcher watcher = { &slot, add_activation };
-    TRY(step_shapes(s, &shapes, &count));
-    const Status status = dit_slot_watch(&s->dit, shapes, count, true, &watcher);
-    free(shapes);
-    TRY(status);
-    out->bytes[MEMORY_ENDS] = (int64_t)train_step_activation_bytes(&s->step);
+    TRY(watch_chunks(s, &watcher));
+    out->bytes[MEMORY_QUEUE] = queue_bytes(&s->step);
+    out->bytes[MEMORY_ENDS] =
+        (int64_t)train_step_activation_bytes(&s->step) - out->bytes[MEMORY_QUEUE];
     static const MemoryRow classes[] = { MEMORY_ATTENTION, MEMORY_FFN, MEMORY_STREAM, MEMORY_TEXT };
     for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++) {
         out->bytes[classes[i]] = s->step.slot_count * slot.bytes[classes[i]];
@@ -184,6 +212,7 @@ Status train_state_memory(const TrainState *s, RankMemory *out)
     RankMemory m = { { 0 } };
     m.bytes[MEMORY_WEIGHTS] = (int64_t)s->weights_arena.size;
     m.bytes[MEMORY_GRADIENTS] = (int64_t)s->grads_arena.size;
+    m.bytes[MEMORY_EXACT] = (int64_t)s->exact.arena.size;
     m.bytes[MEMORY_EXP_AVG] = moments / (ema ? 3 : 2);
     m.bytes[MEMORY_EMA] = ema ? moments / 3 : 0;
     m.bytes[MEMORY_EXP_AVG_SQ] = moments - m.bytes[MEMORY_EXP_AVG] - m.bytes[MEMORY_EMA];

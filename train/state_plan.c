@@ -18,6 +18,7 @@ MeshLimits train_mesh_limits(const TrainConfig *c, BucketList train, BucketList 
                          .ffn_dim = c->model.dit.ffn_dim,
                          .layers = c->model.dit.num_layers,
                          .batch = c->data.batch,
+                         .chunks = train_exact_chunks(c),
                          .tokens = fewest_tokens(heldout, fewest_tokens(train, 0)) };
 }
 
@@ -30,7 +31,8 @@ Status state_plan_rank(const StatePlan *plan, const Mesh *mesh, RankMemory *memo
                      .heldout_sizes = plan->heldout_sizes };
     Status status = OK;
     s.groups = mesh_groups_described(mesh, storage);
-    TRY(device_open(&s.device, train_device_name(&plan->config), NULL, plan->threads, false));
+    TRY(device_open(&s.device, train_device_name(&plan->config), NULL, plan->threads,
+                    plan->config.numerics != 0));
     s.device.counting = true;
     TRY_TO(done, status, train_state_reserve(&s));
     TRY_TO(done, status, train_state_memory(&s, memory));

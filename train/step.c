@@ -4,9 +4,18 @@
 
 #include <stdlib.h>
 
-static Status slot_create(const Dit *dit, const TrainStepOptions *options, StepSlot *slot)
+/* One chunk's activations, and the loss' tensors where its stage draws noise: the first and last.
+ */
+static Status slot_create(const TrainStep *step, const TrainStepOptions *options, int chunk,
+                          StepSlot *slot)
 {
-    TRY(dit_slot_create(dit, options->shapes, options->shape_count, true, &slot->model));
+    const Dit *dit = step->dit;
+    const DitSlotOptions model = { .shapes = options->shapes,
+                                   .count = options->shape_count,
+                                   .chunk = chunk,
+                                   .train = true,
+                                   .split = step->schedule.weights };
+    TRY(dit_slot_create(dit, &model, &slot->model));
     size_t largest = 0;
     for (int i = 0; i < options->shape_count; i++) {
         const DitShape s = options->shapes[i];
@@ -16,7 +25,7 @@ static Status slot_create(const Dit *dit, const TrainStepOptions *options, StepS
                              (size_t)s.batch * sizeof(float) + ARENA_ALIGN;
         if (bytes > largest) largest = bytes;
     }
-    const bool used = dit->first || dit->last;
+    const bool used = dit_slot_first(dit, &slot->model) || dit_slot_last(dit, &slot->model);
     return device_arena(dit->dev, "flow", used ? largest : 0, &slot->arena);
 }
 
@@ -26,7 +35,7 @@ static Status create_messages(TrainStep *step, const TrainStepOptions *options)
     if (pipeline->size == 1) return OK;
     PipelineLayout layout = { .rank = pipeline->rank,
                               .stages = pipeline->size,
-                              .chunks = 1,
+                              .chunks = step->schedule.chunks,
                               .slots = step->slot_count,
                               .backward = true };
     for (int i = 0; i < options->shape_count; i++) {
@@ -41,6 +50,31 @@ static Status create_messages(TrainStep *step, const TrainStepOptions *options)
     return pipeline_buffers_create(&step->messages, &layout, &step->buffers);
 }
 
+/* The table for as many micro-batches as a step has. */
+static Status create_schedule(TrainStep *step, int micros)
+{
+    const int stages = step->groups->pipeline->size;
+    /* one rank has no bubble: what needs the least memory */
+    const ScheduleOptions options = { .kind = stages > 1 ? step->schedule_kind : SCHEDULE_1F1B,
+                                      .stages = stages,
+                                      .chunks = mesh_chunks(step->groups->mesh.shape),
+                                      .micros = micros };
+    schedule_destroy(&step->schedule);
+    TRY(schedule_create(&options, &step->schedule));
+    return schedule_check(&step->schedule);
+}
+
+static Status create_slots(TrainStep *step, const TrainStepOptions *options)
+{
+    const int chunks = step->schedule.chunks;
+    step->slot_count = step->schedule.in_flight > 1 ? step->schedule.in_flight : 1;
+    step->slots = calloc((size_t)(chunks * step->slot_count), sizeof *step->slots);
+    CHECK(step->slots, ERR_MEMORY, "no memory for %d activation slots", step->slot_count);
+    for (int i = 0; i < chunks * step->slot_count; i++)
+        TRY(slot_create(step, options, i / step->slot_count, &step->slots[i]));
+    return OK;
+}
+
 Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
                          const TrainStepOptions *options, TrainStep *out)
 {
@@ -48,19 +82,17 @@ Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
                        .groups = groups,
                        .grads = grads,
                        .flow = options->flow,
-                       .shards = options->shards };
-    const int stages = groups->pipeline->size;
+                       .shards = options->shards,
+                       .exact = options->exact,
+                       .schedule_kind = options->schedule };
     size_t scratch = 0;
     Status s = OK;
-    step.slot_count = options->micros_max < stages ? options->micros_max : stages;
-    if (step.slot_count < 1) step.slot_count = 1;
-    step.slots = calloc((size_t)step.slot_count, sizeof *step.slots);
     step.bucket_order = calloc((size_t)dit->params.buckets + 1, sizeof *step.bucket_order);
-    CHECK_TO(failed, s, step.slots && step.bucket_order, ERR_MEMORY,
-             "no memory for %d activation slots", step.slot_count);
+    CHECK_TO(failed, s, step.bucket_order, ERR_MEMORY, "no memory for the order of buckets");
     dit_bucket_order(dit, step.bucket_order);
-    for (int i = 0; i < step.slot_count; i++)
-        TRY_TO(failed, s, slot_create(dit, options, &step.slots[i]));
+    /* fewer micro-batches need no more slots */
+    TRY_TO(failed, s, create_schedule(&step, options->micros_max));
+    TRY_TO(failed, s, create_slots(&step, options));
     for (int i = 0; i < options->shape_count; i++) {
         size_t bytes = 0;
         TRY_TO(failed, s, dit_scratch(dit, options->shapes[i], true, &bytes));
@@ -68,8 +100,6 @@ Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
     }
     TRY_TO(failed, s, device_arena(dit->dev, "scratch", scratch, &step.scratch));
     TRY_TO(failed, s, create_messages(&step, options));
-    const ScheduleOptions table = { .kind = SCHEDULE_1F1B, .stages = stages, .micros = 1 };
-    TRY_TO(failed, s, schedule_create(&table, &step.schedule));
     if (groups->gradient->size > 1 && !dit->dev->counting)
         TRY_TO(failed, s, reducer_create(groups->gradient, &step.reducer));
     *out = step;
@@ -79,11 +109,17 @@ failed:
     return s;
 }
 
+/* Over all chunks. */
+static int count_slots(const TrainStep *step)
+{
+    return step->slot_count * mesh_chunks(step->groups->mesh.shape);
+}
+
 void train_step_destroy(TrainStep *step)
 {
     if (!step) return;
     reducer_destroy(step->reducer);
-    for (int i = 0; step->slots && i < step->slot_count; i++) {
+    for (int i = 0; step->slots && i < count_slots(step); i++) {
         dit_slot_destroy(&step->slots[i].model);
         arena_destroy(&step->slots[i].arena);
     }
@@ -99,8 +135,8 @@ void train_step_destroy(TrainStep *step)
 size_t train_step_activation_bytes(const TrainStep *step)
 {
     size_t bytes = 0;
-    for (int i = 0; i < step->slot_count; i++)
-        bytes += step->slots[i].model.arena.size + step->slots[i].arena.size;
+    for (int i = 0; i < count_slots(step); i++)
+        bytes += dit_slot_bytes(&step->slots[i].model) + step->slots[i].arena.size;
     return bytes;
 }
 
@@ -128,7 +164,8 @@ static Status prepare(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
 {
     const Dit *dit = step->dit;
     const Device *dev = dit->dev;
-    if (!dit->first && !dit->last) return OK;
+    const bool first = dit_slot_first(dit, &slot->model);
+    if (!first && !dit_slot_last(dit, &slot->model)) return OK;
     const TokenRange own = dit_own_tokens(dit, shape_of(dit, micro));
     const Shape shape = SHAPE(micro->clips, own.count, micro->patch);
     Tensor t; /* (clips) in (0, 1) */
@@ -136,13 +173,13 @@ static Status prepare(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
     TRY(tensor_alloc(&slot->arena, F32, shape, "flow.noise", &slot->noise));
     TRY(tensor_alloc(&slot->arena, F32, shape, "flow.target", &slot->target));
     slot->x_t = slot->model.x_t;
-    if (!dit->first) TRY(tensor_alloc(&slot->arena, F32, shape, "flow.x_t", &slot->x_t));
+    if (!first) TRY(tensor_alloc(&slot->arena, F32, shape, "flow.x_t", &slot->x_t));
     TRY(tensor_alloc(&slot->arena, F32, SHAPE(micro->clips), "flow.t", &t));
     for (int64_t i = 0; i < micro->clips; i++)
         tensor_f32(t)[i] = (float)flow_timestep(&step->flow, micro->samples[i]);
     TRY(flow_noise(dev, &step->flow, slot->noise, micro->samples, own.first * micro->patch));
     TRY(op_flow_mix(dev, slot->x_t, slot->target, micro->latents, slot->noise, t));
-    if (!dit->first) return OK;
+    if (!first) return OK;
     for (int64_t i = 0; i < micro->clips; i++)
         tensor_f32(slot->model.t)[i] = 1000.0f * tensor_f32(t)[i];
     byte_tokens_encode(micro->captions, slot->model.text.ids, slot->model.text.lengths);
@@ -159,46 +196,90 @@ static Status measure(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
     TRY(op_squared_error(dev, tensor_of(sums, F64, SHAPE(micro->clips)), slot->model.v,
                          slot->target));
     for (int64_t i = 0; i < micro->clips; i++) step->loss_sum += sums[i];
+    if (step->exact)
+        exact_sum_add_squared_errors(&step->exact_loss, tensor_f32(slot->model.v),
+                                     tensor_f32(slot->target), tensor_count(slot->target),
+                                     dev->threads);
     const float scale = (float)(1.0 / (double)step->batch->global_elements);
     return op_squared_error_backward(dev, slot->noise, slot->model.v, slot->target, scale);
+}
+
+static StepSlot *slot_of(const TrainStep *step, PipelineTurn turn)
+{
+    return &step->slots[turn.chunk * step->slot_count + turn.slot];
 }
 
 static Status step_forward(void *context, PipelineTurn turn)
 {
     TrainStep *step = context;
     const MicroBatch *micro = &step->batch->micros[turn.micro];
-    StepSlot *slot = &step->slots[turn.slot];
+    StepSlot *slot = slot_of(step, turn);
     const PipelineSlot messages = pipeline_slot(&step->buffers, turn);
     TRY(dit_slot_shape(step->dit, &slot->model, shape_of(step->dit, micro)));
     TRY(prepare(step, micro, slot));
     TRY(dit_encode_text(step->dit, &slot->model, &step->scratch));
     TRY(dit_forward(step->dit, &slot->model, messages.in, messages.out, &step->scratch));
-    return step->dit->last ? measure(step, micro, slot) : OK;
+    return dit_slot_last(step->dit, &slot->model) ? measure(step, micro, slot) : OK;
+}
+
+/* Exact: clips of a chunk add up in order; then the chunk is counted, and after the last the step.
+ */
+static Status finish_exact(TrainStep *step, int bucket, ExactPart part)
+{
+    const MicroBatch *micros = step->batch->micros;
+    const bool last = step->micro == step->schedule.micros - 1;
+    const int chunk = micros[step->micro].chunk;
+    if (last || micros[step->micro + 1].chunk != chunk)
+        TRY(exact_grads_chunk_done(step->exact, bucket, part, chunk));
+    return last && part != EXACT_EARLY ? exact_grads_finish(step->exact, bucket, step->grads) : OK;
 }
 
 /* A bucket is whole on this rank: what tensor ranks share is joined, then its reduction starts. */
-static Status finish_bucket(void *context, int bucket)
+static Status finish_fast(TrainStep *step, int bucket)
 {
-    TrainStep *step = context;
     const int64_t first = step->dit->params.bucket_first[bucket];
     const int64_t end = step->dit->params.bucket_first[bucket + 1];
     const Tensor grads = tensor_slice(step->grads, first, end - first);
-    TRY(dit_join_bucket(step->dit, step->grads, bucket));
+    TRY(dit_join(step->dit, step->grads, first, end));
     if (!step->reducer) return OK;
     if (!step->shards) return reducer_submit(step->reducer, grads);
     return reducer_submit_scatter(step->reducer, grads, bucket_shards_counts(step->shards, bucket));
 }
 
+static Status leave(TrainStep *step, int bucket, ExactPart part)
+{
+    if (step->exact) return finish_exact(step, bucket, part);
+    const bool whole = part != EXACT_EARLY && step->micro == step->schedule.micros - 1;
+    return whole ? finish_fast(step, bucket) : OK;
+}
+
+/* The micro-batch at hand has left a bucket; a split backward still owes its products. */
+static Status leave_bucket(void *context, int bucket)
+{
+    TrainStep *step = context;
+    return leave(step, bucket, step->schedule.weights ? EXACT_EARLY : EXACT_ALL);
+}
+
 static Status step_backward(void *context, PipelineTurn turn)
 {
     TrainStep *step = context;
-    StepSlot *slot = &step->slots[turn.slot];
+    StepSlot *slot = slot_of(step, turn);
     const PipelineSlot messages = pipeline_slot(&step->buffers, turn);
-    /* after the last micro-batch a bucket is whole: its reduction starts under the rest */
-    const bool whole = turn.micro == step->schedule.micros - 1;
-    const DitWatcher watcher = { step, finish_bucket };
+    const DitWatcher watcher = { step, leave_bucket };
+    step->micro = turn.micro;
     return dit_backward(step->dit, &slot->model, messages.in, slot->noise, messages.dout,
-                        messages.din, whole ? &watcher : NULL, &step->scratch);
+                        messages.din, &watcher, &step->scratch);
+}
+
+/* What a split backward has left: only now are its buckets whole. */
+static Status step_weights(void *context, PipelineTurn turn)
+{
+    TrainStep *step = context;
+    step->micro = turn.micro;
+    TRY(dit_weights(step->dit, &slot_of(step, turn)->model));
+    for (int i = 0; i < step->dit->params.buckets; i++)
+        TRY(leave(step, step->bucket_order[i], EXACT_LATE));
+    return OK;
 }
 
 Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
@@ -206,22 +287,19 @@ Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
     const int micros = (int)batch->micro_count;
     step->batch = batch;
     step->loss_sum = 0.0;
-    if (step->schedule.micros != micros) {
-        schedule_destroy(&step->schedule);
-        const ScheduleOptions table = { .kind = SCHEDULE_1F1B,
-                                        .stages = step->groups->pipeline->size,
-                                        .micros = micros };
-        TRY(schedule_create(&table, &step->schedule));
-    }
-    TRY(op_fill(step->dit->dev, step->grads, 0.0f));
+    if (step->schedule.micros != micros) TRY(create_schedule(step, micros));
+    step->exact_loss = (ExactSum){ 0 };
+    TRY(step->exact ? exact_grads_begin(step->exact) : op_fill(step->dit->dev, step->grads, 0.0f));
     const PipelineStage stage = { .context = step,
                                   .forward = step_forward,
                                   .backward = step_backward,
+                                  .weights = step_weights,
                                   .message_count = step_message_count };
     TRY(pipeline_run(&step->schedule, step->groups->pipeline, &stage, &step->buffers));
     /* a replica without work in this step still takes part in every reduction */
     for (int i = 0; micros == 0 && i < step->dit->params.buckets; i++)
-        TRY(finish_bucket(step, step->bucket_order[i]));
+        TRY(step->exact ? exact_grads_finish(step->exact, step->bucket_order[i], step->grads)
+                        : finish_fast(step, step->bucket_order[i]));
     if (step->reducer) TRY(reducer_wait(step->reducer));
     *loss_sum = step->loss_sum;
     return OK;

@@ -5,26 +5,28 @@
  *                     loss = sum (v - target)^2 / elements of the whole step
  *
  * The pipeline's schedule table says in which order; each gradient bucket starts its reduction when
- * the last micro-batch's backward has left it. Every draw is a function of the sample's number, so
- * the sum does not know the mesh.
+ * the last micro-batch's backward, or its weights' turn, has left it. Every draw is a function of
+ * the sample's number, so the sum does not know the mesh.
  */
 #ifndef ZT_TRAIN_STEP_H
 #define ZT_TRAIN_STEP_H
 
 #include "comm/comm.h"
 #include "core/model/dit.h"
+#include "core/base/exact_sum.h"
 #include "core/model/flow.h"
 #include "core/parallel/bucket.h"
 #include "core/parallel/pipeline.h"
 #include "data/loader.h"
+#include "train/exact_grads.h"
 
-/* One micro-batch in flight: the model's activations and the loss' tensors. */
+/* One micro-batch in flight on one chunk: the model's activations and the loss' tensors. */
 typedef struct StepSlot {
     DitSlot model;
     Arena arena;  /* owned: the three below */
     Tensor noise; /* (clips, tokens, patch): noise, then the gradient of the velocity */
     Tensor target;
-    Tensor x_t; /* own buffer where the model's first stage is elsewhere */
+    Tensor x_t; /* own buffer where the model's first stage is another */
 } StepSlot;
 
 typedef struct TrainStep {
@@ -33,8 +35,12 @@ typedef struct TrainStep {
     FlowOptions flow;
     Tensor grads;               /* (local_elements) F32; view */
     const BucketShards *shards; /* view; NULL: each rank gets the whole sum */
-    StepSlot *slots;            /* owned */
-    int slot_count;
+    ExactGrads *exact;          /* view; NULL in fast numerics */
+    ExactSum exact_loss;        /* exact numerics: loss_sum, unrounded */
+    int micro;                  /* whose backward runs */
+    ScheduleKind schedule_kind;
+    StepSlot *slots;         /* owned; (chunks, slot_count) */
+    int slot_count;          /* a chunk */
     Arena scratch, messages; /* owned */
     PipelineBuffers buffers; /* owned */
     Schedule schedule;       /* owned; of schedule.micros */
@@ -51,6 +57,8 @@ typedef struct TrainStepOptions {
     int shape_count;
     int micros_max;             /* micro-batches a replica may get in a step */
     const BucketShards *shards; /* over the gradient group; NULL: gradients are not sharded */
+    ExactGrads *exact;          /* exact numerics; else NULL */
+    ScheduleKind schedule;      /* several chunks a rank (mesh.chunks): interleaved */
 } TrainStepOptions;
 
 /* Collective over the data group (the reducer). ERR_MEMORY. */

@@ -21,10 +21,43 @@ static void add_micro(const TrainState *s, DitShape shape, DitTraffic *model, Tr
 {
     const Dit *dit = &s->dit;
     const int stages = s->groups.pipeline->size;
+    const int chunks = mesh_chunks(s->groups.mesh.shape);
     const int64_t message = FLOAT * dit_message_count(dit, shape);
+    /* each chunk's forward and backward; the first virtual stage sends none back, the last none on
+     */
+    const int sent = 2 * chunks - (dit->first ? 1 : 0) - (dit->last ? 1 : 0);
     dit_traffic(dit, shape, model);
-    if (!dit->last) traffic_add(&out->rows[TRAFFIC_PIPELINE], stages, message);
-    if (!dit->first) traffic_add(&out->rows[TRAFFIC_PIPELINE], stages, message);
+    for (int i = 0; i < sent; i++) traffic_add(&out->rows[TRAFFIC_PIPELINE], stages, message);
+}
+
+/* Fast: micro-batches are dealt out one by one. */
+static void add_fast_micros(const TrainState *s, DitShape shape, DitTraffic *model,
+                            TrainTraffic *out)
+{
+    const int64_t batch = s->config.data.batch, micro = train_clips_of_pass(&s->config);
+    for (int64_t m = s->groups.mesh.dp; m * micro < batch; m += s->groups.mesh.shape.data) {
+        const int64_t left = batch - m * micro;
+        shape.batch = left < micro ? left : micro;
+        add_micro(s, shape, model, out);
+    }
+    dit_join_traffic(&s->dit, model);
+}
+
+/* Exact: neighbouring canonical chunks, clip by clip; each is joined and summed on its own. */
+static void add_exact_micros(const TrainState *s, DitShape shape, DitTraffic *model,
+                             TrainTraffic *out)
+{
+    const int64_t batch = s->config.data.batch, chunks = s->dit.chunks;
+    int with_clips = 0;
+    shape.batch = 1;
+    for (int64_t c = s->exact.first; c < s->exact.first + s->exact.count; c++) {
+        const int64_t clips = batch * (c + 1) / chunks - batch * c / chunks;
+        for (int64_t i = 0; i < clips; i++) add_micro(s, shape, model, out);
+        if (clips == 0) continue;
+        with_clips++;
+        dit_join_traffic(&s->dit, model);
+    }
+    exact_grads_traffic(&s->exact, with_clips, &model->context, &out->rows[TRAFFIC_GRADIENTS]);
 }
 
 static void add_gradients(const TrainState *s, TrainTraffic *out)
@@ -33,12 +66,13 @@ static void add_gradients(const TrainState *s, TrainTraffic *out)
     const int size = s->groups.gradient->size;
     for (int b = 0; b < s->dit.params.buckets; b++) {
         const int64_t all = FLOAT * (first[b + 1] - first[b]);
+        const bool exact = s->dit.chunks > 0;
         if (!s->optimizer.shards) {
-            traffic_all_reduce(&out->rows[TRAFFIC_GRADIENTS], size, all);
+            if (!exact) traffic_all_reduce(&out->rows[TRAFFIC_GRADIENTS], size, all);
             continue;
         }
         const int64_t own = FLOAT * bucket_shards_range(s->optimizer.shards, b).count;
-        traffic_reduce_scatter(&out->rows[TRAFFIC_GRADIENTS], size, all, own);
+        if (!exact) traffic_reduce_scatter(&out->rows[TRAFFIC_GRADIENTS], size, all, own);
         traffic_all_gather(&out->rows[TRAFFIC_UPDATES], size, own);
     }
 }
@@ -53,25 +87,23 @@ static DitShape largest_shape(const DitShape *shapes, int count)
 
 Status train_traffic(const TrainState *s, TrainTraffic *out)
 {
-    const int64_t batch = s->config.data.batch, micro = s->config.data.micro_batch;
     DitShape *shapes = NULL;
     DitTraffic model = { 0 };
     int count = 0;
     *out = (TrainTraffic){ 0 };
     TRY(heldout_shapes(s->train_sizes, &s->config.model.dit, &shapes, &count));
-    DitShape shape = largest_shape(shapes, count);
+    const DitShape shape = largest_shape(shapes, count);
     free(shapes);
-    for (int64_t m = s->groups.mesh.dp; m * micro < batch; m += s->groups.mesh.shape.data) {
-        const int64_t left = batch - m * micro;
-        shape.batch = left < micro ? left : micro;
-        add_micro(s, shape, &model, out);
-    }
-    dit_join_traffic(&s->dit, &model);
+    if (s->dit.chunks > 0)
+        add_exact_micros(s, shape, &model, out);
+    else
+        add_fast_micros(s, shape, &model, out);
     add_gradients(s, out);
     out->rows[TRAFFIC_TENSOR] = model.tensor;
     out->rows[TRAFFIC_SEQUENCE] = model.sequence;
     out->rows[TRAFFIC_ULYSSES] = model.ulysses;
     out->rows[TRAFFIC_RING] = model.ring;
+    out->rows[TRAFFIC_CONTEXT] = model.context;
     return OK;
 }
 

@@ -2,11 +2,11 @@
  * traffic: what a rank sends in one training step, by axis (core/parallel/traffic.h says how it is
  * counted; core/model/dit_traffic.h has the formulas inside the model).
  *
- *   pipeline   for each micro-batch the message (x, e0, e, ctx) to the next stage, and its gradient
- *              to the one before
- *   gradients  each bucket summed over data x context: all-reduced, or with parallel.zero
- *              reduce-scattered,
- *   weights    and then gathered
+ *   pipeline   for each micro-batch and chunk the message (x, e0, e, ctx) to the next virtual
+ * stage, and its gradient to the one before gradients  each bucket summed over data x context:
+ * all-reduced, or with parallel.zero reduce-scattered, weights    and then gathered context exact
+ * numerics sum a bucket's pieces over context once for each canonical chunk of the batch that has
+ * clips, then over data once (gradients), also with parallel.zero
  *
  * Of micro-batches of the largest clip, cut as the sampler cuts one bucket. The one small
  * all-reduce of a step's control values is not in it.
@@ -25,6 +25,7 @@ struct TrainState;
     X(SEQUENCE, "sequence", "small gradients over tensor x context") \
     X(ULYSSES, "ulysses", "heads for tokens")                        \
     X(RING, "ring", "keys and values around the ring")               \
+    X(CONTEXT, "context", "exact sums over context")                 \
     X(PIPELINE, "pipeline", "messages between stages")               \
     X(GRADIENTS, "gradients", "their sums over data x context")      \
     X(UPDATES, "weights", "what each rank has updated, to the others")

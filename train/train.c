@@ -46,6 +46,8 @@ static Status run(Comm *comm, const TrainOptions *options)
     log_set_quiet(options->quiet);
     TRY(comm_agree(comm, train_config_load(options->config, options->overrides.count,
                                            options->overrides.items, &config)));
+    comm_set_timeout(comm, config.comm.timeout_s);
+    comm_set_check(comm, config.comm.check);
     if (!options->print_config) return trainer_run(comm, &config);
     return comm_rank(comm) == 0 ? train_config_print(&config, stdout) : OK;
 }

@@ -62,6 +62,7 @@ static const ConfigKey keys[] = {
     { REAL("train.clip", train.clip, "1", 0, 1e9) },
     { REAL("train.ema", train.ema, "0.999", 0, 0.9999999) },
     { REAL("train.caption_drop", train.caption_drop, "0.1", 0, 1) },
+    { INT("train.max_skipped", train.max_skipped, "10", 1, 1e9) },
     { INT("train.heldout_every", train.heldout_every, "0", 0, 1e9) },
     { INT("train.sample_every", train.sample_every, "0", 0, 1e9) },
     { ROW("train.sample_prompts", CONFIG_STRINGS, train.sample_prompts), .fallback = "[]",
@@ -77,19 +78,30 @@ static const ConfigKey keys[] = {
     { INT("parallel.context", parallel.context, "1", 1, 4096) },
     { INT("parallel.ulysses", parallel.ulysses, "auto", 1, 4096), .word = "auto" },
     { INT("parallel.data", parallel.data, "auto", 1, 65536), .word = "auto" },
-    { ENUM("parallel.schedule", parallel.schedule, "1f1b", "1f1b") },
+    /* the words of ScheduleKind */
+    { ENUM("parallel.schedule", parallel.schedule, "1f1b",
+           "1f1b|gpipe|interleaved|zero_bubble") },
+    { INT("parallel.chunks_per_rank", parallel.chunks_per_rank, "1", 1, 4096) },
     { ENUM("parallel.recompute", parallel.recompute, "none", "none|elementwise|block") },
     { INT("parallel.zero", parallel.zero, "1", 0, 1) },
+    { INT("parallel.chunks", parallel.chunks, "8", 1, 16) },
     { INT("parallel.threads", parallel.threads, "auto", 1, 4096), .word = "auto" },
+
+    { REAL("comm.timeout_s", comm.timeout_s, "600", 0, 1e6) },
+    { ROW("comm.check", CONFIG_BOOL, comm.check), .fallback = "false" },
 
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },
     { INT("checkpoint.keep", checkpoint.keep, "3", 0, 1e6) },
 
     { ENUM("device", device, "auto", "auto|cpu|cuda") },
+    { ENUM("numerics", numerics, "fast", "fast|exact") },
     { ENUM("dtype", dtype, "auto", "auto|f32|bf16") },
     { .name = NULL },
 };
 // clang-format on
+
+/* by ScheduleKind */
+static const char *const schedule_words[] = { "1f1b", "gpipe", "interleaved", "zero_bubble" };
 
 static void use_preset_int(int64_t *value, int64_t preset)
 {
@@ -131,6 +143,36 @@ static void resolve_text(TextConfig *text, const TextConfig *preset)
     use_preset_double(&text->layer_norm_epsilon, preset->layer_norm_epsilon);
 }
 
+/* What exact numerics cut into chunks must divide. */
+static Status check_exact(const TrainConfig *c)
+{
+    const int64_t chunks = c->parallel.chunks;
+    const int64_t width = c->model.dit.num_attention_heads * c->model.dit.attention_head_dim;
+    if (c->numerics == 0) return OK;
+    CHECK((chunks & (chunks - 1)) == 0, ERR_CONFIG,
+          "parallel.chunks is %lld; exact numerics want 1, 2, 4, 8 or 16", (long long)chunks);
+    CHECK(width % chunks == 0 && c->model.dit.ffn_dim % chunks == 0, ERR_CONFIG,
+          "numerics: exact: parallel.chunks %lld does not divide the width %lld and model.ffn_dim "
+          "%lld",
+          (long long)chunks, (long long)width, (long long)c->model.dit.ffn_dim);
+    return OK;
+}
+
+/* Whether the layers are enough is for the mesh to say. */
+static Status check_schedule(const ParallelKeys *p)
+{
+    CHECK(p->chunks_per_rank == 1 || p->schedule == SCHEDULE_INTERLEAVED, ERR_CONFIG,
+          "parallel.chunks_per_rank %lld needs parallel.schedule interleaved; it is %s",
+          (long long)p->chunks_per_rank, schedule_words[p->schedule]);
+    CHECK(p->chunks_per_rank > 1 || p->schedule != SCHEDULE_INTERLEAVED, ERR_CONFIG,
+          "parallel.schedule interleaved needs parallel.chunks_per_rank of 2 or more; it is 1");
+    CHECK(
+        p->schedule != SCHEDULE_ZERO_BUBBLE || p->recompute == 0, ERR_CONFIG,
+        "parallel.schedule zero_bubble keeps what its later products read: parallel.recompute must "
+        "be none");
+    return OK;
+}
+
 /* What one key alone cannot say. */
 static Status check_together(const TrainConfig *c)
 {
@@ -146,6 +188,8 @@ static Status check_together(const TrainConfig *c)
     CHECK(t->heldout_every == 0 || c->data.heldout[0] != 0, ERR_CONFIG,
           "train.heldout_every is %lld, but data.heldout names no dataset",
           (long long)t->heldout_every);
+    TRY(check_exact(c));
+    TRY(check_schedule(&c->parallel));
     return model_config_check(&c->model);
 }
 
@@ -182,4 +226,14 @@ const char *train_device_name(const TrainConfig *config)
 {
     static const char *const names[] = { "auto", "cpu", "cuda" };
     return names[config->device];
+}
+
+int train_exact_chunks(const TrainConfig *config)
+{
+    return config->numerics ? (int)config->parallel.chunks : 0;
+}
+
+int64_t train_clips_of_pass(const TrainConfig *config)
+{
+    return config->numerics ? 1 : config->data.micro_batch;
 }

@@ -11,6 +11,7 @@
 #include "core/base/config.h"
 #include "core/base/status.h"
 #include "core/model/model_config.h"
+#include "core/parallel/schedule.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ typedef struct TrainKeys {
     double clip; /* global gradient norm; 0: no clipping */
     double ema;  /* 0: no average is kept */
     double caption_drop;
+    int64_t max_skipped;                 /* steps in a row whose gradient is not finite */
     int64_t heldout_every, sample_every; /* steps; 0: never */
     ConfigTexts sample_prompts;
     TimestepKeys timestep;
@@ -54,13 +56,20 @@ typedef struct TrainKeys {
 
 typedef struct ParallelKeys {
     int64_t tensor, pipeline, context;
-    int64_t ulysses; /* 0: auto, the most that heads allow */
-    int64_t data;    /* 0: auto, what is left of the ranks */
-    int recompute;   /* Recompute: none, elementwise, block */
-    int schedule;    /* 0: 1f1b */
+    int64_t ulysses;         /* 0: auto, the most that heads allow */
+    int64_t data;            /* 0: auto, what is left of the ranks */
+    int recompute;           /* Recompute: none, elementwise, block */
+    int schedule;            /* ScheduleKind */
+    int64_t chunks_per_rank; /* of the pipeline; 1 but for interleaved */
     int64_t zero;    /* 1: moments and averages sharded over data x context; 0: each rank has all */
+    int64_t chunks;  /* exact numerics: canonical chunks of every sum that ranks share */
     int64_t threads; /* a rank; 0: auto */
 } ParallelKeys;
+
+typedef struct CommKeys {
+    double timeout_s; /* that a rank may wait for another; 0: for ever */
+    bool check;       /* ranks compare their calls before each collective */
+} CommKeys;
 
 typedef struct CheckpointKeys {
     int64_t every, keep; /* steps, 0: only at the end; newest kept, 0: all */
@@ -75,9 +84,11 @@ typedef struct TrainConfig {
     DataKeys data;
     TrainKeys train;
     ParallelKeys parallel;
+    CommKeys comm;
     CheckpointKeys checkpoint;
-    int device; /* 0 auto, 1 cpu, 2 cuda: train_device_name */
-    int dtype;  /* 0 auto, 1 f32, 2 bf16 */
+    int device;   /* 0 auto, 1 cpu, 2 cuda: train_device_name */
+    int numerics; /* 0 fast, 1 exact */
+    int dtype;    /* 0 auto, 1 f32, 2 bf16 */
 } TrainConfig;
 
 /* Reads, resolves the preset and checks what one key alone cannot say. ERR_CONFIG, ERR_IO. Not
@@ -88,5 +99,10 @@ Status train_config_load(const char *path, int override_count, const char *const
 Status train_config_print(const TrainConfig *config, FILE *stream);
 /* "auto", "cpu" or "cuda": what device_open takes. */
 const char *train_device_name(const TrainConfig *config);
+/* Canonical chunks of exact numerics; 0: fast. */
+int train_exact_chunks(const TrainConfig *config);
+/* Most clips that go through the model at once. Exact numerics compute a micro-batch clip by clip:
+ * its sums then know nothing of how it was cut. */
+int64_t train_clips_of_pass(const TrainConfig *config);
 
 #endif

@@ -11,32 +11,67 @@
 #include "train/stop.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 enum { HELDOUT_BINS = 4 };
 
-/* What the ranks tell one another once a step: one small all-reduce. */
+/* What the ranks tell one another once a step: one small all-reduce. Behind these, one place for
+ * each rank's seconds of work: with the others' zeros the sum is a gather. */
 enum { CONTROL_LOSS, CONTROL_NORM, CONTROL_STOP, CONTROL_FAILED, CONTROL_COUNT };
 
 typedef struct Run {
     TrainState state;
     Metrics metrics; /* rank 0 */
     const Batch *batch;
-    int64_t done; /* updates */
+    double *control; /* owned; (CONTROL_COUNT + ranks) */
+    int64_t done;    /* updates */
+    int64_t skipped; /* of them without effect, the last ones in a row */
     double wait_s;
 } Run;
 
 /* ---- a step --------------------------------------------------------------------------------- */
 
-/* The step's loss and gradient norm, whether somebody must stop, whether all have the next batch.
- */
-static Status exchange(Run *run, double loss_sum, Status next, double out[CONTROL_COUNT])
+/* Exact: loss and squared norm are added up over all ranks without rounding; the first rank says
+ * what they round to. */
+static Status exchange_exact(TrainState *s, double *out)
+{
+    ExactSum sums[2] = { s->step.exact_loss };
+    TRY(optimizer_exact_square_norm(&s->optimizer, &sums[1]));
+    TRY(group_all_reduce(comm_world(s->comm), tensor_of(sums, I64, SHAPE(2, EXACT_SUM_LIMBS))));
+    for (int i = 0; i < 2; i++) {
+        ExactSum normal = { 0 };
+        exact_sum_merge(&normal, &sums[i]);
+        out[i == 0 ? CONTROL_LOSS : CONTROL_NORM] =
+            comm_rank(s->comm) == 0 ? exact_sum_value(&normal) : 0.0;
+    }
+    return OK;
+}
+
+/* The step's loss and gradient norm, whether somebody must stop, whether all have the next batch,
+ * how long each has worked. */
+static Status exchange(Run *run, double loss_sum, Status next, double worked_s)
 {
     TrainState *s = &run->state;
+    const int ranks = comm_size(s->comm);
+    double *out = run->control;
+    for (int i = 0; i < ranks; i++) out[CONTROL_COUNT + i] = 0.0;
+    out[CONTROL_COUNT + comm_rank(s->comm)] = worked_s;
     TRY(optimizer_square_norm(&s->optimizer, &out[CONTROL_NORM]));
     out[CONTROL_LOSS] = loss_sum;
+    if (s->step.exact) TRY(exchange_exact(s, out));
     out[CONTROL_STOP] = stop_requested() ? 1.0 : 0.0;
     out[CONTROL_FAILED] = next == OK ? 0.0 : 1.0;
-    return group_all_reduce(comm_world(s->comm), tensor_of(out, F64, SHAPE(CONTROL_COUNT)));
+    return group_all_reduce(comm_world(s->comm), tensor_of(out, F64, SHAPE(CONTROL_COUNT + ranks)));
+}
+
+static void find_slowest(const Run *run, StepMetrics *m)
+{
+    const double *worked_s = run->control + CONTROL_COUNT;
+    m->ranks = comm_size(run->state.comm);
+    m->slowest_rank = 0;
+    for (int i = 1; i < m->ranks; i++)
+        if (worked_s[i] > worked_s[m->slowest_rank]) m->slowest_rank = i;
+    m->slowest_s = worked_s[m->slowest_rank];
 }
 
 static Status update(Run *run, double grad_norm)
@@ -58,8 +93,10 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
 {
     TrainState *s = &run->state;
     const Batch *batch = run->batch;
-    const double start = clock_seconds();
-    double loss_sum = 0.0, control[CONTROL_COUNT];
+    const double start = clock_seconds(), waited_s = comm_waited_s(s->comm);
+    const double *control = run->control;
+    double loss_sum = 0.0;
+    comm_set_step(s->comm, run->done + 1);
     *m = (StepMetrics){ .step = run->done + 1,
                         .lr = lr_at_step(&s->config.train, run->done),
                         .clips = batch->global_clips,
@@ -73,7 +110,8 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
     /* secured before the control all-reduce, so that an answer for all can ride on it */
     const bool more = run->done + 1 < s->config.train.steps;
     const Status next = more ? loader_next(s->loader, &run->batch) : OK;
-    fatal = exchange(run, loss_sum, next, control);
+    const double worked_s = clock_seconds() - start - (comm_waited_s(s->comm) - waited_s);
+    fatal = exchange(run, loss_sum, next, worked_s);
     if (fatal != OK) comm_abort(s->comm, fatal);
 
     m->loss = control[CONTROL_LOSS] / elements;
@@ -82,7 +120,9 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
     if (!m->skipped) fatal = update(run, m->grad_norm);
     if (fatal != OK) comm_abort(s->comm, fatal);
     run->done++;
+    run->skipped = m->skipped ? run->skipped + 1 : 0;
 
+    find_slowest(run, m);
     m->step_s = clock_seconds() - start;
     m->wait_s = loader_wait_s(s->loader) - run->wait_s;
     run->wait_s += m->wait_s;
@@ -122,6 +162,19 @@ static Status record(Run *run, const StepMetrics *m)
     return status;
 }
 
+/* Reduced values: every rank decides alike. The last checkpoint stays what the next start finds. */
+static Status check_skipped(const Run *run)
+{
+    const int64_t limit = run->state.config.train.max_skipped;
+    CHECK(
+        run->skipped < limit, ERR_DIVERGED,
+        "steps %lld to %lld: loss or gradient not finite %lld times in a row (train.max_skipped); "
+        "nothing was saved since the last checkpoint: lower train.lr, or look at the clips of "
+        "these steps",
+        (long long)(run->done - limit + 1), (long long)run->done, (long long)limit);
+    return OK;
+}
+
 static Status loop(Run *run)
 {
     TrainState *s = &run->state;
@@ -135,7 +188,10 @@ static Status loop(Run *run)
         TRY(look(run, &m));
         /* a metrics file that cannot be written ends the run, but not before a checkpoint */
         if (recorded == OK) recorded = record(run, &m);
-        if (due(s->config.checkpoint.every, run->done) || run->done == steps || stop) {
+        TRY(check_skipped(run));
+        /* weights that lead to nothing finite must not push good checkpoints out */
+        const bool sound = run->skipped == 0;
+        if ((sound && due(s->config.checkpoint.every, run->done)) || run->done == steps || stop) {
             TRY(train_state_save(s, run->done));
             saved = run->done;
             TRY(comm_agree(s->comm, recorded));
@@ -173,10 +229,15 @@ Status trainer_run(Comm *comm, const TrainConfig *config)
     Run run = { 0 };
     stop_install();
     TRY(train_state_create(comm, config, &run.state));
-    Status status = begin(&run);
+    run.control = calloc((size_t)(CONTROL_COUNT + comm_size(comm)), sizeof *run.control);
+    Status status =
+        run.control ? OK : status_fail(ERR_MEMORY, "no memory for %d ranks", comm_size(comm));
+    status = comm_agree(comm, status);
+    if (status == OK) status = begin(&run);
     if (status == OK) status = loop(&run);
     if (status == OK) status = train_state_report_peak(&run.state);
     metrics_close(&run.metrics);
+    free(run.control);
     train_state_destroy(&run.state);
     return status;
 }

@@ -34,7 +34,8 @@ int status_exit_code(Status status)
     case ERR_IO: return 3;
     case ERR_MEMORY:
     case ERR_DEVICE:
-    case ERR_COMM: return 4;
+    case ERR_COMM:
+    case ERR_DIVERGED: return 4;
     case ERR_STOPPED: return 75;
     }
     return 4;

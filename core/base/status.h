@@ -14,14 +14,15 @@ extern "C" {
 
 typedef enum Status {
     OK = 0,
-    ERR_USAGE,   /* the command line or a request; exit code 2 */
-    ERR_CONFIG,  /* the configuration, or a mesh that cannot be; exit code 2 */
-    ERR_FORMAT,  /* an input file is not what it should be; exit code 3 */
-    ERR_IO,      /* the file system refused; exit code 3 */
-    ERR_MEMORY,  /* memory could not be had; exit code 4 */
-    ERR_DEVICE,  /* a device or a library under it failed; exit code 4 */
-    ERR_COMM,    /* a rank or a message was lost; exit code 4 */
-    ERR_STOPPED, /* stopped by a signal after committing a checkpoint; exit code 75 */
+    ERR_USAGE,    /* the command line or a request; exit code 2 */
+    ERR_CONFIG,   /* the configuration, or a mesh that cannot be; exit code 2 */
+    ERR_FORMAT,   /* an input file is not what it should be; exit code 3 */
+    ERR_IO,       /* the file system refused; exit code 3 */
+    ERR_MEMORY,   /* memory could not be had; exit code 4 */
+    ERR_DEVICE,   /* a device or a library under it failed; exit code 4 */
+    ERR_COMM,     /* a rank or a message was lost; exit code 4 */
+    ERR_DIVERGED, /* a run's numbers are not finite and do not recover; exit code 4 */
+    ERR_STOPPED,  /* stopped by a signal after committing a checkpoint; exit code 75 */
 } Status;
 
 /* The last message of this thread, one line, never NULL. */

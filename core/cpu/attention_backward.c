@@ -71,11 +71,7 @@ static void load_queries(const Tile *t, const Head *h, int64_t first, int64_t co
     load_rows(t->dout_rows, dout, count, t->padded, size, 1.0f);
     for (int64_t i = 0; i < QUERY_TILE; i++) t->lse[i] = t->dot[i] = 0;
     for (int64_t i = 0; i < count; i++) {
-        float dot = 0;
-#pragma omp simd reduction(+ : dot)
-        for (int64_t d = 0; d < size.head_dim; d++)
-            dot += dout[i * size.stride + d] * out[i * size.stride + d];
-        t->dot[i] = dot;
+        t->dot[i] = cpu_dot(dout + i * size.stride, out + i * size.stride, size.head_dim);
         t->lse[i] = h->lse[first + i];
     }
 }

@@ -59,7 +59,18 @@ enum {
     CPU_ROWS = 64,        /* rows summed before the sum joins the total: keeps the tail exact */
     CPU_ELEMENTS = 16384, /* elements of one task of a flat loop */
     CPU_SUM_LANES = 16,   /* sums of a row, whatever the width of a vector and the address */
+
+    cpu_fused_x86_64 = 0,
+    cpu_fused_avx2 = 1,
+    cpu_fused_avx512 = 1,
+    CPU_FUSED = CPU_PASTE(cpu_, fused, CPU_ISA), /* a multiply-add is one instruction */
 };
+
+/* a b + c where a compiler may choose which of two products it fuses: the same choice everywhere */
+static inline float cpu_multiply_add(float a, float b, float c)
+{
+    return CPU_FUSED ? __builtin_fmaf(a, b, c) : a * b + c;
+}
 
 /* ((0 + 1) + (2 + 3)) + ..., in place: the tree of core/group.h */
 static inline float cpu_tree_sum(float *part, int parts)
@@ -67,6 +78,17 @@ static inline float cpu_tree_sum(float *part, int parts)
     for (int stride = 1; stride < parts; stride *= 2)
         for (int i = 0; i + stride < parts; i += 2 * stride) part[i] += part[i + stride];
     return part[0];
+}
+
+/* Rows are summed by lanes and the lanes by the tree, as here. */
+static inline float cpu_dot(const float *a, const float *b, int64_t count)
+{
+    float lane[CPU_SUM_LANES] = { 0 };
+    int64_t c = 0;
+    for (; c + CPU_SUM_LANES <= count; c += CPU_SUM_LANES)
+        for (int l = 0; l < CPU_SUM_LANES; l++) lane[l] += a[c + l] * b[c + l];
+    for (int l = 0; c < count; c++, l++) lane[l] += a[c] * b[c];
+    return cpu_tree_sum(lane, CPU_SUM_LANES);
 }
 
 #endif

@@ -13,6 +13,42 @@ static Status axpby_kernel(const Device *dev, Tensor y, float a, Tensor x, float
     return OK;
 }
 
+static Status add_bias_kernel(const Device *dev, Tensor y, Tensor b)
+{
+    const int64_t rows = tensor_rows(y), width = tensor_width(y);
+    const float *bias = tensor_f32(b);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, rows *width))
+    for (int64_t r = 0; r < rows; r++) {
+        float *to = tensor_f32(y) + r * width;
+#pragma omp simd
+        for (int64_t c = 0; c < width; c++) to[c] += bias[c];
+    }
+    return OK;
+}
+
+/* block by block, so that the tree runs in cache and memory is read and written once */
+static Status take_tree_sum_kernel(const Device *dev, Tensor y, Tensor rows, int64_t first)
+{
+    enum { BLOCK = 1024 };
+    const int64_t n = tensor_rows(rows), width = tensor_width(rows), count = tensor_count(y);
+    const int64_t blocks = cpu_blocks(count, BLOCK);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, n *count))
+    for (int64_t block = 0; block < blocks; block++) {
+        const int64_t at = block * BLOCK, m = cpu_min(BLOCK, count - at);
+        float *base = tensor_f32(rows) + first + at;
+        for (int64_t stride = 1; stride < n; stride *= 2)
+            for (int64_t i = 0; i + stride < n; i += 2 * stride) {
+                float *to = base + i * width;
+                const float *from = base + (i + stride) * width;
+#pragma omp simd
+                for (int64_t c = 0; c < m; c++) to[c] += from[c];
+            }
+        memcpy(tensor_f32(y) + at, base, (size_t)m * sizeof(float));
+        for (int64_t i = 0; i < n; i++) memset(base + i * width, 0, (size_t)m * sizeof(float));
+    }
+    return OK;
+}
+
 static Status fill_kernel(const Device *dev, Tensor y, float value)
 {
     float *to = tensor_f32(y);
@@ -63,6 +99,8 @@ static Status patch_order_kernel(const Device *dev, Tensor y, Tensor x, int64_t 
 void CPU_FILL(elementwise)(OpTable *table)
 {
     table->axpby = axpby_kernel;
+    table->add_bias = add_bias_kernel;
+    table->take_tree_sum = take_tree_sum_kernel;
     table->fill = fill_kernel;
     table->zero_tail = zero_tail_kernel;
     table->transpose = transpose_kernel;

@@ -17,14 +17,10 @@ enum {
     exact_vectors_x86_64 = 1,
     exact_vectors_avx2 = 2,
     exact_vectors_avx512 = 2,
-    exact_fused_x86_64 = 0,
-    exact_fused_avx2 = 1,
-    exact_fused_avx512 = 1,
 
     ROWS = CPU_PASTE(exact_, rows, CPU_ISA),
     VECTORS = CPU_PASTE(exact_, vectors, CPU_ISA),
     COLUMNS = VECTORS * CPU_LANES,
-    FUSED = CPU_PASTE(exact_, fused, CPU_ISA),
 
     DEPTH = 256,
     TILE_HEIGHT = 168, /* a multiple of every ROWS, as is its half */
@@ -59,7 +55,7 @@ static inline __attribute__((always_inline)) CpuVector emulated_fma(CpuVector a,
 
 static inline __attribute__((always_inline)) CpuVector fused(float a, CpuVector b, CpuVector c)
 {
-    return FUSED ? a * b + c : emulated_fma(a - (CpuVector){ 0 }, b, c); /* -0 - 0 is -0 */
+    return CPU_FUSED ? a * b + c : emulated_fma(a - (CpuVector){ 0 }, b, c); /* -0 - 0 is -0 */
 }
 
 /* C (rows, COLUMNS) continues over `depth` of packed A (depth, ROWS) and B (depth, COLUMNS). Rows
@@ -152,9 +148,11 @@ static inline __attribute__((always_inline)) void pack(float *restrict to, const
 
 /* ---- tiles ---------------------------------------------------------------------------------- */
 
+/* On the stack of who owns the tile, and aligned: a vector that lies across two lines of cache
+ * takes twice the time. */
 typedef struct Packed {
-    float a[TILE_HEIGHT * DEPTH]; /* strips of ROWS */
-    float b[TILE_WIDTH * DEPTH];  /* strips of COLUMNS */
+    float *a; /* (tile's rows, DEPTH) in strips of ROWS */
+    float *b; /* (DEPTH, tile's columns) in strips of COLUMNS */
 } Packed;
 
 /* A tile of C: rows and columns at (i, j) of the whole, kept at c with rows c_row apart. */
@@ -178,7 +176,8 @@ static void continue_packed(Tile t, const Packed *packed, int64_t depth)
 }
 
 /* The tile's chains go on over first <= k < end of a term. */
-static void continue_tile(Tile t, const ExactTerm *term, int64_t first, int64_t end, Packed *packed)
+static void continue_tile(Tile t, const ExactTerm *term, int64_t first, int64_t end,
+                          const Packed *packed)
 {
     const GemmOperand a = term->a, b = term->b;
     for (int64_t p = first; p < end; p += DEPTH) {
@@ -213,7 +212,8 @@ static void copy_tile(Tile to, Tile from)
 /* One chain an element, in C itself. */
 static void multiply_chain(const ExactGemm *g, Tile t)
 {
-    Packed packed;
+    _Alignas(64) float a[TILE_HEIGHT * DEPTH], b[TILE_WIDTH * DEPTH];
+    const Packed packed = { a, b };
     if (g->bias) {
         for (int64_t i = 0; i < t.rows; i++)
             memcpy(t.c + i * t.c_row, g->bias + t.j, (size_t)t.columns * sizeof *t.c);
@@ -227,8 +227,9 @@ static void multiply_chain(const ExactGemm *g, Tile t)
  * completes a pair is added to it at once, as in a binary counter. */
 static void multiply_parts(const ExactGemm *g, Tile t)
 {
-    Packed packed;
-    float level[LEVELS][PART_HEIGHT * PART_WIDTH];
+    _Alignas(64) float a[PART_HEIGHT * DEPTH], b[PART_WIDTH * DEPTH];
+    _Alignas(64) float level[LEVELS][PART_HEIGHT * PART_WIDTH];
+    const Packed packed = { a, b };
     Tile at[LEVELS];
     for (int i = 0; i < LEVELS; i++)
         at[i] = (Tile){ level[i], PART_WIDTH, t.i, t.j, t.rows, t.columns };

@@ -4,18 +4,33 @@
 
 /* ---- rows ----------------------------------------------------------------------------------- */
 
+/* lanes as in cpu_dot */
+static float row_sum(const float *x, int64_t width)
+{
+    float lane[CPU_SUM_LANES] = { 0 };
+    int64_t c = 0;
+    for (; c + CPU_SUM_LANES <= width; c += CPU_SUM_LANES)
+        for (int l = 0; l < CPU_SUM_LANES; l++) lane[l] += x[c + l];
+    for (int l = 0; c < width; c++, l++) lane[l] += x[c];
+    return cpu_tree_sum(lane, CPU_SUM_LANES);
+}
+
+/* sum of (x - mean)^2 */
+static float row_squares(const float *x, float mean, int64_t width)
+{
+    float lane[CPU_SUM_LANES] = { 0 };
+    int64_t c = 0;
+    for (; c + CPU_SUM_LANES <= width; c += CPU_SUM_LANES)
+        for (int l = 0; l < CPU_SUM_LANES; l++) lane[l] += (x[c + l] - mean) * (x[c + l] - mean);
+    for (int l = 0; c < width; c++, l++) lane[l] += (x[c] - mean) * (x[c] - mean);
+    return cpu_tree_sum(lane, CPU_SUM_LANES);
+}
+
 /* Two passes over a row that is in cache: the variance of the centred values loses nothing. */
 static void row_moments(const float *x, int64_t width, float eps, float *mean, float *rstd)
 {
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    for (int64_t c = 0; c < width; c++) sum += x[c];
-    const float m = sum / (float)width;
-    float squares = 0;
-#pragma omp simd reduction(+ : squares)
-    for (int64_t c = 0; c < width; c++) squares += (x[c] - m) * (x[c] - m);
-    *mean = m;
-    *rstd = 1.0f / sqrtf(squares / (float)width + eps);
+    *mean = row_sum(x, width) / (float)width;
+    *rstd = 1.0f / sqrtf(row_squares(x, *mean, width) / (float)width + eps);
 }
 
 /* y = (x - mean) rstd (offset + scale) + shift: offset 1 for modulation, 0 for weights */
@@ -34,18 +49,34 @@ typedef struct Row {
     int64_t width;
 } Row;
 
+/* sums of g and g h, as below; lanes as in cpu_dot */
+static void gradient_sums(Row row, float *sum_g, float *sum_gh)
+{
+    const float *restrict dy = row.dy, *restrict x = row.x, *restrict scale = row.scale;
+    float lane_g[CPU_SUM_LANES] = { 0 }, lane_gh[CPU_SUM_LANES] = { 0 };
+    int64_t c = 0;
+    for (; c + CPU_SUM_LANES <= row.width; c += CPU_SUM_LANES)
+        for (int l = 0; l < CPU_SUM_LANES; l++) {
+            const float g = dy[c + l] * (row.offset + scale[c + l]);
+            lane_g[l] += g;
+            lane_gh[l] += g * ((x[c + l] - row.mean) * row.rstd);
+        }
+    for (int l = 0; c < row.width; c++, l++) {
+        const float g = dy[c] * (row.offset + scale[c]);
+        lane_g[l] += g;
+        lane_gh[l] += g * ((x[c] - row.mean) * row.rstd);
+    }
+    *sum_g = cpu_tree_sum(lane_g, CPU_SUM_LANES);
+    *sum_gh = cpu_tree_sum(lane_gh, CPU_SUM_LANES);
+}
+
 /* with h = (x - mean) rstd and g = dy (offset + scale):  dx = rstd (g - mean(g) - h mean(g h)) */
 static void row_backward(float *restrict dx, Row row, bool accumulate)
 {
     const float *restrict dy = row.dy, *restrict x = row.x, *restrict scale = row.scale;
     const float m = row.mean, r = row.rstd, offset = row.offset;
-    float sum_g = 0, sum_gh = 0;
-#pragma omp simd reduction(+ : sum_g, sum_gh)
-    for (int64_t c = 0; c < row.width; c++) {
-        const float g = dy[c] * (offset + scale[c]);
-        sum_g += g;
-        sum_gh += g * (x[c] - m) * r;
-    }
+    float sum_g, sum_gh;
+    gradient_sums(row, &sum_g, &sum_gh);
     const float mean_g = sum_g / (float)row.width, mean_gh = sum_gh / (float)row.width;
     if (accumulate) {
         for (int64_t c = 0; c < row.width; c++)

@@ -2,24 +2,16 @@
 
 #include <math.h>
 
-static float sum_squares(const float *restrict x, int64_t count)
-{
-    float lane[CPU_SUM_LANES] = { 0 };
-    int64_t c = 0;
-    for (; c + CPU_SUM_LANES <= count; c += CPU_SUM_LANES)
-        for (int l = 0; l < CPU_SUM_LANES; l++) lane[l] += x[c + l] * x[c + l];
-    for (int l = 0; c < count; c++, l++) lane[l] += x[c] * x[c];
-    return cpu_tree_sum(lane, CPU_SUM_LANES);
-}
-
 static Status sum_squares_rows_kernel(const Device *dev, Tensor ss, Tensor x, int parts)
 {
     const int64_t rows = tensor_rows(x), width = tensor_width(x), chunk = width / parts;
 #pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, rows *width))
     for (int64_t r = 0; r < rows; r++) {
         float part[LINEAR_PARTS];
-        for (int p = 0; p < parts; p++)
-            part[p] = sum_squares(tensor_f32(x) + r * width + p * chunk, chunk);
+        for (int p = 0; p < parts; p++) {
+            const float *row = tensor_f32(x) + r * width + p * chunk;
+            part[p] = cpu_dot(row, row, chunk);
+        }
         tensor_f32(ss)[r] = cpu_tree_sum(part, parts);
     }
     return OK;
@@ -47,6 +39,7 @@ static Status rmsnorm_kernel(const Device *dev, Tensor y, Tensor x, Tensor ss, T
     return OK;
 }
 
+/* sum of dy w x; lanes as in cpu_dot */
 static float sum_products(const float *restrict dy, const float *restrict w,
                           const float *restrict x, int64_t count)
 {
@@ -113,7 +106,7 @@ static Status rmsnorm_backward_kernel(const Device *dev, Tensor dx, Tensor dw, T
                                       float eps, bool accumulate)
 {
     const int64_t rows = tensor_rows(x), width = tensor_width(x);
-    const int64_t blocks = cpu_blocks(width, CPU_COLUMNS);
+    const int64_t blocks = dw.data ? cpu_blocks(width, CPU_COLUMNS) : 0;
 #pragma omp parallel num_threads(cpu_threads(dev, rows *width))
     {
         /* the columns first: dx may be dy */

@@ -5,8 +5,8 @@ static void rotate_pairs(float *restrict x, const float *restrict table, int64_t
     for (int64_t p = 0; p < pairs; p++) {
         const float a = x[2 * p], b = x[2 * p + 1];
         const float cosine = table[2 * p], sine = sign * table[2 * p + 1];
-        x[2 * p] = a * cosine - b * sine;
-        x[2 * p + 1] = a * sine + b * cosine;
+        x[2 * p] = cpu_multiply_add(a, cosine, -(b * sine));
+        x[2 * p + 1] = cpu_multiply_add(a, sine, b * cosine);
     }
 }
 

@@ -1,6 +1,7 @@
 #include "core/model/attention.h"
 
 #include "core/model/param_table.h"
+#include "core/model/token_sums.h"
 
 #include <math.h>
 
@@ -16,7 +17,15 @@ static int64_t context_tokens(const LayerContext *ctx)
 
 static Sequence sequence_of(const LayerContext *ctx)
 {
-    return (Sequence){ .ulysses = ctx->groups->ulysses, .ring = ctx->groups->ring };
+    return (Sequence){ .ulysses = ctx->groups->ulysses,
+                       .ring = ctx->groups->ring,
+                       .chunks = ctx->chunks };
+}
+
+static Sequence context_as_ring(const LayerContext *ctx)
+{
+    return (
+        Sequence){ .ulysses = group_alone(), .ring = ctx->groups->context, .chunks = ctx->chunks };
 }
 
 static SequenceShape sequence_shape(const LayerContext *ctx, int64_t batch)
@@ -76,16 +85,24 @@ static AttentionOptions cross_options(const LayerContext *ctx)
                                .key_lengths = tensor_none() };
 }
 
+static Status norm_q(const LayerContext *ctx, const Tensor *w, const AttentionActs *acts)
+{
+    return op_rmsnorm(ctx->dev, acts->q, acts->q_raw, q_rows(acts->ss, acts->q), w[ATTN_NORM_Q],
+                      dit_width(ctx->config), (float)ctx->config->eps);
+}
+
+static Status norm_k(const LayerContext *ctx, const Tensor *w, const AttentionActs *acts)
+{
+    return op_rmsnorm(ctx->dev, acts->k, acts->k_raw, k_rows(acts->ss, acts->q, acts->k),
+                      w[ATTN_NORM_K], dit_width(ctx->config), (float)ctx->config->eps);
+}
+
 Status attention_again(const LayerContext *ctx, AttentionKind kind, const Tensor *w,
                        const AttentionActs *acts)
 {
     const Device *dev = ctx->dev;
-    const int64_t width = dit_width(ctx->config);
-    const float eps = (float)ctx->config->eps;
-    TRY(op_rmsnorm(dev, acts->q, acts->q_raw, q_rows(acts->ss, acts->q), w[ATTN_NORM_Q], width,
-                   eps));
-    TRY(op_rmsnorm(dev, acts->k, acts->k_raw, k_rows(acts->ss, acts->q, acts->k), w[ATTN_NORM_K],
-                   width, eps));
+    TRY(norm_q(ctx, w, acts));
+    TRY(norm_k(ctx, w, acts));
     if (kind == ATTENTION_CROSS) return OK;
     TRY(op_rope(dev, by_heads(ctx, acts->q), ctx->rope, +1));
     return op_rope(dev, by_heads(ctx, acts->k), ctx->rope, +1);
@@ -105,19 +122,34 @@ static Status attend(const LayerContext *ctx, AttentionKind kind, AttentionActs 
                               softmax_scale(ctx), out, q, k, v, &acts->sequence, scratch);
 }
 
+/* k and v before the norm, and this rank's share of k's sums of squares */
+static Status raw_keys(const LayerContext *ctx, const Tensor *w, Tensor c,
+                       const AttentionActs *acts)
+{
+    TRY(op_linear(ctx->dev, acts->k_raw, c, w[ATTN_K_W], w[ATTN_K_B]));
+    TRY(op_linear(ctx->dev, acts->v, c, w[ATTN_V_W], w[ATTN_V_B]));
+    return op_sum_squares_rows(ctx->dev, k_rows(acts->ss, acts->q, acts->k), acts->k_raw,
+                               layer_parts(ctx));
+}
+
+Status attention_keys(const LayerContext *ctx, const Tensor *w, Tensor c, const AttentionActs *acts)
+{
+    TRY(raw_keys(ctx, w, c, acts));
+    TRY(group_all_reduce(ctx->groups->tensor, k_rows(acts->ss, acts->q, acts->k)));
+    return norm_k(ctx, w, acts);
+}
+
 Status attention_forward(const LayerContext *ctx, AttentionKind kind, const Tensor *w, Tensor y,
                          Tensor x, Tensor c, AttentionActs *acts, Arena *scratch)
 {
-    const Device *dev = ctx->dev;
-    TRY(op_linear(dev, acts->q_raw, x, w[ATTN_Q_W], w[ATTN_Q_B]));
-    TRY(op_linear(dev, acts->k_raw, c, w[ATTN_K_W], w[ATTN_K_B]));
-    TRY(op_linear(dev, acts->v, c, w[ATTN_V_W], w[ATTN_V_B]));
+    const Tensor q_squares = q_rows(acts->ss, acts->q);
+    TRY(op_linear(ctx->dev, acts->q_raw, x, w[ATTN_Q_W], w[ATTN_Q_B]));
+    if (!acts->keys_kept) TRY(raw_keys(ctx, w, c, acts));
 
     /* RMSNorm over the full width, before the split into heads */
-    TRY(op_sum_squares_rows(dev, q_rows(acts->ss, x), acts->q_raw, 1));
-    TRY(op_sum_squares_rows(dev, k_rows(acts->ss, x, c), acts->k_raw, 1));
-    TRY(group_all_reduce(ctx->groups->tensor, acts->ss));
-    TRY(attention_again(ctx, kind, w, acts));
+    TRY(op_sum_squares_rows(ctx->dev, q_squares, acts->q_raw, layer_parts(ctx)));
+    TRY(group_all_reduce(ctx->groups->tensor, acts->keys_kept ? q_squares : acts->ss));
+    TRY(acts->keys_kept ? norm_q(ctx, w, acts) : attention_again(ctx, kind, w, acts));
     TRY(attend(ctx, kind, acts, scratch));
     return layer_cut_linear(ctx, y, acts->out, w[ATTN_O_W], w[ATTN_O_B], scratch);
 }
@@ -127,6 +159,17 @@ static Status attend_backward(const LayerContext *ctx, AttentionKind kind, Tenso
                               Tensor dv, Tensor dout, const AttentionActs *acts, Arena *scratch)
 {
     const Tensor dq_heads = by_heads(ctx, dq), dk_heads = by_heads(ctx, dk);
+    if (kind == ATTENTION_CROSS && ctx->chunks > 0) {
+        /* text keys are on every context rank: their gradient is summed over all queries at once */
+        const Sequence over = context_as_ring(ctx);
+        const SequenceActs queries = { .q = by_heads(ctx, acts->q),
+                                       .out = by_heads(ctx, acts->out),
+                                       .lse = acts->lse };
+        return sequence_cross_backward(ctx->dev, &over, sequence_shape(ctx, dq.shape[0]),
+                                       softmax_scale(ctx), dq_heads, dk_heads, by_heads(ctx, dv),
+                                       by_heads(ctx, dout), by_heads(ctx, acts->k),
+                                       by_heads(ctx, acts->v), &queries, scratch);
+    }
     if (kind == ATTENTION_CROSS) {
         const AttentionOptions options = cross_options(ctx);
         return op_attention_backward(ctx->dev, dq_heads, dk_heads, by_heads(ctx, dv), tensor_none(),
@@ -144,23 +187,22 @@ static Status attend_backward(const LayerContext *ctx, AttentionKind kind, Tenso
 
 /* dq and dk through the norms, in place; their backward needs sum(dy w x) over all heads, hence
  * over all tensor ranks */
-static Status norms_backward(const LayerContext *ctx, const Tensor *w, const Tensor *g, Tensor dq,
-                             Tensor dk, const AttentionActs *acts, Arena *scratch)
+static Status norms_backward(const LayerContext *ctx, TokenSpan keys, const Tensor *w,
+                             const Tensor *g, Tensor dq, Tensor dk, const AttentionActs *acts,
+                             Arena *scratch)
 {
     const Device *dev = ctx->dev;
-    const int64_t width = dit_width(ctx->config);
-    const float eps = (float)ctx->config->eps;
     const size_t mark = arena_mark(scratch);
     Tensor dots; /* as acts' ss */
     TRY(tensor_alloc(scratch, F32, SHAPE(tensor_count(acts->ss)), "attention.dots", &dots));
     const Tensor dot_q = q_rows(dots, dq), dot_k = k_rows(dots, dq, dk);
-    TRY(op_rmsnorm_dot(dev, dot_q, dq, acts->q_raw, w[ATTN_NORM_Q], 1));
-    TRY(op_rmsnorm_dot(dev, dot_k, dk, acts->k_raw, w[ATTN_NORM_K], 1));
+    TRY(op_rmsnorm_dot(dev, dot_q, dq, acts->q_raw, w[ATTN_NORM_Q], layer_parts(ctx)));
+    TRY(op_rmsnorm_dot(dev, dot_k, dk, acts->k_raw, w[ATTN_NORM_K], layer_parts(ctx)));
     TRY(group_all_reduce(ctx->groups->tensor, dots));
-    TRY(op_rmsnorm_backward(dev, dq, g[ATTN_NORM_Q], dq, acts->q_raw, q_rows(acts->ss, dq), dot_q,
-                            w[ATTN_NORM_Q], width, eps, false));
-    TRY(op_rmsnorm_backward(dev, dk, g[ATTN_NORM_K], dk, acts->k_raw, k_rows(acts->ss, dq, dk),
-                            dot_k, w[ATTN_NORM_K], width, eps, false));
+    TRY(token_sums_rmsnorm(ctx, SPAN_CONTEXT, dq, g[ATTN_NORM_Q], acts->q_raw, q_rows(acts->ss, dq),
+                           dot_q, w[ATTN_NORM_Q]));
+    TRY(token_sums_rmsnorm(ctx, keys, dk, g[ATTN_NORM_K], acts->k_raw, k_rows(acts->ss, dq, dk),
+                           dot_k, w[ATTN_NORM_K]));
     arena_release(scratch, mark);
     return OK;
 }
@@ -183,22 +225,18 @@ Status attention_backward(const LayerContext *ctx, AttentionKind kind, const Ten
     TRY(layer_full_alloc(ctx, scratch, dy, "attention.dy", &full));
     TRY(layer_gather(ctx, full, dy));
     TRY(op_linear_backward_input(dev, dout, full, w[ATTN_O_W], false));
-    TRY(layer_weight_grad(ctx, g[ATTN_O_W], g[ATTN_O_B], acts->out, full));
+    TRY(token_sums_linear(ctx, SPAN_CONTEXT, g[ATTN_O_W], g[ATTN_O_B], acts->out, full));
     TRY(attend_backward(ctx, kind, dq, dk, dv, dout, acts, scratch));
     arena_release(scratch, out_mark);
 
-    TRY(norms_backward(ctx, w, g, dq, dk, acts, scratch));
-    TRY(layer_weight_grad(ctx, g[ATTN_Q_W], g[ATTN_Q_B], x, dq));
-    TRY(layer_weight_grad(ctx, g[ATTN_K_W], g[ATTN_K_B], c, dk));
-    TRY(layer_weight_grad(ctx, g[ATTN_V_W], g[ATTN_V_B], c, dv));
-    const CutTerm terms[] = { { dq, w[ATTN_Q_W] }, { dk, w[ATTN_K_W] }, { dv, w[ATTN_V_W] } };
-    if (kind == ATTENTION_SELF) {
-        TRY(layer_cut_backward_input(ctx, dx, terms, 3, scratch));
-    } else {
-        TRY(op_linear_backward_input(dev, dc, dk, w[ATTN_K_W], true));
-        TRY(op_linear_backward_input(dev, dc, dv, w[ATTN_V_W], true));
-        TRY(layer_cut_backward_input(ctx, dx, terms, 1, scratch));
-    }
+    const TokenSpan keys = kind == ATTENTION_SELF ? SPAN_CONTEXT : SPAN_WHOLE;
+    TRY(norms_backward(ctx, keys, w, g, dq, dk, acts, scratch));
+    TRY(token_sums_linear(ctx, SPAN_CONTEXT, g[ATTN_Q_W], g[ATTN_Q_B], x, dq));
+    TRY(token_sums_linear(ctx, keys, g[ATTN_K_W], g[ATTN_K_B], c, dk));
+    TRY(token_sums_linear(ctx, keys, g[ATTN_V_W], g[ATTN_V_B], c, dv));
+    const LinearPair pairs[] = { { dq, w[ATTN_Q_W] }, { dk, w[ATTN_K_W] }, { dv, w[ATTN_V_W] } };
+    TRY(layer_cut_backward_input(ctx, dx, pairs, kind == ATTENTION_SELF ? 3 : 1, scratch));
+    if (kind == ATTENTION_CROSS) TRY(layer_text_backward_input(ctx, dc, pairs + 1, 2, scratch));
     arena_release(scratch, mark);
     return OK;
 }
@@ -220,15 +258,22 @@ Status attention_scratch(const LayerContext *ctx, AttentionKind kind, int64_t ba
     const size_t mark = arena_mark(&count);
     TRY(tensor_alloc(&count, F32, SHAPE(batch, q_rows, width), "attention.dout", &t));
     TRY(layer_full_alloc(ctx, &count, stream, "attention.dy", &t));
-    TRY(arena_alloc(&count,
-                    kind == ATTENTION_SELF
-                        ? sequence_scratch(ctx->dev, &sequence, sequence_shape(ctx, batch))
-                        : op_attention_scratch(ctx->dev, batch, heads, q_rows, k_rows, head_dim),
-                    "attention tiles", &tiles));
+    const SequenceShape shape = sequence_shape(ctx, batch);
+    const Sequence over = context_as_ring(ctx);
+    size_t softmax = op_attention_scratch(ctx->dev, batch, heads, q_rows, k_rows, head_dim);
+    if (kind == ATTENTION_SELF)
+        softmax = sequence_scratch(ctx->dev, &sequence, shape);
+    else if (ctx->chunks > 0)
+        softmax += sequence_cross_scratch(ctx->dev, &over, shape, k_rows);
+    TRY(arena_alloc(&count, softmax, "attention tiles", &tiles));
     arena_release(&count, mark);
     TRY(tensor_alloc(&count, F32, SHAPE(batch * (q_rows + k_rows)), "attention.dots", &t));
     arena_release(&count, mark);
     TRY(layer_full_alloc(ctx, &count, stream, "layer.full", &t));
+    arena_release(&count, mark);
+    if (kind == ATTENTION_CROSS && ctx->chunks > 0)
+        TRY(tensor_alloc(&count, F32, SHAPE(batch, k_rows, dit_width(ctx->config)), "layer.text",
+                         &t));
     *bytes = count.peak;
     return OK;
 }

@@ -14,6 +14,8 @@
 #include "core/model/layer.h"
 #include "core/parallel/sequence.h"
 
+#include <stdbool.h>
+
 /* What the forward keeps for the backward. Local width: this tensor rank's heads. Tokens are those
  * of the context rank; keys are tokens too (self) or rows of text (cross). */
 typedef struct AttentionActs {
@@ -23,6 +25,7 @@ typedef struct AttentionActs {
     Tensor ss;              /* (batch * (q rows + k rows)): sums of squares, q rows then k rows */
     Tensor lse;             /* cross: (batch, local heads, q rows) */
     SequenceActs sequence;  /* self */
+    bool keys_kept;         /* cross, sampling: k and v are there already, from attention_keys */
 } AttentionActs;
 
 typedef enum AttentionKind { ATTENTION_SELF, ATTENTION_CROSS } AttentionKind;
@@ -38,8 +41,14 @@ Status attention_acts_alloc(Arena *arena, const LayerContext *ctx, AttentionKind
 Status attention_scratch(const LayerContext *ctx, AttentionKind kind, int64_t batch, int64_t k_rows,
                          size_t *bytes);
 
+/* Cross: k and v of c (batch, text, width), which no timestep changes: acts->k and v may be views
+ * of what is kept for many forwards. Collective over the tensor group. */
+Status attention_keys(const LayerContext *ctx, const Tensor *w, Tensor c,
+                      const AttentionActs *acts);
+
 /* y (batch, own tokens, width) = attention of x (batch, context tokens, width) over c: x itself
- * (self) or text (batch, text, width). w: the ten parameters from ATTN1_Q_W or ATTN2_Q_W on. */
+ * (self) or text (batch, text, width; not read when acts->keys_kept). w: the ten parameters from
+ * ATTN1_Q_W or ATTN2_Q_W on. */
 Status attention_forward(const LayerContext *ctx, AttentionKind kind, const Tensor *w, Tensor y,
                          Tensor x, Tensor c, AttentionActs *acts, Arena *scratch);
 /* q and k once more, from what is kept. Not collective. */
@@ -48,8 +57,8 @@ Status attention_again(const LayerContext *ctx, AttentionKind kind, const Tensor
 
 /* dy (batch, own tokens, width); dx (batch, own tokens, width) = the gradient of x, summed over the
  * tensor group. Self: dc is none, all flows into dx. Cross: dc += this rank's share of c's
- * gradient, NOT yet summed over the sequence group (the caller sums once for all blocks). Parameter
- * gradients g +=. */
+ * gradient, NOT yet summed over the sequence group (the caller sums once for all blocks); in exact
+ * numerics the whole, the same on every sequence rank. Parameter gradients g +=. */
 Status attention_backward(const LayerContext *ctx, AttentionKind kind, const Tensor *w,
                           const Tensor *g, Tensor dx, Tensor dc, Tensor dy, Tensor x, Tensor c,
                           const AttentionActs *acts, Arena *scratch);

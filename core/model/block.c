@@ -1,5 +1,7 @@
 #include "core/model/block.h"
 
+#include "core/model/token_sums.h"
+
 #include <stddef.h>
 
 /* rows of the modulation table (spec 4.5) */
@@ -89,21 +91,19 @@ static Status ffn_backward(const LayerContext *ctx, const Tensor *w, const Tenso
     const Device *dev = ctx->dev;
     const size_t mark = arena_mark(scratch);
     Tensor full, dh; /* dy of all context tokens; as acts->h */
-    TRY(op_gate_residual_backward(dev, dy, tensor_at(dmod, GATE2), dx, acts->y3,
-                                  tensor_at(acts->mod, GATE2)));
+    TRY(token_sums_gate(ctx, dmod, GATE2, dy, dx, acts->y3, tensor_at(acts->mod, GATE2)));
     TRY(layer_full_alloc(ctx, scratch, dy, "block.full", &full));
     TRY(tensor_alloc(scratch, F32, SHAPE(dx.shape[0], acts->h.shape[1], acts->h.shape[2]),
                      "block.dh", &dh));
     TRY(layer_gather(ctx, full, dy));
     TRY(op_linear_backward_input(dev, dh, full, w[FFN2_W], false));
-    TRY(layer_weight_grad(ctx, g[FFN2_W], g[FFN2_B], acts->gelu, full));
+    TRY(token_sums_linear(ctx, SPAN_CONTEXT, g[FFN2_W], g[FFN2_B], acts->gelu, full));
     TRY(op_gelu_backward(dev, dh, dh, acts->h));
-    TRY(layer_weight_grad(ctx, g[FFN1_W], g[FFN1_B], acts->c, dh));
-    const CutTerm term = { dh, w[FFN1_W] };
-    TRY(layer_cut_backward_input(ctx, dn, &term, 1, scratch));
-    TRY(op_layernorm_modulate_backward(dev, dx, tensor_at(dmod, SHIFT2), tensor_at(dmod, SCALE2),
-                                       dn, acts->x2, acts->mean[2], acts->rstd[2],
-                                       tensor_at(acts->mod, SCALE2), true));
+    TRY(token_sums_linear(ctx, SPAN_CONTEXT, g[FFN1_W], g[FFN1_B], acts->c, dh));
+    const LinearPair pair = { dh, w[FFN1_W] };
+    TRY(layer_cut_backward_input(ctx, dn, &pair, 1, scratch));
+    TRY(token_sums_modulate(ctx, dmod, SHIFT2, dx, dn, acts->x2, acts->mean[2], acts->rstd[2],
+                            tensor_at(acts->mod, SCALE2), true));
     arena_release(scratch, mark);
     return OK;
 }
@@ -112,39 +112,32 @@ static Status self_backward(const LayerContext *ctx, const Tensor *w, const Tens
                             Tensor dmod, Tensor dy, Tensor dn, Tensor x0, const BlockActs *acts,
                             Arena *scratch)
 {
-    const Device *dev = ctx->dev;
-    TRY(op_gate_residual_backward(dev, dy, tensor_at(dmod, GATE1), dx, acts->y1,
-                                  tensor_at(acts->mod, GATE1)));
+    TRY(token_sums_gate(ctx, dmod, GATE1, dy, dx, acts->y1, tensor_at(acts->mod, GATE1)));
     TRY(attention_backward(ctx, ATTENTION_SELF, &w[ATTN1_Q_W], &g[ATTN1_Q_W], dn, tensor_none(), dy,
                            acts->a, acts->a, &acts->attn1, scratch));
-    return op_layernorm_modulate_backward(dev, dx, tensor_at(dmod, SHIFT1), tensor_at(dmod, SCALE1),
-                                          dn, x0, acts->mean[0], acts->rstd[0],
-                                          tensor_at(acts->mod, SCALE1), true);
+    return token_sums_modulate(ctx, dmod, SHIFT1, dx, dn, x0, acts->mean[0], acts->rstd[0],
+                               tensor_at(acts->mod, SCALE1), true);
 }
 
 Status block_backward(const LayerContext *ctx, const BlockWeights *weights,
                       const BlockWeights *grads, Tensor dx, Tensor dtext, Tensor de0, Tensor x0,
                       Tensor text, const BlockActs *acts, Arena *scratch)
 {
-    const Device *dev = ctx->dev;
     const Tensor *w = weights->at, *g = grads->at;
     const Shape stream = SHAPE(dx.shape[0], dx.shape[1], dx.shape[2]);
     const size_t mark = arena_mark(scratch);
-    Tensor dmod, dy, dn; /* (6, batch, width); (batch, own tokens, width) twice */
-    TRY(tensor_alloc(scratch, F32, SHAPE(MOD_ROWS, dx.shape[0], dx.shape[2]), "block.dmod", &dmod));
+    Tensor dmod, dy, dn; /* (chunks, 6, batch, width); (batch, own tokens, width) twice */
+    TRY(token_sums_alloc(ctx, scratch, MOD_ROWS, dx.shape[0], dx.shape[2], &dmod));
     TRY(tensor_alloc(scratch, F32, stream, "block.dy", &dy));
     TRY(tensor_alloc(scratch, F32, stream, "block.dn", &dn));
 
     TRY(ffn_backward(ctx, w, g, dx, dmod, dy, dn, acts, scratch));
     TRY(attention_backward(ctx, ATTENTION_CROSS, &w[ATTN2_Q_W], &g[ATTN2_Q_W], dn, dtext, dx,
                            acts->b, text, &acts->attn2, scratch));
-    TRY(op_layernorm_backward(dev, dx, g[NORM2_W], g[NORM2_B], dn, acts->x1, acts->mean[1],
-                              acts->rstd[1], w[NORM2_W], true));
+    TRY(token_sums_layernorm(ctx, dx, g[NORM2_W], g[NORM2_B], dn, acts->x1, acts->mean[1],
+                             acts->rstd[1], w[NORM2_W]));
     TRY(self_backward(ctx, w, g, dx, dmod, dy, dn, x0, acts, scratch));
-
-    /* each rank has summed over its own tokens */
-    TRY(group_all_reduce(ctx->groups->sequence, dmod));
-    TRY(layer_modulation_backward(ctx, modulation_table(g[BLOCK_MODULATION]), de0, dmod));
+    TRY(token_sums_finish(ctx, dmod, modulation_table(g[BLOCK_MODULATION]), de0));
     arena_release(scratch, mark);
     return OK;
 }
@@ -247,7 +240,7 @@ Status block_scratch(const LayerContext *ctx, BlockShape shape, size_t *bytes)
     size_t self = 0, cross = 0;
     TRY(attention_scratch(ctx, ATTENTION_SELF, shape.batch, tokens, &self));
     TRY(attention_scratch(ctx, ATTENTION_CROSS, shape.batch, shape.text, &cross));
-    TRY(tensor_alloc(&count, F32, shapes.mod, "block.dmod", &t));
+    TRY(token_sums_alloc(ctx, &count, MOD_ROWS, shape.batch, dit_width(ctx->config), &t));
     TRY(tensor_alloc(&count, F32, shapes.own, "block.dy", &t));
     TRY(tensor_alloc(&count, F32, shapes.own, "block.dn", &t));
     const size_t mark = arena_mark(&count);

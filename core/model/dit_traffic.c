@@ -40,7 +40,7 @@ static void add_attention(const BlockTraffic *b, bool backward)
 {
     const MeshGroups *g = &b->dit->groups;
     const DitConfig *c = &b->dit->config.dit;
-    const Sequence sequence = { .ulysses = g->ulysses, .ring = g->ring };
+    const Sequence sequence = { .ulysses = g->ulysses, .ring = g->ring, .chunks = b->dit->chunks };
     const SequenceShape shape = { b->shape.batch, dit_tokens(b->shape),
                                   c->num_attention_heads / g->mesh.shape.tensor,
                                   c->attention_head_dim };
@@ -61,12 +61,23 @@ static void add_again(const BlockTraffic *b)
     if (b->dit->recompute == RECOMPUTE_BLOCK) add_forward(b);
 }
 
+/* Exact: what the text's gradient is a sum of, at each block. */
+static void add_text(const BlockTraffic *b)
+{
+    const MeshGroups *g = &b->dit->groups;
+    const int64_t rows = b->shape.batch * b->dit->config.text.max_length;
+    const int64_t bytes = FLOAT * rows * dit_width(&b->dit->config.dit);
+    traffic_all_reduce(&b->out->context, g->context->size, 2 * bytes / g->tensor->size);
+    traffic_all_reduce(&b->out->tensor, g->tensor->size, bytes);
+}
+
 static void add_backward(const BlockTraffic *b)
 {
     add_gathers(b);
     add_scatters(b);
     add_norms(b);
     add_attention(b, true);
+    if (b->dit->chunks > 0) add_text(b);
     traffic_all_reduce(&b->out->sequence, b->dit->groups.sequence->size,
                        FLOAT * MODULATIONS * b->shape.batch * dit_width(&b->dit->config.dit));
 }
@@ -81,7 +92,8 @@ void dit_traffic(const Dit *dit, DitShape shape, DitTraffic *t)
         add_again(&block);
         add_backward(&block);
     }
-    traffic_all_reduce(&t->sequence, size, row * dit->config.text.max_length);
+    for (int chunk = 0; dit->chunks == 0 && chunk < mesh_chunks(dit->groups.mesh.shape); chunk++)
+        traffic_all_reduce(&t->sequence, size, row * dit->config.text.max_length);
     if (dit->last) traffic_all_reduce(&t->sequence, size, row * HEAD_MODULATIONS);
 }
 

@@ -1,5 +1,7 @@
 #include "core/model/embed.h"
 
+#include "core/model/token_sums.h"
+
 int64_t message_count(int64_t batch, int64_t tokens, int64_t text, int64_t width)
 {
     return batch * (tokens + 6 + 1 + text) * width;
@@ -42,6 +44,16 @@ static Tensor as_rows(Tensor t) /* (batch, parts, width) -> (batch, parts * widt
     return tensor_reshape(t, SHAPE(t.shape[0], t.shape[1] * t.shape[2]));
 }
 
+Status embed_text(const LayerContext *layer, const Weights *weights, Tensor ctx, Tensor text,
+                  const EmbedActs *acts)
+{
+    const Device *dev = layer->dev;
+    const Tensor *w = weights->first;
+    TRY(op_linear(dev, acts->c1, text, w[TEXT1_W], w[TEXT1_B]));
+    TRY(op_gelu(dev, acts->c1_act, acts->c1));
+    return op_linear(dev, ctx, acts->c1_act, w[TEXT2_W], w[TEXT2_B]);
+}
+
 Status embed_forward(const LayerContext *ctx, const Weights *weights, Message out, Tensor patches,
                      Tensor t, Tensor text, EmbedActs *acts)
 {
@@ -55,10 +67,7 @@ Status embed_forward(const LayerContext *ctx, const Weights *weights, Message ou
     TRY(op_linear(dev, as_rows(out.e), acts->t1_act, w[TIME2_W], w[TIME2_B]));
     TRY(op_silu(dev, acts->e_act, as_rows(out.e)));
     TRY(op_linear(dev, as_rows(out.e0), acts->e_act, w[TIME_PROJ_W], w[TIME_PROJ_B]));
-
-    TRY(op_linear(dev, acts->c1, text, w[TEXT1_W], w[TEXT1_B]));
-    TRY(op_gelu(dev, acts->c1_act, acts->c1));
-    return op_linear(dev, out.ctx, acts->c1_act, w[TEXT2_W], w[TEXT2_B]);
+    return text.data ? embed_text(ctx, weights, out.ctx, text, acts) : OK;
 }
 
 Status embed_backward(const LayerContext *ctx, const Weights *weights, const Weights *grads,
@@ -68,7 +77,7 @@ Status embed_backward(const LayerContext *ctx, const Weights *weights, const Wei
     const Device *dev = ctx->dev;
     const Tensor *w = weights->first, *g = grads->first;
     const size_t mark = arena_mark(scratch);
-    TRY(layer_weight_grad(ctx, patch_matrix(g[PATCH_W]), g[PATCH_B], patches, d.x));
+    TRY(token_sums_linear(ctx, SPAN_OWN, patch_matrix(g[PATCH_W]), g[PATCH_B], patches, d.x));
     if (ctx->groups->mesh.cp > 0) return OK;
 
     Tensor dt1, dc1; /* (batch, width), (batch, text, width) */
@@ -77,18 +86,19 @@ Status embed_backward(const LayerContext *ctx, const Weights *weights, const Wei
                      "embed.dc1", &dc1));
 
     TRY(op_linear_backward_input(dev, dt1, as_rows(d.e0), w[TIME_PROJ_W], false));
-    TRY(layer_weight_grad(ctx, g[TIME_PROJ_W], g[TIME_PROJ_B], acts->e_act, as_rows(d.e0)));
+    TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TIME_PROJ_W], g[TIME_PROJ_B], acts->e_act,
+                          as_rows(d.e0)));
     TRY(op_silu_backward(dev, as_rows(d.e), dt1, as_rows(in.e), true));
     TRY(op_linear_backward_input(dev, dt1, as_rows(d.e), w[TIME2_W], false));
-    TRY(layer_weight_grad(ctx, g[TIME2_W], g[TIME2_B], acts->t1_act, as_rows(d.e)));
+    TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TIME2_W], g[TIME2_B], acts->t1_act, as_rows(d.e)));
     TRY(op_silu_backward(dev, dt1, dt1, acts->t1, false));
-    TRY(layer_weight_grad(ctx, g[TIME1_W], g[TIME1_B], acts->emb, dt1));
+    TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TIME1_W], g[TIME1_B], acts->emb, dt1));
 
     TRY(op_linear_backward_input(dev, dc1, d.ctx, w[TEXT2_W], false));
-    TRY(layer_weight_grad(ctx, g[TEXT2_W], g[TEXT2_B], acts->c1_act, d.ctx));
+    TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TEXT2_W], g[TEXT2_B], acts->c1_act, d.ctx));
     TRY(op_gelu_backward(dev, dc1, dc1, acts->c1));
     TRY(op_linear_backward_input(dev, dtext, dc1, w[TEXT1_W], false));
-    TRY(layer_weight_grad(ctx, g[TEXT1_W], g[TEXT1_B], text, dc1));
+    TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TEXT1_W], g[TEXT1_B], text, dc1));
     arena_release(scratch, mark);
     return OK;
 }
@@ -125,17 +135,16 @@ Status head_backward(const LayerContext *ctx, const Weights *weights, const Weig
     const Tensor *w = weights->last, *g = grads->last;
     const int64_t batch = x.shape[0], tokens = x.shape[1], width = x.shape[2];
     const size_t mark = arena_mark(scratch);
-    Tensor dout, dn, dmod; /* as acts' out, n, mod */
+    Tensor dout, dn, dmod; /* as acts' out, n; (chunks, 2, batch, width) */
     TRY(tensor_alloc(scratch, F32, SHAPE(batch, tokens, tensor_width(dv)), "head.dout", &dout));
     TRY(tensor_alloc(scratch, F32, SHAPE(batch, tokens, width), "head.dn", &dn));
-    TRY(tensor_alloc(scratch, F32, SHAPE(2, batch, width), "head.dmod", &dmod));
+    TRY(token_sums_alloc(ctx, scratch, 2, batch, width, &dmod));
     TRY(op_patch_order(dev, dout, dv, config->out_channels, false));
     TRY(op_linear_backward_input(dev, dn, dout, w[PROJ_OUT_W], false));
-    TRY(layer_weight_grad(ctx, g[PROJ_OUT_W], g[PROJ_OUT_B], acts->n, dout));
-    TRY(op_layernorm_modulate_backward(dev, d.x, tensor_at(dmod, 0), tensor_at(dmod, 1), dn, x,
-                                       acts->mean, acts->rstd, tensor_at(acts->mod, 1), false));
-    TRY(group_all_reduce(ctx->groups->sequence, dmod));
-    TRY(layer_modulation_backward(ctx, tensor_at(g[HEAD_MODULATION], 0), d.e, dmod));
+    TRY(token_sums_linear(ctx, SPAN_OWN, g[PROJ_OUT_W], g[PROJ_OUT_B], acts->n, dout));
+    TRY(token_sums_modulate(ctx, dmod, 0, d.x, dn, x, acts->mean, acts->rstd,
+                            tensor_at(acts->mod, 1), false));
+    TRY(token_sums_finish(ctx, dmod, tensor_at(g[HEAD_MODULATION], 0), d.e));
     arena_release(scratch, mark);
     return OK;
 }

@@ -32,8 +32,11 @@ typedef struct EmbedActs {
 } EmbedActs;
 
 Status embed_acts_alloc(Arena *arena, const ModelConfig *config, int64_t batch, EmbedActs *acts);
+/* ctx = the text MLP of text (batch, text, text_dim). Not collective. */
+Status embed_text(const LayerContext *layer, const Weights *w, Tensor ctx, Tensor text,
+                  const EmbedActs *acts);
 /* out = embeddings of patches (batch, own tokens, patch), t (batch) in [0, 1000), text (batch,
- * text, text_dim). Not collective, nor is the backward. */
+ * text, text_dim; none: the message carries no text). Not collective, nor is the backward. */
 Status embed_forward(const LayerContext *ctx, const Weights *w, Message out, Tensor patches,
                      Tensor t, Tensor text, EmbedActs *acts);
 /* dtext = (on the first context rank; elsewhere it stays as it is); g += ; d is used up */

@@ -12,6 +12,14 @@ double flops_transformer(const DitConfig *c, int64_t tokens, int64_t text_rows)
     return 2 * ((double)c->num_layers * block + ends);
 }
 
+double flops_denoise(const DitConfig *c, int64_t tokens, int64_t text_rows)
+{
+    const double d = (double)dit_width(c), text = (double)text_rows;
+    const double kept =
+        (double)c->num_layers * 2 * text * d * d + text * d * ((double)c->text_dim + d);
+    return flops_transformer(c, tokens, text_rows) - 2 * kept;
+}
+
 double flops_text_encoder(const TextConfig *c)
 {
     const double d = (double)c->d_model, inner = (double)(c->num_heads * c->d_kv);

@@ -53,39 +53,51 @@ Status layer_scatter(const LayerContext *ctx, Tensor own, Tensor full)
     return OK;
 }
 
+int layer_parts(const LayerContext *ctx)
+{
+    return ctx->chunks > 0 ? ctx->chunks / ctx->groups->mesh.shape.tensor : 1;
+}
+
 Status layer_cut_linear(const LayerContext *ctx, Tensor y, Tensor x, Tensor w, Tensor b,
                         Arena *scratch)
 {
     const size_t mark = arena_mark(scratch);
+    const bool exact = ctx->chunks > 0;
     Tensor full;
     TRY(layer_full_alloc(ctx, scratch, y, "layer.full", &full));
-    /* the bias is added on one rank only */
-    TRY(op_linear(ctx->dev, full, x, w, ctx->groups->mesh.tp == 0 ? b : tensor_none()));
+    /* fast: the bias rides on one rank's product; exact: it joins the whole sum */
+    if (exact)
+        TRY(op_linear_cut(ctx->dev, full, x, w, layer_parts(ctx)));
+    else
+        TRY(op_linear(ctx->dev, full, x, w, ctx->groups->mesh.tp == 0 ? b : tensor_none()));
     TRY(layer_scatter(ctx, y, full));
     arena_release(scratch, mark);
-    return OK;
+    return exact ? op_add_bias(ctx->dev, y, b) : OK;
 }
 
-Status layer_cut_backward_input(const LayerContext *ctx, Tensor dx, const CutTerm *terms, int count,
-                                Arena *scratch)
+Status layer_cut_backward_input(const LayerContext *ctx, Tensor dx, const LinearPair *pairs,
+                                int count, Arena *scratch)
 {
     const size_t mark = arena_mark(scratch);
     Tensor full;
     TRY(layer_full_alloc(ctx, scratch, dx, "layer.full", &full));
-    for (int i = 0; i < count; i++)
-        TRY(op_linear_backward_input(ctx->dev, full, terms[i].dy, terms[i].w, i > 0));
+    TRY(op_linear_cut_backward_input(ctx->dev, full, pairs, count, layer_parts(ctx), false));
     TRY(layer_scatter(ctx, dx, full));
     arena_release(scratch, mark);
     return OK;
 }
 
-Status layer_weight_grad(const LayerContext *ctx, Tensor dw, Tensor db, Tensor x, Tensor dy)
+Status layer_text_backward_input(const LayerContext *ctx, Tensor dc, const LinearPair *pairs,
+                                 int count, Arena *scratch)
 {
-    return op_linear_backward_weight(ctx->dev, dw, db, x, dy);
-}
-
-Status layer_modulation_backward(const LayerContext *ctx, Tensor dtable, Tensor de, Tensor dm)
-{
-    if (ctx->groups->mesh.cp > 0) dtable = tensor_none();
-    return op_modulation_backward(ctx->dev, dtable, de, dm);
+    const size_t mark = arena_mark(scratch);
+    Tensor sum;
+    if (ctx->chunks == 0) return op_linear_cut_backward_input(ctx->dev, dc, pairs, count, 1, true);
+    TRY(tensor_alloc(scratch, F32, SHAPE(dc.shape[0], dc.shape[1], dc.shape[2]), "layer.text",
+                     &sum));
+    TRY(op_linear_cut_backward_input(ctx->dev, sum, pairs, count, layer_parts(ctx), false));
+    TRY(group_all_reduce(ctx->groups->tensor, sum));
+    TRY(op_axpby(ctx->dev, dc, 1.0f, sum, 1.0f));
+    arena_release(scratch, mark);
+    return OK;
 }

@@ -12,16 +12,23 @@
 #define ZT_CORE_MODEL_LAYER_H
 
 #include "core/model/model_config.h"
+#include "core/model/weight_grads.h"
 #include "core/ops.h"
 #include "core/parallel/groups.h"
 #include "core/parallel/tokens.h"
+
+/* Canonical chunks where nobody says how many. */
+enum { EXACT_CHUNKS = 8 };
 
 typedef struct LayerContext {
     const Device *dev;
     const MeshGroups *groups;
     const DitConfig *config;
-    int64_t tokens; /* of the whole clip */
-    Tensor rope;    /* (context tokens, head_dim / 2, 2) */
+    int64_t tokens;      /* of the whole clip */
+    Tensor rope;         /* (context tokens, head_dim / 2, 2) */
+    int chunks;          /* exact numerics: canonical chunks of what ranks share; 0: fast */
+    WeightGrads *later;  /* where products of weight gradients wait; NULL: they do not */
+    int64_t grad_stride; /* exact: floats between the gradient accumulators of two chunks */
 } LayerContext;
 
 /* own = full where there is one tensor rank, else room for (batch, own tokens, width). */
@@ -41,21 +48,16 @@ Status layer_scatter(const LayerContext *ctx, Tensor own, Tensor full);
 Status layer_cut_linear(const LayerContext *ctx, Tensor y, Tensor x, Tensor w, Tensor b,
                         Arena *scratch);
 
-/* One share of an input's gradient: dy (full, cut width) times w (cut width, width). */
-typedef struct CutTerm {
-    Tensor dy, w;
-} CutTerm;
+/* dx (own) = sum of dy w over the pairs and the tensor ranks; dy (full, cut width). Collective over
+ * the tensor group. */
+Status layer_cut_backward_input(const LayerContext *ctx, Tensor dx, const LinearPair *pairs,
+                                int count, Arena *scratch);
 
-/* dx (own) = sum of dy w over the terms and the tensor ranks. Collective over the tensor group. */
-Status layer_cut_backward_input(const LayerContext *ctx, Tensor dx, const CutTerm *terms, int count,
-                                Arena *scratch);
-
-/* The gradients of a modulation whose dm is the same on every sequence rank:
- * op_modulation_backward, with the parameter's share on the first context rank only, as the others
- * hold it too. */
-Status layer_modulation_backward(const LayerContext *ctx, Tensor dtable, Tensor de, Tensor dm);
-
-/* dw += dy^T x, db += column sums of dy (or none). */
-Status layer_weight_grad(const LayerContext *ctx, Tensor dw, Tensor db, Tensor x, Tensor dy);
+/* dc += sum of dy w over the pairs, dy (batch, text, cut width). Exact: summed over the tensor
+ * ranks, collective over their group; fast: this rank's share. */
+Status layer_text_backward_input(const LayerContext *ctx, Tensor dc, const LinearPair *pairs,
+                                 int count, Arena *scratch);
+/* Chunks of a sum over heads or FFN columns that one tensor rank has: 1 in fast numerics. */
+int layer_parts(const LayerContext *ctx);
 
 #endif

@@ -107,7 +107,7 @@ static void set_init(Param *p, RowInit init, const ModelConfig *c)
     p->decay = p->shape.ndim >= 2 && init != TABLE && init != T5_EMBEDDING && init != T5_BIAS;
 }
 
-/* Where the rows of one group stand: component, stage, block, name prefix. */
+/* Where the rows of one group stand: component, virtual stage, block, name prefix. */
 typedef struct Place {
     Component component;
     int stage;
@@ -118,7 +118,7 @@ typedef struct Place {
 static void add_rows(ParamList *list, const ModelConfig *config, const Mesh *mesh, Place place,
                      const Row *rows, int count)
 {
-    const bool local = place.stage == mesh->pp;
+    const bool local = place.stage % mesh->shape.pipeline == mesh->pp;
     const int bucket = local ? list->buckets++ : -1;
     int64_t bucket_count = 0;
     if (local) list->bucket_first[bucket] = list->local_elements;
@@ -144,6 +144,8 @@ static void add_rows(ParamList *list, const ModelConfig *config, const Mesh *mes
         }
         p->local_shape.ndim = p->shape.ndim;
         set_init(p, rows[i].init, config);
+        p->product = place.component == COMPONENT_TRANSFORMER && rows[i].init != TABLE &&
+                     !strstr(p->name, "norm");
         list->total += elements;
         bucket_count += (local_elements + 15) / 16 * 16;
         if (local) p->offset = list->local_elements + p->bucket_place;
@@ -156,10 +158,11 @@ static void add_rows(ParamList *list, const ModelConfig *config, const Mesh *mes
 
 static int stage_of_block(const ModelConfig *config, const Mesh *mesh, int64_t block)
 {
-    for (int pp = 0; pp < mesh->shape.pipeline; pp++) {
+    const int stages = mesh_virtual_stages(mesh->shape);
+    for (int stage = 0; stage < stages; stage++) {
         int64_t first, count;
-        mesh_stage_blocks(config->dit.num_layers, mesh->shape.pipeline, pp, &first, &count);
-        if (block >= first && block < first + count) return pp;
+        mesh_stage_blocks(config->dit.num_layers, stages, stage, &first, &count);
+        if (block >= first && block < first + count) return stage;
     }
     return -1;
 }
@@ -179,7 +182,7 @@ Status params_plan(const ModelConfig *config, const Mesh *mesh, ParamList *out)
     }
 
     char prefix[64];
-    const int last = mesh->shape.pipeline - 1;
+    const int last = mesh_virtual_stages(mesh->shape) - 1;
     add_rows(&list, config, mesh, (Place){ COMPONENT_TRANSFORMER, 0, -1, "" }, first_rows,
              FIRST_COUNT);
     for (int64_t i = 0; i < layers; i++) {

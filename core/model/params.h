@@ -37,12 +37,14 @@ typedef struct Param {
     Shape local_shape; /* this rank's tensor slice of it (whole where not cut) */
     int cut;           /* dimension cut over tensor ranks, or -1: replicated */
     bool own_tokens;   /* its gradient on a tensor rank is of the rank's own tokens */
-    int stage;         /* pipeline stage that owns it */
-    int64_t block;     /* block index, or -1 */
+    bool product;  /* its gradient is a product over tokens: a linear layer's weight or bias, which
+                      a split backward leaves for later (core/model/weight_grads.h) */
+    int stage;     /* virtual stage; pipeline rank stage % pipeline owns it */
+    int64_t block; /* block index, or -1 */
     ParamInit init;
     float std;      /* of INIT_NORMAL */
     bool decay;     /* weight decay: matrices only */
-    bool local;     /* owned by this rank's stage */
+    bool local;     /* owned by this pipeline rank */
     int64_t offset; /* elements into the flat buffer; -1 when not local */
     int bucket;     /* gradient bucket; -1 when not local */
     /* on the ranks of its stage, whichever that is: elements into its bucket, and of the bucket */

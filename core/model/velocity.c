@@ -11,6 +11,16 @@ static int64_t rows_of_micro(const Velocity *velocity)
     return velocity->pipeline->size > 1 ? 1 : velocity->rows_max;
 }
 
+static Status alloc(Velocity *v, const PipelineLayout *layout, Arena *arena)
+{
+    const Dit *dit = v->dit;
+    const int64_t width = dit_width(&dit->config.dit);
+    if (layout->stages > 1) TRY(pipeline_buffers_create(arena, layout, &v->buffers));
+    TRY(tensor_alloc(arena, F32, SHAPE(rows_of_micro(v), dit->config.text.max_length, width),
+                     "text", &v->text));
+    return dit_keys_alloc(dit, arena, v->rows_max, &v->keys);
+}
+
 static Status plan(Velocity *v, const DitShape *shapes, int count)
 {
     const Dit *dit = v->dit;
@@ -27,44 +37,52 @@ static Status plan(Velocity *v, const DitShape *shapes, int count)
         planned[i].batch = batch;
         s = dit_scratch(dit, planned[i], false, &bytes);
         if (bytes > scratch) scratch = bytes;
-        if (dit_message_count(dit, planned[i]) > message)
-            message = dit_message_count(dit, planned[i]);
+        if (dit_stream_count(dit, planned[i]) > message)
+            message = dit_stream_count(dit, planned[i]);
     }
-    for (int i = 0; i < v->slot_count && s == OK; i++)
-        s = dit_slot_create(dit, planned, count, false, &v->slots[i]);
+    for (int i = 0; i < v->chunks * v->slot_count && s == OK; i++) {
+        const DitSlotOptions options = { .shapes = planned,
+                                         .count = count,
+                                         .chunk = i / v->slot_count };
+        s = dit_slot_create(dit, &options, &v->slots[i]);
+    }
     free(planned);
     TRY(s);
     TRY(device_arena(dit->dev, "scratch", scratch, &v->scratch));
 
     const PipelineLayout layout = { .rank = v->pipeline->rank,
                                     .stages = stages,
-                                    .chunks = 1,
+                                    .chunks = v->chunks,
                                     .slots = v->slot_count,
                                     .longest = message };
-    const TextConfig *text = &dit->config.text;
-    const Shape kept = SHAPE(v->rows_max, text->max_length, text->d_model);
     Arena counting = arena_counting("messages");
-    PipelineBuffers counted;
-    if (stages > 1) {
-        TRY(pipeline_buffers_create(&counting, &layout, &counted));
-        pipeline_buffers_destroy(&counted);
-    }
-    if (dit->first) TRY(tensor_alloc(&counting, F32, kept, "text", &v->text));
+    TRY(alloc(v, &layout, &counting));
+    pipeline_buffers_destroy(&v->buffers);
     TRY(device_arena(dit->dev, "messages", counting.peak, &v->arena));
-    if (stages > 1) TRY(pipeline_buffers_create(&v->arena, &layout, &v->buffers));
-    return dit->first ? tensor_alloc(&v->arena, F32, kept, "text", &v->text) : OK;
+    return alloc(v, &layout, &v->arena);
+}
+
+static Status create_schedule(Velocity *v, int micros)
+{
+    const ScheduleOptions options = { SCHEDULE_FORWARD, v->pipeline->size, v->chunks, micros };
+    schedule_destroy(&v->schedule);
+    TRY(schedule_create(&options, &v->schedule));
+    return schedule_check(&v->schedule);
 }
 
 Status velocity_create(const Dit *dit, Group *pipeline, const DitShape *shapes, int count,
                        int64_t rows, Velocity *out)
 {
-    Velocity v = { .dit = dit, .pipeline = pipeline, .rows_max = rows, .text = tensor_none() };
+    Velocity v = { .dit = dit,
+                   .pipeline = pipeline,
+                   .chunks = mesh_chunks(dit->groups.mesh.shape),
+                   .rows_max = rows,
+                   .text = tensor_none() };
     Status s = OK;
-    const ScheduleOptions table = { SCHEDULE_FORWARD, pipeline->size, 1, 1 };
-    TRY_TO(failed, s, schedule_create(&table, &v.schedule));
+    TRY_TO(failed, s, create_schedule(&v, pipeline->size > 1 ? (int)rows : 1));
     /* forwards keep one micro-batch alive a stage; two let a send go on under the next */
-    v.slot_count = pipeline->size > 1 ? 2 : 1;
-    v.slots = calloc((size_t)v.slot_count, sizeof *v.slots);
+    v.slot_count = v.schedule.in_flight;
+    v.slots = calloc((size_t)(v.chunks * v.slot_count), sizeof *v.slots);
     v.counts = calloc((size_t)dit->groups.sequence->size, sizeof *v.counts);
     CHECK_TO(failed, s, v.slots && v.counts, ERR_MEMORY, "no memory for %d activation slots",
              v.slot_count);
@@ -79,7 +97,7 @@ failed:
 void velocity_destroy(Velocity *v)
 {
     if (!v) return;
-    for (int i = 0; v->slots && i < v->slot_count; i++) dit_slot_destroy(&v->slots[i]);
+    for (int i = 0; v->slots && i < v->chunks * v->slot_count; i++) dit_slot_destroy(&v->slots[i]);
     free(v->slots);
     free(v->counts);
     arena_destroy(&v->scratch);
@@ -92,31 +110,58 @@ void velocity_destroy(Velocity *v)
 size_t velocity_bytes(const Velocity *v)
 {
     size_t bytes = v->scratch.size + v->arena.size;
-    for (int i = 0; i < v->slot_count; i++) bytes += v->slots[i].arena.size;
+    for (int i = 0; i < v->chunks * v->slot_count; i++) bytes += dit_slot_bytes(&v->slots[i]);
     return bytes;
+}
+
+/* Slot `index`, cut for rows from `row` on. */
+static Status slot_for(Velocity *v, int index, DitShape shape, int64_t row, DitSlot **out)
+{
+    DitSlot *slot = &v->slots[index];
+    TRY(dit_slot_shape(v->dit, slot, shape));
+    slot->keys = v->keys;
+    slot->row = row;
+    *out = slot;
+    return OK;
 }
 
 Status velocity_captions(Velocity *v, const char *const *captions, int64_t rows)
 {
     CHECK(rows >= 1 && rows <= v->rows_max, ERR_DEVICE, "velocity: %lld rows, planned for %lld",
           (long long)rows, (long long)v->rows_max);
-    if (!v->dit->first) return OK;
     /* the text's tensors do not depend on the grid: any shape will do to cut them */
-    const int64_t batch = rows_of_micro(v);
-    DitSlot *slot = &v->slots[0];
+    const int64_t batch = rows_of_micro(v) < rows ? rows_of_micro(v) : rows;
     const DitShape shape = { batch, v->dit->groups.sequence->size, 1, 1 };
-    TRY(dit_slot_shape(v->dit, slot, shape));
-    for (int64_t first = 0; first < rows; first += batch) {
-        const int64_t n = rows - first < batch ? rows - first : batch;
-        /* rows beyond the last repeat it; nobody reads them */
-        const char *padded[64];
-        CHECK(batch <= 64, ERR_DEVICE, "velocity: %lld rows at once; at most 64", (long long)batch);
-        for (int64_t i = 0; i < batch; i++) padded[i] = captions[first + (i < n ? i : n - 1)];
-        byte_tokens_encode(padded, slot->text.ids, slot->text.lengths);
-        TRY(dit_encode_text(v->dit, slot, &v->scratch));
-        TRY(op_convert(v->dit->dev, tensor_slice(v->text, first, n),
-                       tensor_slice(slot->text.out, 0, n)));
+    const Tensor ctx = tensor_slice(v->text, 0, batch);
+    for (int64_t row = 0; row < rows; row += batch) {
+        DitSlot *slot;
+        TRY(slot_for(v, 0, shape, row, &slot));
+        if (v->dit->first) byte_tokens_encode(captions + row, slot->text.ids, slot->text.lengths);
+        TRY(dit_embed_text(v->dit, slot, ctx, &v->scratch));
+        TRY(group_broadcast(v->pipeline, ctx, 0));
+        TRY(dit_keys_fill(v->dit, slot, ctx));
     }
+    return OK;
+}
+
+Status velocity_take_own(const Velocity *velocity, DitShape shape, Tensor own, Tensor all)
+{
+    const Dit *dit = velocity->dit;
+    const TokenRange range = dit_own_tokens(dit, shape);
+    for (int64_t i = 0; i < own.shape[0]; i++)
+        TRY(op_convert(dit->dev, tensor_at(own, i),
+                       tensor_slice(tensor_at(all, i), range.first, range.count)));
+    return OK;
+}
+
+Status velocity_gather(const Velocity *velocity, DitShape shape, Tensor all, Tensor own)
+{
+    Group *sequence = velocity->dit->groups.sequence;
+    for (int i = 0; i < sequence->size; i++)
+        velocity->counts[i] =
+            token_part(dit_tokens(shape), sequence->size, i).count * tensor_width(own);
+    for (int64_t i = 0; i < own.shape[0]; i++)
+        TRY(group_all_gather_v(sequence, tensor_at(all, i), tensor_at(own, i), velocity->counts));
     return OK;
 }
 
@@ -131,32 +176,7 @@ static int64_t evaluation_message(const void *context, int micro)
 {
     const Evaluation *e = context;
     (void)micro;
-    return dit_message_count(e->velocity->dit, e->shape);
-}
-
-/* This rank's own tokens of the rows from `first` on. */
-static Status take_own_tokens(const Evaluation *e, Tensor own, int64_t first)
-{
-    const Dit *dit = e->velocity->dit;
-    const TokenRange range = dit_own_tokens(dit, e->shape);
-    for (int64_t i = 0; i < own.shape[0]; i++)
-        TRY(op_convert(dit->dev, tensor_at(own, i),
-                       tensor_slice(tensor_at(e->x, first + i), range.first, range.count)));
-    return OK;
-}
-
-/* All tokens of the rows from `first` on. Collective over the sequence group. */
-static Status gather_tokens(const Evaluation *e, int64_t first, Tensor own)
-{
-    const Dit *dit = e->velocity->dit;
-    const int parts = dit->groups.sequence->size;
-    for (int i = 0; i < parts; i++)
-        e->velocity->counts[i] =
-            token_part(dit_tokens(e->shape), parts, i).count * tensor_width(own);
-    for (int64_t i = 0; i < own.shape[0]; i++)
-        TRY(group_all_gather_v(dit->groups.sequence, tensor_at(e->v, first + i), tensor_at(own, i),
-                               e->velocity->counts));
-    return OK;
+    return dit_stream_count(e->velocity->dit, e->shape);
 }
 
 static Status evaluation_forward(void *context, PipelineTurn turn)
@@ -165,16 +185,16 @@ static Status evaluation_forward(void *context, PipelineTurn turn)
     Velocity *velocity = e->velocity;
     const Dit *dit = velocity->dit;
     const int64_t n = e->shape.batch, first = turn.micro * n;
-    DitSlot *slot = &velocity->slots[turn.slot];
     const PipelineSlot messages = pipeline_slot(&velocity->buffers, turn);
-    TRY(dit_slot_shape(dit, slot, e->shape));
-    if (dit->first) {
-        TRY(take_own_tokens(e, slot->x_t, first));
+    DitSlot *slot;
+    TRY(slot_for(velocity, turn.chunk * velocity->slot_count + turn.slot, e->shape, first, &slot));
+    if (dit_slot_first(dit, slot)) {
+        TRY(velocity_take_own(velocity, e->shape, slot->x_t, tensor_slice(e->x, first, n)));
         TRY(op_convert(dit->dev, slot->t, tensor_slice(e->t, first, n)));
-        TRY(op_convert(dit->dev, slot->text.out, tensor_slice(velocity->text, first, n)));
     }
     TRY(dit_forward(dit, slot, messages.in, messages.out, &velocity->scratch));
-    return dit->last ? gather_tokens(e, first, slot->v) : OK;
+    if (!dit_slot_last(dit, slot)) return OK;
+    return velocity_gather(velocity, e->shape, tensor_slice(e->v, first, n), slot->v);
 }
 
 Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Tensor t)
@@ -183,15 +203,43 @@ Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Ten
     const int stages = velocity->pipeline->size;
     const int micros = stages > 1 ? (int)rows : 1;
     shape.batch = rows / micros;
-    if (velocity->schedule.micros != micros) {
-        schedule_destroy(&velocity->schedule);
-        const ScheduleOptions table = { SCHEDULE_FORWARD, stages, 1, micros };
-        TRY(schedule_create(&table, &velocity->schedule));
-    }
+    if (velocity->schedule.micros != micros) TRY(create_schedule(velocity, micros));
     Evaluation e = { velocity, shape, v, x, t };
     const PipelineStage stage = { .context = &e,
                                   .forward = evaluation_forward,
                                   .message_count = evaluation_message };
     TRY(pipeline_run(&velocity->schedule, velocity->pipeline, &stage, &velocity->buffers));
     return group_broadcast(velocity->pipeline, v, stages - 1);
+}
+
+Status velocity_pass(Velocity *velocity, DitShape shape, VelocityTurn turn, Tensor v, Tensor x,
+                     float t)
+{
+    const Dit *dit = velocity->dit;
+    Group *pipeline = velocity->pipeline;
+    const int index = (int)(turn.number % velocity->slot_count);
+    PipelineSlot *messages = &velocity->buffers.slots[index];
+    const int64_t count = dit_stream_count(dit, shape);
+    const Tensor in = dit->first ? tensor_none() : tensor_slice(messages->in, 0, count);
+    const Tensor out = dit->last ? tensor_none() : tensor_slice(messages->out, 0, count);
+    DitSlot *slot;
+    TRY(slot_for(velocity, index, shape, turn.row, &slot));
+    if (dit->first) {
+        TRY(op_convert(dit->dev, tensor_at(slot->x_t, 0), x));
+        TRY(op_fill(dit->dev, slot->t, t));
+    } else {
+        TRY(group_receive(pipeline, in, pipeline->rank - 1));
+    }
+    /* the last message that left from `out` must be over before it is written again */
+    TRY(group_wait(pipeline, &messages->out_sent));
+    TRY(dit_forward(dit, slot, in, out, &velocity->scratch));
+    if (dit->last) return op_convert(dit->dev, v, tensor_at(slot->v, 0));
+    return group_send(pipeline, out, pipeline->rank + 1, &messages->out_sent);
+}
+
+Status velocity_pass_end(Velocity *velocity)
+{
+    for (int i = 0; i < velocity->slot_count; i++)
+        TRY(group_wait(velocity->pipeline, &velocity->buffers.slots[i].out_sent));
+    return OK;
 }

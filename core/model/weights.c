@@ -9,12 +9,24 @@ static void bind_group(const Param *params, int count, Tensor flat, Tensor *out)
         out[i] = params[i].local ? params_view(&params[i], flat) : tensor_none();
 }
 
+ChunkBlocks weights_chunk(const ModelConfig *config, const Mesh *mesh, int chunk)
+{
+    ChunkBlocks blocks = { 0 };
+    for (int c = 0; c <= chunk; c++) {
+        blocks.local += blocks.count;
+        mesh_chunk_blocks(mesh, config->dit.num_layers, c, &blocks.first, &blocks.count);
+    }
+    return blocks;
+}
+
 Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh *mesh, Tensor flat,
                     Weights *out)
 {
     Weights w = { .text_block_count = mesh->pp == 0 ? config->text.num_layers : 0 };
     const int64_t layers = config->dit.num_layers;
-    mesh_stage_blocks(layers, mesh->shape.pipeline, mesh->pp, &w.block_first, &w.block_count);
+    const int chunks = mesh_chunks(mesh->shape);
+    const ChunkBlocks end = weights_chunk(config, mesh, chunks - 1);
+    w.block_count = end.local + end.count;
     w.blocks = calloc((size_t)w.block_count + 1, sizeof *w.blocks);
     w.text_blocks = calloc((size_t)w.text_block_count + 1, sizeof *w.text_blocks);
     if (!w.blocks || !w.text_blocks) {
@@ -25,8 +37,12 @@ Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh
     const Param *p = list->items;
     bind_group(p, FIRST_COUNT, flat, w.first);
     p += FIRST_COUNT;
-    for (int64_t i = 0; i < w.block_count; i++)
-        bind_group(p + (w.block_first + i) * BLOCK_COUNT, BLOCK_COUNT, flat, w.blocks[i].at);
+    for (int c = 0; c < chunks; c++) {
+        const ChunkBlocks b = weights_chunk(config, mesh, c);
+        for (int64_t i = 0; i < b.count; i++)
+            bind_group(p + (b.first + i) * BLOCK_COUNT, BLOCK_COUNT, flat,
+                       w.blocks[b.local + i].at);
+    }
     p += layers * BLOCK_COUNT;
     bind_group(p, LAST_COUNT, flat, w.last);
     p += LAST_COUNT;

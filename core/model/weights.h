@@ -16,15 +16,24 @@ typedef struct TextBlockWeights {
 } TextBlockWeights;
 
 typedef struct Weights {
-    Tensor first[FIRST_COUNT]; /* stage 0 */
-    Tensor last[LAST_COUNT];   /* last stage */
+    Tensor first[FIRST_COUNT]; /* rank of stage 0 */
+    Tensor last[LAST_COUNT];   /* rank of the last stage */
     Tensor text_first[TEXT_FIRST_COUNT];
-    BlockWeights *blocks;          /* owned; this stage's blocks */
-    TextBlockWeights *text_blocks; /* owned; stage 0 */
-    int64_t block_count, text_block_count, block_first;
+    BlockWeights *blocks;          /* owned; this rank's blocks, chunk by chunk */
+    TextBlockWeights *text_blocks; /* owned; rank of stage 0 */
+    int64_t block_count, text_block_count;
 } Weights;
 
-/* Views into `flat` (local_elements, F32). Rows of other stages stay absent. ERR_MEMORY. */
+/* The blocks of one chunk of this rank. */
+typedef struct ChunkBlocks {
+    int64_t first; /* of the model */
+    int64_t local; /* where it stands in Weights.blocks */
+    int64_t count;
+} ChunkBlocks;
+
+ChunkBlocks weights_chunk(const ModelConfig *config, const Mesh *mesh, int chunk);
+
+/* Views into `flat` (local_elements, F32). Rows of other ranks stay absent. ERR_MEMORY. */
 Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh *mesh, Tensor flat,
                     Weights *out);
 void weights_destroy(Weights *weights);

@@ -56,9 +56,20 @@ static void find_conflicts(Reasons *r, MeshShape s, const MeshLimits *limits)
     if (s.pipeline > limits->layers)
         add_reason(r, "pipeline %d is more than num_layers %lld", s.pipeline,
                    (long long)limits->layers);
+    else if ((int64_t)s.pipeline * mesh_chunks(s) > limits->layers)
+        add_reason(r, "pipeline %d x %d chunks a rank is more than num_layers %lld", s.pipeline,
+                   s.chunks, (long long)limits->layers);
+    if (s.pipeline == 1 && s.chunks > 1)
+        add_reason(r, "%d chunks a rank need a pipeline of 2 or more", s.chunks);
     if (limits->tokens > 0 && (int64_t)s.tensor * s.context > limits->tokens)
         add_reason(r, "tensor %d x context %d is more than the %lld tokens of the smallest clip",
                    s.tensor, s.context, (long long)limits->tokens);
+    if (limits->chunks > 0 && limits->chunks % ((int64_t)s.tensor * s.context) != 0)
+        add_reason(r, "tensor %d x context %d does not divide the %lld chunks of exact numerics",
+                   s.tensor, s.context, (long long)limits->chunks);
+    if (limits->chunks > 0 && s.data > 0 && limits->chunks % s.data != 0)
+        add_reason(r, "data %d does not divide the %lld chunks of exact numerics", s.data,
+                   (long long)limits->chunks);
     if (s.data > limits->batch)
         add_reason(r, "data %d is more than data.batch %lld", s.data, (long long)limits->batch);
 }
@@ -130,8 +141,9 @@ static Suggestions find_nearest(MeshShape wanted, int ranks, const MeshLimits *l
             if (rest % pipeline != 0) continue;
             for (int context = 1; context <= rest / pipeline; context++) {
                 if (rest / pipeline % context != 0) continue;
-                const MeshShape s = choose_ulysses(
-                    mesh_shape(rest / pipeline / context, tensor, pipeline, context), limits);
+                MeshShape s = mesh_shape(rest / pipeline / context, tensor, pipeline, context);
+                s.chunks = wanted.chunks;
+                s = choose_ulysses(s, limits);
                 if (mesh_is_legal(s, limits)) suggest(&found, s, distance(wanted, s));
             }
         }
@@ -234,10 +246,23 @@ MeshSeat mesh_seat(const Mesh *m, MeshAxis axis)
     }
 }
 
+MeshSeat mesh_guidance_seat(const Mesh *mesh, int halves)
+{
+    const MeshSeat data = mesh_seat(mesh, AXIS_DATA);
+    assert(data.size % halves == 0);
+    return (MeshSeat){ (data.group * data.size + data.rank) / halves, data.rank % halves, halves };
+}
+
 void mesh_stage_blocks(int64_t layers, int stages, int pp, int64_t *first, int64_t *count)
 {
     assert(pp >= 0 && pp < stages);
     const int64_t even = layers / stages, rest = layers % stages;
     *count = even + (pp < rest ? 1 : 0);
     *first = even * pp + (pp < rest ? pp : rest);
+}
+
+void mesh_chunk_blocks(const Mesh *mesh, int64_t layers, int chunk, int64_t *first, int64_t *count)
+{
+    mesh_stage_blocks(layers, mesh_virtual_stages(mesh->shape),
+                      chunk * mesh->shape.pipeline + mesh->pp, first, count);
 }

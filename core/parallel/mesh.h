@@ -18,12 +18,24 @@ typedef struct MeshShape {
     int data, tensor, pipeline, context;
     int ulysses; /* of context: ranks that exchange heads; key/value blocks go around the rest of it
                     in a ring. 0: all of context */
+    int chunks;  /* of pipeline: virtual stages a rank; 0: 1 */
 } MeshShape;
 
-/* Without a word on ulysses. */
+/* Without a word on ulysses and chunks. */
 static inline MeshShape mesh_shape(int data, int tensor, int pipeline, int context)
 {
-    return (MeshShape){ data, tensor, pipeline, context, 0 };
+    return (MeshShape){ data, tensor, pipeline, context, 0, 0 };
+}
+
+/* Chunk c of pipeline rank pp is virtual stage c * pipeline + pp. */
+static inline int mesh_chunks(MeshShape shape)
+{
+    return shape.chunks > 0 ? shape.chunks : 1;
+}
+
+static inline int mesh_virtual_stages(MeshShape shape)
+{
+    return shape.pipeline * mesh_chunks(shape);
 }
 
 typedef struct Mesh {
@@ -36,8 +48,9 @@ typedef struct Mesh {
 typedef struct MeshLimits {
     int64_t heads, ffn_dim; /* tensor divides both; ulysses divides heads / tensor */
     int64_t tokens;         /* tensor x context <= tokens of the smallest clip; 0: not known */
-    int64_t layers;         /* pipeline <= layers */
+    int64_t layers;         /* pipeline x chunks <= layers */
     int64_t batch;          /* data <= batch */
+    int64_t chunks;         /* exact numerics: tensor x context and data divide them; 0: fast */
 } MeshLimits;
 
 /* data 0 means "auto": what is left of the ranks; ulysses 0: the most that heads allow. ERR_CONFIG
@@ -46,9 +59,9 @@ typedef struct MeshLimits {
 Status mesh_resolve(MeshShape wanted, int ranks, const MeshLimits *limits, MeshShape *out);
 /* Degrees that are at least 1. */
 bool mesh_is_legal(MeshShape shape, const MeshLimits *limits);
-/* Every legal mesh of so many ranks, each with every Ulysses degree: the caller frees *shapes.
- * ERR_MEMORY. */
-Status mesh_list(int ranks, const MeshLimits *limits, MeshShape **shapes, int *count);
+/* Every legal mesh of so many ranks with so many chunks a rank, each with every Ulysses degree: the
+ * caller frees *shapes. ERR_MEMORY. */
+Status mesh_list(int ranks, int chunks, const MeshLimits *limits, MeshShape **shapes, int *count);
 Mesh mesh_of_rank(MeshShape shape, int rank);
 int mesh_rank_of(MeshShape shape, int dp, int tp, int pp, int cp);
 /* All ranks, and those of one model: without the data axis. Saturate at 2^61. */
@@ -78,10 +91,15 @@ typedef struct MeshSeat {
 /* Ranks of the Ulysses axis: what 0 stands for is resolved. */
 int mesh_ulysses(MeshShape shape);
 MeshSeat mesh_seat(const Mesh *mesh, MeshAxis axis);
+/* Sampling: neighbours on the data axis share a prompt, `halves` (1 or 2, divides data) ranks each
+ * with its half of guidance. */
+MeshSeat mesh_guidance_seat(const Mesh *mesh, int halves);
 const char *mesh_axis_name(MeshAxis axis); /* "tensor" */
 
 /* Blocks [first, first + count) of stage pp: as even as can be, earlier stages take the rest. */
 void mesh_stage_blocks(int64_t layers, int stages, int pp, int64_t *first, int64_t *count);
+/* Those of a chunk of this rank. */
+void mesh_chunk_blocks(const Mesh *mesh, int64_t layers, int chunk, int64_t *first, int64_t *count);
 
 #ifdef __cplusplus
 }

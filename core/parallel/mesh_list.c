@@ -29,7 +29,7 @@ static Status append_legal(MeshList *list, MeshShape shape, const MeshLimits *li
 }
 
 /* Every factorisation into four degrees. */
-static Status fill(MeshList *list, int ranks, const MeshLimits *limits)
+static Status fill(MeshList *list, int ranks, int chunks, const MeshLimits *limits)
 {
     for (int tensor = 1; tensor <= ranks; tensor++) {
         if (ranks % tensor != 0) continue;
@@ -38,18 +38,19 @@ static Status fill(MeshList *list, int ranks, const MeshLimits *limits)
             if (rest % pipeline != 0) continue;
             for (int context = 1; context <= rest / pipeline; context++) {
                 if (rest / pipeline % context != 0) continue;
-                const int data = rest / pipeline / context;
-                TRY(append_legal(list, mesh_shape(data, tensor, pipeline, context), limits));
+                MeshShape s = mesh_shape(rest / pipeline / context, tensor, pipeline, context);
+                s.chunks = chunks;
+                TRY(append_legal(list, s, limits));
             }
         }
     }
     return OK;
 }
 
-Status mesh_list(int ranks, const MeshLimits *limits, MeshShape **shapes, int *count)
+Status mesh_list(int ranks, int chunks, const MeshLimits *limits, MeshShape **shapes, int *count)
 {
     MeshList list = { 0 };
-    const Status status = fill(&list, ranks, limits);
+    const Status status = fill(&list, ranks, chunks, limits);
     if (status != OK) {
         free(list.items);
         return status;

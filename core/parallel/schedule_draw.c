@@ -11,11 +11,11 @@ enum { WORKS = SLOT_WEIGHTS + 1, LABEL_BYTES = 32 };
 static const struct {
     char letter;
     const char *name;
-    int hue; /* degrees */
+    int color[3]; /* red, green, blue */
 } works[WORKS] = {
-    [SLOT_FORWARD] = { 'F', "forward", 210 },
-    [SLOT_BACKWARD] = { 'B', "backward", 28 },
-    [SLOT_WEIGHTS] = { 'W', "weights", 130 },
+    [SLOT_FORWARD] = { 'F', "forward", { 111, 168, 220 } },
+    [SLOT_BACKWARD] = { 'B', "backward", { 246, 178, 107 } },
+    [SLOT_WEIGHTS] = { 'W', "weights", { 147, 196, 125 } },
 };
 
 /* Traces in units of a chunk's work. */
@@ -104,8 +104,10 @@ enum { UNIT = 26, ROW = 28, LEFT = 64, TOP = 12, LEGEND = 40 }; /* pixels */
 /* Later chunks are darker. */
 static void print_color(const Schedule *s, Slot slot, FILE *stream)
 {
-    const int lightness = 72 - (s->chunks > 1 ? 34 * slot.chunk / (s->chunks - 1) : 0);
-    (void)fprintf(stream, "hsl(%d,70%%,%d%%)", works[slot.kind].hue, lightness);
+    const int *c = works[slot.kind].color;
+    const int light = 100 - (s->chunks > 1 ? 35 * slot.chunk / (s->chunks - 1) : 0);
+    (void)fprintf(stream, "rgb(%d,%d,%d)", c[0] * light / 100, c[1] * light / 100,
+                  c[2] * light / 100);
 }
 
 static void print_box(const Schedule *s, Slot slot, int x, int y, int width, FILE *stream)

@@ -62,6 +62,16 @@ Status sequence_attention_backward(const Device *dev, const Sequence *seq, Seque
                                    float scale, Tensor dq, Tensor dk, Tensor dv, Tensor dout,
                                    const SequenceActs *acts, Arena *scratch);
 
+/* Attention of a clip's queries, shared out over the ring (Ulysses of one), to keys that every rank
+ * holds: text. dq = this rank's; dk, dv (1, keys, heads, head_dim) = the sums over all queries of
+ * the clip, the same bits on every rank and every cut. Exact numerics, batch of one: q, out, dout,
+ * dq (1, own tokens, heads, head_dim). Collective over the ring. */
+Status sequence_cross_backward(const Device *dev, const Sequence *seq, SequenceShape shape,
+                               float scale, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor k,
+                               Tensor v, const SequenceActs *acts, Arena *scratch);
+size_t sequence_cross_scratch(const Device *dev, const Sequence *seq, SequenceShape shape,
+                              int64_t keys);
+
 #ifdef __cplusplus
 }
 #endif

@@ -9,6 +9,7 @@
  */
 #include "core/parallel/sequence_parts.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* Of one sample. */
@@ -106,17 +107,23 @@ Status sequence_exact_count(const SequenceCall *call, Arena *arena)
 
 /* ---- backward ------------------------------------------------------------------------------- */
 
-static Status backward_alloc(Arena *arena, const SequenceCall *call, ExactBackward *x)
+/* Sums for `keys` keys, and room for a chunk's lse. */
+static Status sums_alloc(Arena *arena, const SequenceCall *call, int64_t keys, ExactBackward *x)
 {
     const Shape block = sequence_block(call, 0);
     const int64_t tokens = call->shape.tokens, chunks = call->seq->chunks;
     int levels = 1;
     for (int n = chunks_here(call); n > 1; n /= 2) levels++;
-    TRY(gathered_alloc(arena, call, &x->all));
     TRY(tensor_alloc(arena, F32, SHAPE(1, block.dims[2], (tokens + chunks - 1) / chunks),
                      "chunk lse", &x->lse));
-    return tensor_alloc(arena, F32, SHAPE(levels, 2, tokens, block.dims[2], block.dims[3]),
+    return tensor_alloc(arena, F32, SHAPE(levels, 2, keys, block.dims[2], block.dims[3]),
                         "chunk sums", &x->sums);
+}
+
+static Status backward_alloc(Arena *arena, const SequenceCall *call, ExactBackward *x)
+{
+    TRY(gathered_alloc(arena, call, &x->all));
+    return sums_alloc(arena, call, call->shape.tokens, x);
 }
 
 /* Tokens [first, first + count) of one sample, with a batch of one. */
@@ -148,6 +155,7 @@ static Status chunk_gradients(const SequenceCall *call, const ExactBackward *x, 
     const int all = call->seq->chunks, index = ring->rank * chunks_here(call) + chunk;
     const int64_t first = sequence_first(tokens, all, index) - zero;
     const int64_t count = sequence_tokens_of(tokens, all, index);
+    if (count == 0) return op_fill(call->dev, sums, 0.0f);
     return op_attention_backward(
         call->dev, tokens_of(dq, sample, first, count), tensor_at(sums, 0), tensor_at(sums, 1),
         tensor_none(), tokens_of(dout, sample, first, count),
@@ -198,4 +206,40 @@ Status sequence_exact_backward_count(const SequenceCall *call, Arena *arena)
     TRY(kernel_count(call, arena));
     arena_release(arena, mark);
     return OK;
+}
+
+/* ---- keys that every rank holds ------------------------------------------------------------- */
+
+Status sequence_cross_backward(const Device *dev, const Sequence *seq, SequenceShape shape,
+                               float scale, Tensor dq, Tensor dk, Tensor dv, Tensor dout, Tensor k,
+                               Tensor v, const SequenceActs *acts, Arena *scratch)
+{
+    const SequenceCall call = { dev, seq, shape, scale };
+    const size_t mark = arena_mark(scratch);
+    ExactBackward x = { .all = { .k = k, .v = v } };
+    TRY(sums_alloc(scratch, &call, k.shape[1], &x));
+    TRY(sum_chunks(&call, &x, 0, dq, dout, acts, scratch));
+    const Tensor sum = tensor_at(x.sums, 0);
+    TRY(group_all_reduce(seq->ring, sum));
+    TRY(op_convert(dev, tensor_at(dk, 0), tensor_at(sum, 0)));
+    TRY(op_convert(dev, tensor_at(dv, 0), tensor_at(sum, 1)));
+    arena_release(scratch, mark);
+    return OK;
+}
+
+size_t sequence_cross_scratch(const Device *dev, const Sequence *seq, SequenceShape shape,
+                              int64_t keys)
+{
+    const SequenceCall call = { .dev = dev, .seq = seq, .shape = shape };
+    const Shape q = sequence_block(&call, seq->ring->rank);
+    Arena arena = arena_counting("cross scratch");
+    ExactBackward x;
+    void *tiles;
+    Status s = sums_alloc(&arena, &call, keys, &x);
+    if (s == OK)
+        s = arena_alloc(&arena, op_attention_scratch(dev, 1, q.dims[2], q.dims[1], keys, q.dims[3]),
+                        "attention", &tiles);
+    assert(s == OK); /* counting cannot run out */
+    (void)s;
+    return arena.peak;
 }

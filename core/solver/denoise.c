@@ -42,15 +42,27 @@ static Status guided_velocity(const Device *dev, VelocityFn velocity, void *cont
                             tensor_slice(work->velocity, samples, samples), scale);
 }
 
-/* Every rank holds the same x, so every rank finds the same. */
-static Status check_finite(const Device *dev, Tensor x, Tensor norm, int step, float sigma)
+Status denoise_sigmas(const DenoiseOptions *options, float *sigmas)
 {
-    TRY(op_square_norm(dev, norm, x));
-    CHECK(isfinite(*(const double *)norm.data), ERR_DEVICE,
+    CHECK(fabs(options->guidance) <= GUIDANCE_MAX, ERR_USAGE, "guidance is %g: use -%d to %d",
+          options->guidance, GUIDANCE_MAX, GUIDANCE_MAX);
+    return flow_euler_sigmas(options->steps, options->shift, sigmas);
+}
+
+Status denoise_check(double square_norm, int step, float sigma)
+{
+    CHECK(isfinite(square_norm), ERR_DEVICE,
           "the latents are not finite after sampling step %d (sigma %g): the weights may be "
           "damaged, or the guidance too strong",
           step, (double)sigma);
     return OK;
+}
+
+/* Every rank holds the same x, so every rank finds the same. */
+static Status check_finite(const Device *dev, Tensor x, Tensor norm, int step, float sigma)
+{
+    TRY(op_square_norm(dev, norm, x));
+    return denoise_check(*(const double *)norm.data, step, sigma);
 }
 
 Status denoise_noise(const Device *dev, Tensor x, uint64_t seed, uint64_t first_id)
@@ -81,9 +93,7 @@ Status denoise_run(const Device *dev, VelocityFn velocity, void *context,
     Workspace work;
     Status s = OK;
 
-    CHECK(fabs(options->guidance) <= GUIDANCE_MAX, ERR_USAGE, "guidance is %g: use -%d to %d",
-          options->guidance, GUIDANCE_MAX, GUIDANCE_MAX);
-    TRY(flow_euler_sigmas(options->steps, options->shift, sigmas));
+    TRY(denoise_sigmas(options, sigmas));
     TRY_TO(done, s,
            workspace_alloc(scratch, x.shape[0], x.shape[1], x.shape[2], options->guidance, &work));
 

@@ -39,6 +39,11 @@ typedef struct DenoiseOptions {
  * the request's number alone, the same on any mesh and in any batch. Not collective. */
 Status denoise_noise(const Device *dev, Tensor x, uint64_t seed, uint64_t first_id);
 
+/* sigmas (steps + 1). ERR_USAGE for options out of range. */
+Status denoise_sigmas(const DenoiseOptions *options, float *sigmas);
+/* ERR_DEVICE unless the square norm of x after a step (from 1; ends at sigma) is finite. */
+Status denoise_check(double square_norm, int step, float sigma);
+
 /* Bytes of scratch that denoise_run needs for x (samples, tokens, patch). */
 size_t denoise_scratch(int64_t samples, int64_t tokens, int64_t patch, double guidance);
 

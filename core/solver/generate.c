@@ -1,6 +1,7 @@
 #include "core/solver/generate.h"
 
 #include "core/solver/guidance.h"
+#include "core/solver/pipelined.h"
 
 #include <assert.h>
 
@@ -10,21 +11,25 @@ static const float TIMESTEP_SCALE = 1000;
 typedef struct Conditioned {
     Velocity *velocity;
     DitShape grid;
-    Tensor t; /* (rows) */
+    Group *halves;       /* NULL or alone: all rows are computed here */
+    int64_t first, rows; /* those computed here */
+    Tensor t;            /* (rows) */
 } Conditioned;
 
 static Status evaluate(void *context, Tensor v, Tensor x, float sigma)
 {
     const Conditioned *c = context;
+    const Tensor own = tensor_slice(v, c->first, c->rows);
 
     TRY(op_fill(c->velocity->dit->dev, c->t, TIMESTEP_SCALE * sigma));
-    return velocity_eval(c->velocity, c->grid, v, x, c->t);
+    TRY(velocity_eval(c->velocity, c->grid, own, tensor_slice(x, c->first, c->rows), c->t));
+    return c->rows < v.shape[0] ? group_all_gather(c->halves, v, own) : OK;
 }
 
-/* Conditional rows first, then the unconditional ones of the same samples. */
-static Status encode_captions(Velocity *velocity, const GenerateOptions *options,
-                              const char *const *prompts, int64_t count, int64_t rows,
-                              Arena *scratch)
+/* Of the rows computed here. Of all rows the conditional ones come first, then the unconditional
+ * ones of the same samples. */
+static Status encode_captions(const Conditioned *c, const GenerateOptions *options,
+                              const char *const *prompts, int64_t count, Arena *scratch)
 {
     const size_t mark = arena_mark(scratch);
     const char *negative = options->negative ? options->negative : "";
@@ -32,22 +37,29 @@ static Status encode_captions(Velocity *velocity, const GenerateOptions *options
     const char **captions;
     Status s;
 
-    TRY(arena_alloc(scratch, (size_t)rows * sizeof(*captions), "generate.captions", &memory));
+    TRY(arena_alloc(scratch, (size_t)c->rows * sizeof(*captions), "generate.captions", &memory));
     captions = memory;
-    for (int64_t i = 0; i < rows; i++) captions[i] = i < count ? prompts[i] : negative;
-    s = velocity_captions(velocity, captions, rows);
+    for (int64_t i = 0; i < c->rows; i++)
+        captions[i] = c->first + i < count ? prompts[c->first + i] : negative;
+    s = velocity_captions(c->velocity, captions, c->rows);
     arena_release(scratch, mark);
     return s;
 }
 
-int64_t generate_rows(int64_t samples, double guidance)
+/* Whether the two halves are computed by one replica each. */
+static bool is_shared(double guidance, const Group *halves)
 {
-    return guidance_is_on(guidance) ? 2 * samples : samples;
+    return guidance_is_on(guidance) && halves && halves->size > 1;
+}
+
+int64_t generate_rows(int64_t samples, double guidance, const Group *halves)
+{
+    return guidance_is_on(guidance) && !is_shared(guidance, halves) ? 2 * samples : samples;
 }
 
 size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch, double guidance)
 {
-    const int64_t rows = generate_rows(samples, guidance);
+    const int64_t rows = generate_rows(samples, guidance, NULL);
     Arena count = arena_counting("generate");
     Tensor t;
     void *captions;
@@ -56,23 +68,33 @@ size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch, double g
     if (s == OK) s = arena_alloc(&count, (size_t)rows * sizeof(char *), "captions", &captions);
     assert(s == OK);
     (void)s;
-    return count.peak + denoise_scratch(samples, tokens, patch, guidance);
+    const size_t loop = denoise_scratch(samples, tokens, patch, guidance);
+    const size_t pipelined = pipelined_scratch(samples, tokens, patch);
+    return count.peak + (loop > pipelined ? loop : pipelined);
 }
 
 Status generate_latents(Velocity *velocity, DitShape grid, const GenerateOptions *options,
                         const char *const *prompts, uint64_t first_id, Arena *scratch, Tensor x)
 {
     const int64_t count = x.shape[0];
-    const int64_t rows = generate_rows(count, options->denoise.guidance);
+    const double guidance = options->denoise.guidance;
+    const int64_t rows = generate_rows(count, guidance, options->halves);
     const Device *dev = velocity->dit->dev;
     const size_t mark = arena_mark(scratch);
-    Conditioned conditioned = { .velocity = velocity, .grid = grid };
+    Conditioned conditioned = {
+        .velocity = velocity, .grid = grid, .halves = options->halves, .rows = rows
+    };
     Status s = OK;
 
     TRY_TO(done, s, tensor_alloc(scratch, F32, SHAPE(rows), "generate.t", &conditioned.t));
-    TRY_TO(done, s, encode_captions(velocity, options, prompts, count, rows, scratch));
+    if (is_shared(guidance, options->halves)) conditioned.first = options->halves->rank * count;
+    TRY_TO(done, s, encode_captions(&conditioned, options, prompts, count, scratch));
     TRY_TO(done, s, denoise_noise(dev, x, options->seed, first_id));
-    TRY_TO(done, s, denoise_run(dev, evaluate, &conditioned, &options->denoise, scratch, x));
+    /* ranks with several virtual stages, as in interleaved training, go one timestep at a time */
+    if (velocity->pipeline->size > 1 && velocity->chunks == 1)
+        s = pipelined_run(velocity, grid, &options->denoise, options->halves, scratch, x);
+    else
+        s = denoise_run(dev, evaluate, &conditioned, &options->denoise, scratch, x);
 done:
     arena_release(scratch, mark);
     return s;

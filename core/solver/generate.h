@@ -18,17 +18,19 @@ typedef struct GenerateOptions {
     DenoiseOptions denoise;
     uint64_t seed;
     const char *negative; /* what guidance leads away from; NULL or "": the null caption */
+    Group *halves; /* view: two replicas, the first with the conditional rows, the second with the
+                      unconditional ones of the same samples; NULL or alone: both here */
 } GenerateOptions;
 
-/* Rows of the Velocity that `samples` samples at a time need. */
-int64_t generate_rows(int64_t samples, double guidance);
+/* Rows of the Velocity that `samples` samples at a time need. halves: as above. */
+int64_t generate_rows(int64_t samples, double guidance, const Group *halves);
 
 /* Bytes of scratch for x (samples, tokens, patch). */
 size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch, double guidance);
 
 /* x (count, tokens, patch) = latents of prompts[0 .. count), which are requests first_id + i, on a
  * grid of patches (its batch is ignored); the same bits on every rank of the replica. ERR_USAGE,
- * ERR_DEVICE as denoise_run. Collective over the replica. */
+ * ERR_DEVICE as denoise_run. Collective over the replica, or both that share the halves. */
 Status generate_latents(Velocity *velocity, DitShape grid, const GenerateOptions *options,
                         const char *const *prompts, uint64_t first_id, Arena *scratch, Tensor x);
 

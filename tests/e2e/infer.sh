@@ -58,6 +58,10 @@ run mpirun -n 4 "$ZOETROPE" infer --model "$work/run" --steps 2 --size 48x32 --f
 check a_file_of_prompts_is_dealt_over_the_mesh '[ $code = 0 ]' \
     '[ "$(ls "$work/many" | tr "\n" " ")" = "0001-one.mp4 0002-two-caf.mp4 0003-three.mp4 " ]' \
     '[ "$(probe stream=width,height,nb_read_frames "$work/many/0003-three.mp4")" = 48,32,5 ]'
+run mpirun -n 2 "$ZOETROPE" infer --model "$work/run" --steps 2 --size 48x32 --frames 5 --guidance-ranks 2 \
+    --prompts "$work/prompts.txt" --out "$work/halves" --sheet "$work/halves.png" --quiet
+check two_ranks_share_the_halves_of_guidance '[ $code = 0 ]' \
+    '[ "$(ls "$work/halves" | wc -l)" = 3 ]' '[ "$(probe stream=codec_name "$work/halves.png")" = png ]'
 
 infer --prompt x --out "$work/x.apng"
 check a_preview_is_an_animated_png '[ $code = 0 ]' \
@@ -73,6 +77,8 @@ check evaluate_prints_losses_and_the_match_last '[ $code = 0 ]' \
 alone=$told
 run mpirun -n 2 "$ZOETROPE" evaluate --model "$work/run" --data "$data" --steps 3 --bins 3 --quiet
 check evaluate_tells_the_same_on_two_ranks '[ $code = 0 ]' '[ "$told" = "$alone" ]'
+run mpirun -n 2 "$ZOETROPE" evaluate --model "$work/run" --data "$data" --steps 3 --bins 3 --guidance-ranks 2 --quiet
+check evaluate_tells_the_same_with_guidance_on_two_ranks '[ $code = 0 ]' '[ "$told" = "$alone" ]'
 
 # ---- what is refused -----------------------------------------------------------------------------
 
@@ -102,6 +108,8 @@ refused a_size_that_is_no_multiple_of_16 2 '40x32' --prompt x --out "$no" --size
 refused an_unknown_option 2 'steps' --prompt x --out "$no" --stepz 3
 refused a_model_that_is_absent 3 'nowhere' --prompt x --out "$no" --model "$work/nowhere"
 refused a_mesh_that_does_not_fit 2 'tensor 3' --prompt x --out "$no" --tensor 3
+refused halves_of_guidance_on_one_rank 2 'start a multiple of 2 ranks' --prompt x --out "$no" --guidance-ranks 2
+refused halves_of_guidance_that_is_off 2 'one half only' --prompt x --out "$no" --guidance-ranks 2 --guidance 1
 refused pictures_over_those_that_are_there 2 '9 entries' --prompt x --out "$work/pictures" --format png
 
 run mpirun -n 2 "$ZOETROPE" infer --model "$work/run" --prompt $'\xff' --out "$no" --quiet

@@ -38,7 +38,7 @@ static Status rank_create(Rank *r)
     size_t scratch = 0;
 
     TRY(device_open(&r->dev, "cpu", NULL, 1, false));
-    TRY(dit_create(&r->dev, &r->c->config, r->groups, r->recompute, &r->dit));
+    TRY(dit_create(&r->dev, &r->c->config, r->groups, r->recompute, 0, &r->dit));
     TRY(arena_create(&r->arena, "test", (size_t)16 << 20));
 
     const Shape latent =
@@ -59,7 +59,8 @@ static Status rank_create(Rank *r)
 
     model_case_cut(r->c, &r->dit.params, &r->groups->mesh, tensor_f32(r->weights));
     TRY(dit_bind(&r->dit, r->weights, r->grads));
-    TRY(dit_slot_create(&r->dit, &r->shape, 1, true, &r->slot));
+    const DitSlotOptions slot = { .shapes = &r->shape, .count = 1, .train = true };
+    TRY(dit_slot_create(&r->dit, &slot, &r->slot));
     TRY(dit_slot_shape(&r->dit, &r->slot, r->shape));
     TRY(dit_scratch(&r->dit, r->shape, true, &scratch));
     return arena_create(&r->scratch, "scratch", scratch);
@@ -152,7 +153,7 @@ static Status rank_work(Rank *r, Shared *shared)
         TRY(score(r, shared, first));
         TRY(backward(r));
     }
-    for (int i = 0; i < r->dit.params.buckets; i++) TRY(dit_join_bucket(&r->dit, r->grads, i));
+    TRY(dit_join(&r->dit, r->grads, 0, r->dit.params.local_elements));
     return group_all_reduce(r->groups->gradient, r->grads);
 }
 

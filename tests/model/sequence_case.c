@@ -276,7 +276,7 @@ done:
 
 Status sequence_run_threads(SequenceRun *run, int context, int ulysses)
 {
-    return threads_run((MeshShape){ 1, 1, 1, context, ulysses }, sequence_run_rank, run);
+    return threads_run((MeshShape){ 1, 1, 1, context, ulysses, 0 }, sequence_run_rank, run);
 }
 
 double sequence_run_error(const SequenceRun *run)

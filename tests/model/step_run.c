@@ -76,6 +76,7 @@ typedef struct Recorder {
     Group group;        /* what the step sees */
     Group *inner;       /* view */
     const float *grads; /* view */
+    bool sharded;       /* nobody asks for whole sums */
     int64_t offsets[BUCKETS_MAX];
     int count;
 } Recorder;
@@ -91,6 +92,7 @@ static Status record_all_reduce(Group *group, Tensor t)
 {
     Recorder *r = group->impl;
 
+    CHECK(!r->sharded, ERR_COMM, "a bucket is summed on every rank instead of on its owners");
     TRY(record(r, t));
     return group_all_reduce(r->inner, t);
 }
@@ -140,7 +142,7 @@ static DitShape shape_of(const StepMicro *m)
 static Status rank_create(Rank *r)
 {
     const Shared *shared = r->shared;
-    TrainStepOptions options = { .flow = flow };
+    TrainStepOptions options = { .flow = flow, .schedule = shared->steps[0].schedule };
     DitShape shapes[STEP_RUNS * STEP_MICROS];
     const int data = r->groups.mesh.shape.data;
 
@@ -154,7 +156,7 @@ static Status rank_create(Rank *r)
     options.shapes = shapes;
 
     TRY(device_open(&r->dev, "cpu", NULL, 1, false));
-    TRY(dit_create(&r->dev, &r->c->config, &r->groups, RECOMPUTE_NONE, &r->dit));
+    TRY(dit_create(&r->dev, &r->c->config, &r->groups, RECOMPUTE_NONE, 0, &r->dit));
     const Shape flat = SHAPE(r->dit.params.local_elements);
     const size_t bytes = (size_t)r->dit.params.local_elements * sizeof(float) + ARENA_ALIGN;
     TRY(arena_create(&r->arena, "test", 2 * bytes));
@@ -281,6 +283,7 @@ static Status rank_body(int rank, const MeshGroups *groups, void *argument)
 
     (void)rank;
     r.recorder = (Recorder){ .inner = groups->gradient,
+                             .sharded = shared->sharded,
                              .group = { groups->gradient->rank, groups->gradient->size, &recording,
                                         &r.recorder } };
     r.groups.gradient = &r.recorder.group;

@@ -8,6 +8,7 @@
 #define ZT_TESTS_MODEL_STEP_RUN_H
 
 #include "core/parallel/mesh.h"
+#include "core/parallel/schedule.h"
 #include "tests/model/model_case.h"
 
 enum { STEP_MICROS = 8, STEP_RUNS = 4, STEP_RANKS = 8 };
@@ -33,6 +34,7 @@ typedef struct StepMicro {
 typedef struct StepSpec {
     int micro_count;
     StepMicro micros[STEP_MICROS];
+    ScheduleKind schedule; /* of a run's first step: that of all */
 } StepSpec;
 
 typedef struct StepResult {

@@ -201,14 +201,15 @@ static void loaded_create(Loaded *l, DitShape shape)
     *l = (Loaded){ .alone = group_self() };
     l->groups = mesh_groups_alone(&l->alone);
     ok(device_open(&l->dev, "cpu", NULL, 1, false));
-    ok(dit_create(&l->dev, &config, &l->groups, RECOMPUTE_NONE, &l->dit));
+    ok(dit_create(&l->dev, &config, &l->groups, RECOMPUTE_NONE, 0, &l->dit));
     const int64_t n = l->dit.params.local_elements;
     ok(arena_create(&l->weights, "weights", (size_t)n * sizeof(float)));
     ok(tensor_alloc(&l->weights, F32, SHAPE(n), "weights", &flat));
     ok(model_dir_load_params(FOLDER, "transformer", &l->dit.params, &l->groups.mesh, flat));
     ok(model_dir_load_params(FOLDER, "text_encoder", &l->dit.params, &l->groups.mesh, flat));
     ok(dit_bind(&l->dit, flat, tensor_none()));
-    ok(dit_slot_create(&l->dit, &shape, 1, false, &l->slot));
+    const DitSlotOptions slot = { .shapes = &shape, .count = 1 };
+    ok(dit_slot_create(&l->dit, &slot, &l->slot));
     ok(dit_slot_shape(&l->dit, &l->slot, shape));
     ok(dit_scratch(&l->dit, shape, false, &scratch));
     ok(arena_create(&l->scratch, "scratch", scratch));

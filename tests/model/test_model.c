@@ -57,6 +57,34 @@ static const CaseSpec many_tokens = { .layers = 1,
                                       .lengths = { 131, 77 },
                                       .seed = 3 };
 
+/* 315 and 165 tokens, which no degree but 3 and 5 divides */
+static const CaseSpec odd_grids[2] = {
+    { .layers = 2,
+      .heads = 12,
+      .head_dim = 8,
+      .ffn = 24,
+      .channels = 2,
+      .text_layers = 1,
+      .text_width = 8,
+      .max_length = 13,
+      .batch = 1,
+      .grid = { 5, 7, 9 },
+      .lengths = { 9 },
+      .seed = 4 },
+    { .layers = 2,
+      .heads = 12,
+      .head_dim = 8,
+      .ffn = 24,
+      .channels = 2,
+      .text_layers = 1,
+      .text_width = 8,
+      .max_length = 13,
+      .batch = 1,
+      .grid = { 3, 5, 11 },
+      .lengths = { 13 },
+      .seed = 5 },
+};
+
 static const MeshShape alone = { .data = 1, .tensor = 1, .pipeline = 1, .context = 1 };
 
 static ModelRun run(const ModelCase *c, MeshShape mesh, Recompute recompute, int64_t rows)
@@ -272,8 +300,8 @@ static void context_ranks_compute_the_same(void **state)
 {
     (void)state;
     static const MeshShape meshes[] = {
-        { 1, 1, 1, 2, 2 }, { 1, 1, 1, 2, 1 }, { 1, 1, 1, 3, 1 },
-        { 1, 1, 1, 4, 4 }, { 1, 1, 1, 4, 2 }, { 1, 1, 1, 4, 1 },
+        { 1, 1, 1, 2, 2, 0 }, { 1, 1, 1, 2, 1, 0 }, { 1, 1, 1, 3, 1, 0 },
+        { 1, 1, 1, 4, 4, 0 }, { 1, 1, 1, 4, 2, 0 }, { 1, 1, 1, 4, 1, 0 },
     };
     for (size_t i = 0; i < sizeof meshes / sizeof meshes[0]; i++) check_mesh(meshes[i], 2);
 }
@@ -282,19 +310,55 @@ static void context_joins_tensor_and_pipeline(void **state)
 {
     (void)state;
     static const MeshShape meshes[] = {
-        { 1, 2, 1, 2, 2 },
-        { 1, 2, 1, 2, 1 },
-        { 1, 1, 2, 2, 2 },
-        { 1, 2, 2, 2, 1 },
+        { 1, 2, 1, 2, 2, 0 },
+        { 1, 2, 1, 2, 1, 0 },
+        { 1, 1, 2, 2, 2, 0 },
+        { 1, 2, 2, 2, 1, 0 },
     };
     for (size_t i = 0; i < sizeof meshes / sizeof meshes[0]; i++) check_mesh(meshes[i], 1);
+}
+
+/* Tokens that do not divide are split by exact counts: velocity and gradient are those of one rank.
+ */
+static void odd_grids_over_context_and_tensor_compute_the_same(void **state)
+{
+    (void)state;
+    static const MeshShape meshes[] = {
+        { 1, 1, 1, 2, 2, 0 }, { 1, 1, 1, 2, 1, 0 }, { 1, 1, 1, 3, 3, 0 }, { 1, 1, 1, 3, 1, 0 },
+        { 1, 1, 1, 4, 4, 0 }, { 1, 1, 1, 4, 2, 0 }, { 1, 2, 1, 2, 2, 0 }, { 1, 2, 1, 2, 1, 0 },
+    };
+    for (int g = 0; g < 2; g++) {
+        ModelCase c = model_case_create(&odd_grids[g]);
+        ModelRun want = run(&c, alone, RECOMPUTE_NONE, 1);
+        const int64_t values = c.tokens * c.patch;
+        double worst = 0.0;
+        for (size_t i = 0; i < sizeof meshes / sizeof meshes[0]; i++) {
+            ModelRun got = run(&c, meshes[i], RECOMPUTE_NONE, 1);
+            double squares = 0.0, size = 0.0;
+            for (int64_t v = 0; v < values; v++) {
+                const double d = (double)got.velocity[v] - (double)want.velocity[v];
+                squares += d * d;
+                size += (double)want.velocity[v] * (double)want.velocity[v];
+            }
+            worst = fmax(worst, sqrt(squares / size));
+            check_same_gradient(&c, &got, &want);
+            model_run_destroy(&got);
+        }
+        print_message("note: %lldx%lldx%lld tokens over context 2, 3, 4 and tensor x context 2x2: "
+                      "velocity differs by %.1e of %.1e\n",
+                      (long long)c.grid[0], (long long)c.grid[1], (long long)c.grid[2], worst,
+                      forward_tolerance(&c));
+        assert_true(worst < forward_tolerance(&c));
+        model_run_destroy(&want);
+        model_case_destroy(&c);
+    }
 }
 
 /* to the bit: the same ops on the same numbers */
 static void recomputation_changes_no_bit(void **state)
 {
     (void)state;
-    static const MeshShape meshes[] = { { 1, 1, 1, 1, 0 }, { 1, 2, 1, 2, 2 } };
+    static const MeshShape meshes[] = { { 1, 1, 1, 1, 0, 0 }, { 1, 2, 1, 2, 2, 0 } };
     ModelCase c = model_case_create(&three_layers);
     for (size_t i = 0; i < sizeof meshes / sizeof meshes[0]; i++) {
         ModelRun want = run(&c, meshes[i], RECOMPUTE_NONE, 2);
@@ -329,6 +393,7 @@ int main(void)
         cmocka_unit_test(three_stages_of_two_tensor_ranks_compute_the_same),
         cmocka_unit_test(context_ranks_compute_the_same),
         cmocka_unit_test(context_joins_tensor_and_pipeline),
+        cmocka_unit_test(odd_grids_over_context_and_tensor_compute_the_same),
         cmocka_unit_test(recomputation_changes_no_bit),
         cmocka_unit_test(micro_batches_add_up),
     };

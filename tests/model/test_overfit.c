@@ -80,7 +80,7 @@ static void run_create(Run *r)
     *r = (Run){ .alone = group_self() };
     r->groups = mesh_groups_alone(&r->alone);
     ok(device_open(&r->dev, "cpu", NULL, 1, false));
-    ok(dit_create(&r->dev, &config, &r->groups, RECOMPUTE_NONE, &r->dit));
+    ok(dit_create(&r->dev, &config, &r->groups, RECOMPUTE_NONE, 0, &r->dit));
 
     const Shape flat = SHAPE(r->dit.params.local_elements);
     const size_t bytes = (size_t)r->dit.params.local_elements * sizeof(float) + ARENA_ALIGN;

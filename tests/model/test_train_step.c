@@ -46,8 +46,23 @@ static const CaseSpec bucket_b = { .layers = 3,
                                    .seed = 2 };
 static const char *const captions_b[] = { "waves", "a dog runs" };
 
+/* blocks for six stages, one of which has two */
+static const CaseSpec bucket_deep = { .layers = 7,
+                                      .heads = 2,
+                                      .head_dim = 8,
+                                      .ffn = 12,
+                                      .channels = 2,
+                                      .text_layers = 1,
+                                      .text_width = 9,
+                                      .max_length = 17,
+                                      .batch = 4,
+                                      .grid = { 2, 1, 3 },
+                                      .lengths = { 1, 1, 1, 1 },
+                                      .seed = 4 };
+static const char *const captions_deep[] = { "fog", "", "a bridge", "snow falls" };
+
 typedef struct Clips {
-    StepClips a, b;
+    StepClips a, b, deep;
 } Clips;
 
 static int clips_open(void **state)
@@ -57,6 +72,7 @@ static int clips_open(void **state)
     if (!clips) return -1;
     clips->a = step_clips_create(&bucket_a, captions_a, 5);
     clips->b = step_clips_create(&bucket_b, captions_b, 40);
+    clips->deep = step_clips_create(&bucket_deep, captions_deep, 60);
     *state = clips;
     return 0;
 }
@@ -67,6 +83,7 @@ static int clips_close(void **state)
 
     step_clips_destroy(&clips->a);
     step_clips_destroy(&clips->b);
+    step_clips_destroy(&clips->deep);
     free(clips);
     return 0;
 }
@@ -164,11 +181,12 @@ static StepSpec cut(const StepClips *clips, const int *sizes)
 static void check_step(const StepSpec *spec, MeshShape mesh, const ModelCase *c,
                        const StepResult *want, const char *cut_name)
 {
+    static const char *const schedules[] = { "", " gpipe", " interleaved", " zero bubble" };
     char what[64];
     StepResult got;
 
-    snprintf(what, sizeof what, "%s on %dx%dx%dx%d", cut_name, mesh.data, mesh.tensor,
-             mesh.pipeline, mesh.context);
+    snprintf(what, sizeof what, "%s on %dx%dx%dx%d%s %.0d", cut_name, mesh.data, mesh.tensor,
+             mesh.pipeline, mesh.context, schedules[spec->schedule], mesh.chunks);
     if (step_run(spec, 1, mesh, false, &got) != OK) fail_msg("%s: %s", what, status_message());
     check(c, &got, want, what);
     step_result_destroy(&got);
@@ -183,9 +201,11 @@ static const struct {
 
 /* data, tensor, pipeline, context, ulysses; with one micro-batch a second replica has nothing to do
  */
-static const MeshShape meshes[] = { { 1, 1, 1, 1, 0 }, { 2, 1, 1, 1, 0 }, { 1, 2, 1, 1, 0 },
-                                    { 1, 1, 2, 1, 0 }, { 1, 1, 3, 1, 0 }, { 2, 2, 2, 1, 0 },
-                                    { 1, 1, 1, 4, 2 }, { 2, 1, 1, 2, 1 }, { 1, 2, 2, 2, 0 } };
+static const MeshShape meshes[] = { { 1, 1, 1, 1, 0, 0 }, { 2, 1, 1, 1, 0, 0 },
+                                    { 1, 2, 1, 1, 0, 0 }, { 1, 1, 2, 1, 0, 0 },
+                                    { 1, 1, 3, 1, 0, 0 }, { 2, 2, 2, 1, 0, 0 },
+                                    { 1, 1, 1, 4, 2, 0 }, { 2, 1, 1, 2, 1, 0 },
+                                    { 1, 2, 2, 2, 0, 0 } };
 
 static void any_cut_on_any_mesh_gives_the_same_step(void **state)
 {
@@ -207,12 +227,93 @@ static void micro_batches_of_two_shapes_share_a_step(void **state)
     const Clips *clips = *state;
     StepResult want = expected(&clips->a.c, &clips->b.c);
     const StepSpec spec = {
-        4, { { &clips->a, 0, 3 }, { &clips->b, 0, 1 }, { &clips->a, 3, 1 }, { &clips->b, 1, 1 } }
+        4,
+        { { &clips->a, 0, 3 }, { &clips->b, 0, 1 }, { &clips->a, 3, 1 }, { &clips->b, 1, 1 } },
+        SCHEDULE_1F1B,
     };
 
     for (size_t m = 0; m < sizeof meshes / sizeof meshes[0]; m++)
         check_step(&spec, meshes[m], &clips->a.c, &want, "a3 b1 a1 b1");
     step_result_destroy(&want);
+}
+
+/* ---- schedules ------------------------------------------------------------------------------ */
+
+static const struct {
+    ScheduleKind kind;
+    MeshShape mesh;
+} schedules[] = {
+    { SCHEDULE_1F1B, { 1, 1, 2, 1, 0, 0 } },        { SCHEDULE_GPIPE, { 1, 1, 2, 1, 0, 0 } },
+    { SCHEDULE_GPIPE, { 2, 1, 3, 1, 0, 0 } },       { SCHEDULE_INTERLEAVED, { 1, 1, 2, 1, 0, 2 } },
+    { SCHEDULE_INTERLEAVED, { 1, 1, 2, 1, 0, 3 } }, { SCHEDULE_INTERLEAVED, { 2, 1, 3, 1, 0, 2 } },
+    { SCHEDULE_INTERLEAVED, { 1, 2, 2, 1, 0, 2 } }, { SCHEDULE_ZERO_BUBBLE, { 1, 1, 2, 1, 0, 0 } },
+    { SCHEDULE_ZERO_BUBBLE, { 1, 1, 4, 1, 0, 0 } }, { SCHEDULE_ZERO_BUBBLE, { 2, 2, 2, 1, 0, 0 } },
+};
+
+/* Three micro-batches are no multiple of two or four stages; two replicas have two and one. */
+static void any_schedule_gives_the_same_step(void **state)
+{
+    static const int three[] = { 2, 1, 1, 0 };
+    const Clips *clips = *state;
+    const ModelCase *c = &clips->deep.c;
+    StepResult want = expected(c, NULL);
+
+    for (size_t k = 0; k < sizeof schedules / sizeof schedules[0]; k++) {
+        StepSpec spec = cut(&clips->deep, cuts[2].sizes);
+        spec.schedule = schedules[k].kind;
+        check_step(&spec, schedules[k].mesh, c, &want, cuts[2].name);
+        spec = cut(&clips->deep, three);
+        spec.schedule = schedules[k].kind;
+        check_step(&spec, schedules[k].mesh, c, &want, "2+1+1");
+    }
+    step_result_destroy(&want);
+}
+
+/* What is late is late only: the same sums in the same order. */
+static void schedules_of_one_mesh_give_the_same_bits(void **state)
+{
+    static const int sizes[] = { 1, 2, 1, 0 };
+    static const ScheduleKind others[] = { SCHEDULE_GPIPE, SCHEDULE_ZERO_BUBBLE };
+    const Clips *clips = *state;
+    const int64_t n = clips->deep.c.whole.local_elements;
+    const MeshShape mesh = mesh_shape(2, 1, 3, 1);
+    StepSpec spec = cut(&clips->deep, sizes);
+    StepResult plain, other;
+
+    if (step_run(&spec, 1, mesh, false, &plain) != OK) fail_msg("%s", status_message());
+    for (size_t k = 0; k < sizeof others / sizeof others[0]; k++) {
+        spec.schedule = others[k];
+        if (step_run(&spec, 1, mesh, false, &other) != OK) fail_msg("%s", status_message());
+        assert_memory_equal(&other.loss_sum, &plain.loss_sum, sizeof(double));
+        assert_memory_equal(other.gradient, plain.gradient, (size_t)n * sizeof(double));
+        step_result_destroy(&other);
+    }
+    step_result_destroy(&plain);
+}
+
+/* Shapes and numbers of micro-batches change from step to step, for late gradients too. */
+static void schedules_leave_nothing_behind(void **state)
+{
+    const Clips *clips = *state;
+    const int64_t n = clips->deep.c.whole.local_elements;
+
+    for (size_t k = 1; k < sizeof schedules / sizeof schedules[0]; k++) {
+        const StepSpec steps[] = {
+            { 2, { { &clips->deep, 0, 2 }, { &clips->deep, 2, 1 } }, schedules[k].kind },
+            { 4,
+              { { &clips->deep, 0, 1 },
+                { &clips->deep, 1, 1 },
+                { &clips->deep, 2, 1 },
+                { &clips->deep, 3, 1 } },
+              schedules[k].kind },
+            { 2, { { &clips->deep, 0, 2 }, { &clips->deep, 2, 1 } }, schedules[k].kind },
+        };
+        StepResult row[3];
+        if (step_run(steps, 3, schedules[k].mesh, false, row) != OK)
+            fail_msg("%s", status_message());
+        assert_memory_equal(row[2].gradient, row[0].gradient, (size_t)n * sizeof(double));
+        for (int s = 0; s < 3; s++) step_result_destroy(&row[s]);
+    }
 }
 
 /* ---- one step after the other --------------------------------------------------------------- */
@@ -221,11 +322,12 @@ static void steps_leave_nothing_behind(void **state)
 {
     const Clips *clips = *state;
     const StepSpec steps[] = {
-        { 2, { { &clips->a, 0, 2 }, { &clips->a, 2, 2 } } },
-        { 1, { { &clips->b, 0, 2 } } },
+        { 2, { { &clips->a, 0, 2 }, { &clips->a, 2, 2 } }, SCHEDULE_1F1B },
+        { 1, { { &clips->b, 0, 2 } }, SCHEDULE_1F1B },
         { 4,
-          { { &clips->a, 0, 1 }, { &clips->a, 1, 1 }, { &clips->b, 0, 1 }, { &clips->a, 2, 1 } } },
-        { 2, { { &clips->a, 0, 2 }, { &clips->a, 2, 2 } } }
+          { { &clips->a, 0, 1 }, { &clips->a, 1, 1 }, { &clips->b, 0, 1 }, { &clips->a, 2, 1 } },
+          SCHEDULE_1F1B },
+        { 2, { { &clips->a, 0, 2 }, { &clips->a, 2, 2 } }, SCHEDULE_1F1B }
     };
     const int count = sizeof steps / sizeof steps[0];
     const int64_t n = clips->a.c.whole.local_elements;
@@ -251,10 +353,9 @@ static void steps_leave_nothing_behind(void **state)
 /* The last step leaves a replica without work; it takes part in every reduction all the same. */
 static void shards_hold_the_bits_of_the_whole_sum(void **state)
 {
-    static const MeshShape replicated[] = {
-        { 2, 1, 1, 1, 0 }, { 3, 1, 1, 1, 0 }, { 4, 1, 1, 1, 0 },
-        { 2, 2, 1, 1, 0 }, { 2, 1, 2, 1, 0 }, { 2, 2, 2, 1, 0 }
-    };
+    static const MeshShape replicated[] = { { 2, 1, 1, 1, 0, 0 }, { 3, 1, 1, 1, 0, 0 },
+                                            { 4, 1, 1, 1, 0, 0 }, { 2, 2, 1, 1, 0, 0 },
+                                            { 2, 1, 2, 1, 0, 0 }, { 2, 2, 2, 1, 0, 0 } };
     const Clips *clips = *state;
     const StepSpec steps[] = { cut(&clips->a, cuts[2].sizes), cut(&clips->a, cuts[0].sizes) };
     const int64_t n = clips->a.c.whole.local_elements;
@@ -277,6 +378,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(any_cut_on_any_mesh_gives_the_same_step),
         cmocka_unit_test(micro_batches_of_two_shapes_share_a_step),
+        cmocka_unit_test(any_schedule_gives_the_same_step),
+        cmocka_unit_test(schedules_of_one_mesh_give_the_same_bits),
+        cmocka_unit_test(schedules_leave_nothing_behind),
         cmocka_unit_test(steps_leave_nothing_behind),
         cmocka_unit_test(shards_hold_the_bits_of_the_whole_sum),
     };

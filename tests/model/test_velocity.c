@@ -21,7 +21,7 @@ enum { ROWS = 4, CALLS = 3, RANKS = 4 };
 
 /* Two shapes, one model: the same seed gives the same weights. */
 static const CaseSpec specs[2] = {
-    { .layers = 3,
+    { .layers = 5,
       .heads = 4,
       .head_dim = 8,
       .ffn = 20,
@@ -33,7 +33,7 @@ static const CaseSpec specs[2] = {
       .grid = { 3, 1, 5 },
       .lengths = { 1, 1, 1, 1 },
       .seed = 2 },
-    { .layers = 3,
+    { .layers = 5,
       .heads = 4,
       .head_dim = 8,
       .ffn = 20,
@@ -49,13 +49,14 @@ static const CaseSpec specs[2] = {
 /* no two alike, the null caption among them */
 static const char *const captions[ROWS] = { "a red kite", "", "rain on a window", "waves" };
 
-/* Evaluations of one Velocity, in turn: which shape and how many of its rows. */
+/* Evaluations of one Velocity, in turn: which shape and which of its rows. Later ones have other
+ * captions in the same places: keys kept from an earlier one would show. */
 typedef struct Call {
     int shape;
-    int64_t rows;
+    int64_t first, rows;
 } Call;
 
-static const Call calls[CALLS] = { { 0, ROWS }, { 1, 2 }, { 0, 3 } };
+static const Call calls[CALLS] = { { 0, 0, ROWS }, { 1, 2, 2 }, { 0, 1, 3 } };
 
 typedef struct Work {
     ModelCase cases[2];
@@ -133,7 +134,7 @@ static Status rank_create(Rank *r, const Work *work)
     Tensor weights;
 
     TRY(device_open(&r->dev, "cpu", NULL, 1, false));
-    TRY(dit_create(&r->dev, &work->cases[0].config, r->groups, RECOMPUTE_NONE, &r->dit));
+    TRY(dit_create(&r->dev, &work->cases[0].config, r->groups, RECOMPUTE_NONE, 0, &r->dit));
     const int64_t n = r->dit.params.local_elements;
     TRY(arena_create(&r->weights, "weights", (size_t)n * sizeof(float)));
     TRY(tensor_alloc(&r->weights, F32, SHAPE(n), "weights", &weights));
@@ -150,19 +151,20 @@ static void rank_destroy(Rank *r)
     dit_destroy(&r->dit);
 }
 
-/* rows [0, rows) of a shape at x_t = (1 - t) clean + t noise */
-static Status evaluate(Rank *r, const ModelCase *c, int64_t rows, float *out)
+/* the call's rows of its shape at x_t = (1 - t) clean + t noise */
+static Status evaluate(Rank *r, const ModelCase *c, Call call, float *out)
 {
+    const int64_t rows = call.rows, sample = values_of(c), skipped = call.first * sample;
     const Shape shape = SHAPE(rows, c->tokens, c->patch);
-    const int64_t sample = values_of(c);
+    const float *times = c->t + call.first;
     float *x = new_floats(rows * sample);
     float t[ROWS];
 
-    for (int64_t row = 0; row < rows; row++) t[row] = 1000.0f * c->t[row];
+    for (int64_t row = 0; row < rows; row++) t[row] = 1000.0f * times[row];
     for (int64_t i = 0; i < rows * sample; i++)
-        x[i] = (float)((1.0 - (double)c->t[i / sample]) * (double)c->clean[i] +
-                       (double)c->t[i / sample] * (double)c->noise[i]);
-    Status s = velocity_captions(&r->velocity, captions, rows);
+        x[i] = (float)((1.0 - (double)times[i / sample]) * (double)c->clean[skipped + i] +
+                       (double)times[i / sample] * (double)c->noise[skipped + i]);
+    Status s = velocity_captions(&r->velocity, captions + call.first, rows);
     if (s == OK)
         s = velocity_eval(&r->velocity, shape_of(c), tensor_of(out, F32, shape),
                           tensor_of(x, F32, shape), tensor_of(t, F32, SHAPE(rows)));
@@ -189,7 +191,7 @@ static Status rank_body(int rank, const MeshGroups *groups, void *argument)
     Status s = rank_create(&r, work);
 
     for (int i = 0; i < CALLS && s == OK && !work->guided; i++)
-        s = evaluate(&r, &work->cases[calls[i].shape], calls[i].rows, work->velocity[i][rank]);
+        s = evaluate(&r, &work->cases[calls[i].shape], calls[i], work->velocity[i][rank]);
     if (s == OK && work->guided) s = sample(&r, &work->cases[0], work->latents[rank]);
     rank_destroy(&r);
     return s;
@@ -228,8 +230,8 @@ static void check_mesh(Work *work, MeshShape mesh)
         model_case_velocity(c, want);
         /* row by row: a row of another caption or timestep would drown in the others */
         for (int64_t row = 0; row < calls[i].rows; row++)
-            worst = fmax(
-                worst, relative(work->velocity[i][0] + row * sample, want + row * sample, sample));
+            worst = fmax(worst, relative(work->velocity[i][0] + row * sample,
+                                         want + (calls[i].first + row) * sample, sample));
         for (int rank = 1; rank < ranks; rank++)
             assert_memory_equal(work->velocity[i][rank], work->velocity[i][0],
                                 (size_t)(calls[i].rows * sample) * sizeof(float));
@@ -241,8 +243,8 @@ static void check_mesh(Work *work, MeshShape mesh)
     /* as derived for the model (test_model.c): 2.4e-6 a layer, and two for both ends; a single row
      * may lie above the mean of all: twice that */
     const double tolerance = 2.0 * 2.4e-6 * (double)(work->cases[0].config.dit.num_layers + 2);
-    print_message("tensor %d pipeline %d: velocity differs by %.1e of %.1e\n", mesh.tensor,
-                  mesh.pipeline, worst, tolerance);
+    print_message("tensor %d pipeline %d chunks %d: velocity differs by %.1e of %.1e\n",
+                  mesh.tensor, mesh.pipeline, mesh_chunks(mesh), worst, tolerance);
     assert_true(worst < tolerance);
 }
 
@@ -255,6 +257,12 @@ static void rows_are_the_double_models_over_stages(void **state)
 {
     check_mesh(*state, mesh_shape(1, 1, 2, 1));
     check_mesh(*state, mesh_shape(1, 1, 3, 1));
+}
+
+static void rows_are_the_double_models_over_chunks(void **state)
+{
+    check_mesh(*state, (MeshShape){ 1, 1, 2, 1, 0, 2 });
+    check_mesh(*state, (MeshShape){ 1, 2, 2, 1, 0, 2 });
 }
 
 static void rows_are_the_double_models_over_tensor_ranks(void **state)
@@ -306,6 +314,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_the_double_models_on_one_rank),
         cmocka_unit_test(rows_are_the_double_models_over_stages),
+        cmocka_unit_test(rows_are_the_double_models_over_chunks),
         cmocka_unit_test(rows_are_the_double_models_over_tensor_ranks),
         cmocka_unit_test(guided_sampling_is_the_same_over_stages_and_tensor_ranks),
     };

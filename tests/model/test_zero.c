@@ -180,9 +180,10 @@ static Status rank_body(int rank, const MeshGroups *groups, void *argument)
 
 static void shards_are_updated_to_the_bits_of_the_whole(void **state)
 {
-    static const MeshShape meshes[] = { { 1, 1, 1, 1, 0 }, { 2, 1, 1, 1, 0 }, { 3, 1, 1, 1, 0 },
-                                        { 5, 1, 1, 1, 0 }, { 2, 2, 1, 1, 0 }, { 2, 1, 2, 1, 0 },
-                                        { 1, 1, 1, 4, 0 }, { 2, 1, 2, 2, 0 } };
+    static const MeshShape meshes[] = { { 1, 1, 1, 1, 0, 0 }, { 2, 1, 1, 1, 0, 0 },
+                                        { 3, 1, 1, 1, 0, 0 }, { 5, 1, 1, 1, 0, 0 },
+                                        { 2, 2, 1, 1, 0, 0 }, { 2, 1, 2, 1, 0, 0 },
+                                        { 1, 1, 1, 4, 0, 0 }, { 2, 1, 2, 2, 0, 0 } };
     ModelCase c = model_case_create(&spec);
 
     (void)state;

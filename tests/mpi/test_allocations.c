@@ -143,6 +143,10 @@ static void no_step_after_the_first_allocates(void **state)
         { 2, "parallel.context=2 parallel.ulysses=1" },
         { 4, "parallel.tensor=2 parallel.data=2 parallel.zero=0" },
         { 4, "parallel.context=2 parallel.data=2" },
+        { 1, "numerics=exact" },
+        { 2, "parallel.pipeline=2 parallel.schedule=zero_bubble" },
+        { 4, "numerics=exact parallel.pipeline=2 parallel.data=2 parallel.schedule=interleaved "
+             "parallel.chunks_per_rank=2 model.num_layers=4" },
     };
     const DatasetBucket bucket = plan_case_bucket(3, 6, 10);
     char dir[256];

@@ -188,6 +188,8 @@ static void make_run(Run *run, const char *name, int tensor, int pipeline)
                                    .batch = 2,
                                    .tensor = tensor,
                                    .pipeline = pipeline,
+                                   .context = 1,
+                                   .guidance_ranks = 1,
                                    .threads = 1,
                                    .quiet = true };
 }
@@ -248,7 +250,9 @@ static bool same_bytes(const char *a, const char *b)
 
 static void latents_are_the_same_on_every_mesh(void **state)
 {
-    static const int meshes[][2] = { { 2, 1 }, { 1, 2 }, { 2, 2 }, { 4, 1 }, { 1, 4 } };
+    /* tensor, pipeline, ranks that share the halves of guidance */
+    static const int meshes[][3] = { { 2, 1, 1 }, { 1, 2, 1 }, { 2, 2, 1 }, { 4, 1, 1 },
+                                     { 1, 4, 1 }, { 1, 1, 2 }, { 1, 2, 2 }, { 2, 1, 2 } };
     Run alone, shared;
 
     (void)state;
@@ -257,13 +261,15 @@ static void latents_are_the_same_on_every_mesh(void **state)
     alone.options.batch = 1;
     assert_int_equal(infer_run(comm, &alone.options), OK);
     for (size_t i = 0; i < sizeof(meshes) / sizeof(meshes[0]); i++) {
-        const int tensor = meshes[i][0], pipeline = meshes[i][1];
-        if (comm_size(comm) % (tensor * pipeline) != 0) continue;
+        const int tensor = meshes[i][0], pipeline = meshes[i][1], halves = meshes[i][2];
+        if (comm_size(comm) % (tensor * pipeline * halves) != 0) continue;
         make_run(&shared, "shared", tensor, pipeline);
+        shared.options.guidance_ranks = halves;
         assert_int_equal(infer_run(comm, &shared.options), OK);
         const double d = difference(&alone, &shared, PROMPTS);
         if (comm_rank(comm) == 0) {
-            printf("note: tensor %d pipeline %d: relative difference %.3g\n", tensor, pipeline, d);
+            printf("note: tensor %d pipeline %d guidance %d: relative difference %.3g\n", tensor,
+                   pipeline, halves, d);
         }
         assert_true(d < 1e-4); /* the promise; F32 sums in another order give some 1e-6 */
     }
@@ -433,6 +439,24 @@ static void bad_requests_fail_alike_on_every_rank(void **state)
     free(long_prompt);
 }
 
+static void halves_of_guidance_without_two_replicas_are_refused(void **state)
+{
+    Run run;
+
+    (void)state;
+    make_run(&run, "bad", 1, 1);
+    run.options.guidance_ranks = 2;
+    run.options.guidance = 1;
+    assert_int_equal(infer_run(comm, &run.options), ERR_USAGE);
+    assert_non_null(strstr(status_message(), "--guidance-ranks 2: at --guidance 1 there is one"));
+    /* one replica takes all ranks */
+    make_run(&run, "bad", comm_size(comm), 1);
+    run.options.guidance_ranks = 2;
+    assert_int_equal(infer_run(comm, &run.options), ERR_CONFIG);
+    assert_non_null(strstr(status_message(), "--guidance-ranks 2 shares each prompt"));
+    assert_null(strchr(status_message(), '\n'));
+}
+
 static void bad_models_fail_alike_on_every_rank(void **state)
 {
     char absent[FILE_PATH_BYTES];
@@ -461,6 +485,7 @@ int main(void)
         cmocka_unit_test(frames_without_guidance_go_to_a_folder),
         cmocka_unit_test(a_full_disk_on_one_rank_ends_all_and_leaves_nothing),
         cmocka_unit_test(bad_requests_fail_alike_on_every_rank),
+        cmocka_unit_test(halves_of_guidance_without_two_replicas_are_refused),
         cmocka_unit_test(bad_models_fail_alike_on_every_rank),
     };
     int failed;

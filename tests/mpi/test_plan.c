@@ -50,16 +50,20 @@ static int64_t held_in_arenas(const TrainState *s)
         assert_held(fixed[i]);
         bytes += (int64_t)fixed[i]->size;
     }
-    for (int i = 0; i < s->step.slot_count; i++) {
-        assert_held(&s->step.slots[i].model.arena);
-        assert_held(&s->step.slots[i].arena);
-        bytes += (int64_t)(s->step.slots[i].model.arena.size + s->step.slots[i].arena.size);
+    for (int i = 0; i < s->step.slot_count * s->step.schedule.chunks; i++) {
+        const StepSlot *slot = &s->step.slots[i];
+        assert_held(&slot->model.arena);
+        assert_held(&slot->arena);
+        if (s->step.schedule.weights) assert_held(&slot->model.later.arena);
+        bytes += (int64_t)(dit_slot_bytes(&slot->model) + slot->arena.size);
     }
+    if (s->config.numerics) assert_held(&s->exact.arena);
     if (s->groups.pipeline->size > 1) assert_held(&s->step.messages);
     if (s->heldout) assert_held(&s->heldout_space.arena);
     if (s->heldout) assert_held(&s->velocity.arena);
-    return bytes + (int64_t)(s->step.messages.size + velocity_bytes(&s->velocity) +
-                             s->heldout_space.arena.size + sampling_bytes(&s->sampling));
+    return bytes +
+           (int64_t)(s->exact.arena.size + s->step.messages.size + velocity_bytes(&s->velocity) +
+                     s->heldout_space.arena.size + sampling_bytes(&s->sampling));
 }
 
 static void compare_rows(const PlanCase *c, int rank, const RankMemory *planned,

@@ -114,6 +114,12 @@ static Traffic all_of(const Group *group)
     return (Traffic){ c->sums.bytes + c->moves.bytes, c->sums.calls + c->moves.calls };
 }
 
+static void traffic_join(Traffic *to, Traffic from)
+{
+    to->bytes += from.bytes;
+    to->calls += from.calls;
+}
+
 static TrainTraffic take_counts(MeshGroups *g)
 {
     const Counted *gradient = find(g->gradient);
@@ -121,8 +127,11 @@ static TrainTraffic take_counts(MeshGroups *g)
                          [TRAFFIC_SEQUENCE] = all_of(g->sequence),
                          [TRAFFIC_ULYSSES] = all_of(g->ulysses),
                          [TRAFFIC_RING] = all_of(g->ring),
+                         [TRAFFIC_CONTEXT] = all_of(g->context),
                          [TRAFFIC_PIPELINE] = all_of(g->pipeline) } };
     if (gradient) t.rows[TRAFFIC_GRADIENTS] = gradient->sums;
+    /* exact gradients are summed over data alone */
+    traffic_join(&t.rows[TRAFFIC_GRADIENTS], all_of(g->data));
     if (gradient) t.rows[TRAFFIC_UPDATES] = gradient->moves;
     for (int i = 0; i < counted_groups; i++) counted[i].group->ops = counted[i].real;
     return t;

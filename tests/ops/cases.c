@@ -255,6 +255,12 @@ CALL(residual)
     return op_gate_residual(dev, c->out[0], c->in[0], c->in[1], tensor_none());
 }
 
+CALL(add_bias)
+{
+    copy(c->out[0], c->in[0]);
+    return op_add_bias(dev, c->out[0], c->in[1]);
+}
+
 CALL(axpby)
 {
     copy(c->out[0], c->in[1]);
@@ -457,6 +463,7 @@ const Case op_cases[] = {
         reference_gate_residual, gate_residual, gate_residual_backward, "==="),
     ROW(residual, "btw", (2, 5, 19), (2, 131, 100), ("btw", "btw"), ("btw"),
         reference_residual, residual, NULL, ".."),
+    ROW(add_bias, "nw", (5, 37), (201, 133), ("nw", "w"), ("nw"), reference_add_bias, add_bias, NULL, ".."),
     ROW(axpby, "n", (37), (33333), ("n", "n"), ("n"), reference_axpby, axpby, NULL, ".."),
     ROW(modulation, "pbw", (6, 3, 19), (6, 5, 1001), ("pw", "bpw"), ("pbw"),
         reference_modulation, modulation, modulation_backward, "++"),

@@ -193,6 +193,11 @@ void reference_residual(const int64_t *d, double *const *in, double *const *out)
     for (int64_t i = 0; i < d[0] * d[1] * d[2]; i++) out[0][i] = in[0][i] + in[1][i];
 }
 
+void reference_add_bias(const int64_t *d, double *const *in, double *const *out)
+{
+    for (int64_t i = 0; i < d[0] * d[1]; i++) out[0][i] = in[0][i] + in[1][i % d[1]];
+}
+
 void reference_axpby(const int64_t *d, double *const *in, double *const *out)
 {
     for (int64_t i = 0; i < d[0]; i++) out[0][i] = 2.5 * in[0][i] - 0.5 * in[1][i];

@@ -34,6 +34,7 @@ Reference reference_silu;               /* x nw -> y nw */
 Reference reference_gated_gelu;         /* a nw, b nw -> y nw */
 Reference reference_gate_residual;      /* x btw, y btw, gate bw -> out btw */
 Reference reference_residual;           /* x btw, y btw -> out btw */
+Reference reference_add_bias;           /* y nw, b w -> y nw */
 Reference reference_axpby;              /* x n, y n -> y n: a = 2.5, b = -0.5 */
 Reference reference_modulation;         /* table pw, e bpw -> m pbw */
 Reference reference_modulation_shared;  /* table pw, e bw -> m pbw */

@@ -115,7 +115,7 @@ static int compare_queries(const Attended *all, const Attended *few, int64_t dim
     return bad;
 }
 
-/* What exact numerics over a context axis stand on: a rank sees some of the queries. */
+/* Exact numerics over a context axis stand on it: a rank sees some of the queries. */
 static void a_query_has_its_bits_in_any_company(void **state)
 {
     (void)state;
@@ -182,6 +182,26 @@ static void instruction_sets_agree(void **state)
     assert_int_equal(bad, 0);
 }
 
+/* Where both are there: sums of a row have lanes of their own, whatever the width of a vector. */
+static void vectors_of_either_width_give_the_same_bits(void **state)
+{
+    (void)state;
+    int bad = 0;
+    for (int64_t i = 0; i < op_case_count; i++) {
+        Device narrow, wide;
+        Trial a, b;
+        if (!open_isa(&narrow, "avx2", 2) || !open_isa(&wide, "avx512", 2)) return;
+        narrow.exact = wide.exact = true; /* oneDNN sums as it likes */
+        trial_create(&a, &op_cases[i], op_cases[i].large, 7);
+        trial_create(&b, &op_cases[i], op_cases[i].large, 7);
+        bad += trial_run(&a, &narrow) != OK || trial_run(&b, &wide) != OK ||
+               compare_bits(&a, &b, "avx2 and avx512") != 0;
+        trial_destroy(&b);
+        trial_destroy(&a);
+    }
+    assert_int_equal(bad, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -189,6 +209,7 @@ int main(void)
         cmocka_unit_test(bits_do_not_depend_on_threads),
         cmocka_unit_test(a_query_has_its_bits_in_any_company),
         cmocka_unit_test(instruction_sets_agree),
+        cmocka_unit_test(vectors_of_either_width_give_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -131,6 +131,9 @@ static void devices_that_cannot_be_are_refused(void **state)
     assert_int_equal(device_open(&dev, "cpu", NULL, -1, false), ERR_CONFIG);
     assert_int_equal(device_open(&dev, "cuda", NULL, 0, false), ERR_DEVICE);
     assert_int_equal(device_open(&dev, "auto", NULL, 0, false), OK);
+    assert_false(dev.exact);
+    assert_int_equal(device_open(&dev, "auto", NULL, 0, true), OK);
+    assert_true(dev.exact);
     assert_true(dev.threads >= 1);
 }
 

@@ -17,12 +17,22 @@ const PlanCase plan_cases[] = {
     { 1, "parallel.recompute=elementwise data.micro_batch=3 heldout" },
     { 1, "parallel.recompute=block train.ema=0" },
     { 1, "train.sample_every=2 train.sample_prompts=[x] heldout data.micro_batch=4" },
+    { 1, "numerics=exact data.micro_batch=2 heldout" },
+    { 1, "numerics=exact parallel.chunks=2 parallel.schedule=zero_bubble" },
     { 2, "parallel.data=2" },
     { 2, "parallel.data=2 parallel.zero=0 train.ema=0" },
     { 2, "parallel.tensor=2 heldout" },
     { 2, "parallel.pipeline=2 train.sample_every=1 train.sample_prompts=[x]" },
     { 2, "parallel.context=2 parallel.recompute=elementwise" },
     { 2, "parallel.context=2 parallel.ulysses=1 parallel.recompute=block" },
+    { 2, "parallel.pipeline=2 parallel.schedule=zero_bubble heldout" },
+    { 2, "parallel.pipeline=2 parallel.schedule=gpipe data.micro_batch=2" },
+    { 2, "parallel.pipeline=2 parallel.schedule=interleaved parallel.chunks_per_rank=2 "
+         "model.num_layers=5 heldout" },
+    { 2, "numerics=exact parallel.data=2 data.batch=5" },
+    { 2, "numerics=exact parallel.tensor=2 parallel.zero=0" },
+    { 2, "numerics=exact parallel.context=2 parallel.ulysses=1 parallel.recompute=elementwise" },
+    { 2, "numerics=exact parallel.pipeline=2 parallel.schedule=zero_bubble" },
     { 4, "parallel.data=4 parallel.recompute=block" },
     { 4, "parallel.data=4 parallel.zero=0" },
     { 4, "parallel.data=2 parallel.tensor=2 parallel.zero=1 heldout" },
@@ -32,6 +42,15 @@ const PlanCase plan_cases[] = {
     { 4, "parallel.tensor=2 parallel.context=2 parallel.recompute=block" },
     { 4, "parallel.pipeline=2 parallel.context=2 heldout" },
     { 4, "parallel.context=4 parallel.ulysses=2" },
+    { 4, "parallel.pipeline=2 parallel.tensor=2 parallel.schedule=zero_bubble data.batch=6" },
+    { 4, "parallel.pipeline=2 parallel.data=2 parallel.schedule=interleaved "
+         "parallel.chunks_per_rank=2 model.num_layers=4 parallel.recompute=block" },
+    { 4, "numerics=exact parallel.data=2 parallel.context=2 data.batch=3" },
+    { 4, "numerics=exact parallel.data=4 parallel.chunks=4 data.batch=11 parallel.zero=0" },
+    { 4, "numerics=exact parallel.tensor=2 parallel.context=2 parallel.recompute=block" },
+    { 4, "numerics=exact parallel.pipeline=2 parallel.context=2 parallel.schedule=interleaved "
+         "parallel.chunks_per_rank=2 model.num_layers=5" },
+    { 4, "numerics=exact parallel.pipeline=2 parallel.data=2 parallel.schedule=zero_bubble" },
 };
 const int plan_case_count = sizeof plan_cases / sizeof plan_cases[0];
 

@@ -67,8 +67,8 @@ static void exit_codes_are_those_of_the_contract(void **state)
 {
     (void)state;
     static const int expected[] = {
-        [OK] = 0,         [ERR_USAGE] = 2,  [ERR_CONFIG] = 2, [ERR_FORMAT] = 3,  [ERR_IO] = 3,
-        [ERR_MEMORY] = 4, [ERR_DEVICE] = 4, [ERR_COMM] = 4,   [ERR_STOPPED] = 75
+        [OK] = 0,         [ERR_USAGE] = 2,  [ERR_CONFIG] = 2, [ERR_FORMAT] = 3,   [ERR_IO] = 3,
+        [ERR_MEMORY] = 4, [ERR_DEVICE] = 4, [ERR_COMM] = 4,   [ERR_DIVERGED] = 4, [ERR_STOPPED] = 75
     };
     for (size_t i = 0; i < sizeof expected / sizeof *expected; i++)
         assert_int_equal(status_exit_code((Status)i), expected[i]);

@@ -32,8 +32,24 @@ static void published_models_need_published_flops(void **state)
     }
 }
 
+/* The 14B model, a text of 512 rows: two products of 512 x 5120 x 5120 in each of 40 blocks, and
+ * the text's embedding from 1024. */
+static void a_denoise_step_leaves_out_what_is_made_once_a_prompt(void **state)
+{
+    const double kept = 40 * 2 * 512.0 * 5120 * 5120 + 512.0 * 5120 * (1024 + 5120);
+    ModelConfig config;
+    (void)state;
+    assert_int_equal(model_config_preset("wan-14b", &config), OK);
+    const double all = flops_transformer(&config.dit, 32760, 512);
+    const double step = flops_denoise(&config.dit, 32760, 512);
+    assert_true(fabs((all - step) / (2 * kept) - 1.0) < 1e-9);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(published_models_need_published_flops) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(published_models_need_published_flops),
+        cmocka_unit_test(a_denoise_step_leaves_out_what_is_made_once_a_prompt),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -62,12 +62,11 @@ static void note_batch(const Batch *batch, char lines[BATCH * STEPS][96])
     }
 }
 
-static void run(int rank, int size, int64_t first_step, char lines[BATCH * STEPS][96])
+static void run_with(LoaderOptions options, char lines[BATCH * STEPS][96])
 {
     Loader *loader = NULL;
-    const LoaderOptions options = options_of(rank, size, first_step);
     assert_int_equal(loader_create(ds, &options, &loader), OK);
-    for (int64_t step = first_step; step < STEPS; step++) {
+    for (int64_t step = options.first_step; step < STEPS; step++) {
         const Batch *batch = NULL;
         assert_int_equal(loader_next(loader, &batch), OK);
         assert_int_equal(batch->step, step);
@@ -77,11 +76,23 @@ static void run(int rank, int size, int64_t first_step, char lines[BATCH * STEPS
         for (int64_t m = 0; m < batch->micro_count; m++) {
             const MicroBatch *micro = &batch->micros[m];
             assert_true(micro->clips * micro->tokens <= loader_max_micro_tokens(loader));
+            if (m > 0) assert_true(micro->chunk >= micro[-1].chunk);
+            const int chunks = options.sampler.chunks;
+            if (chunks > 0) {
+                assert_int_equal(micro->chunk * options.size / chunks, options.rank);
+            } else {
+                assert_int_equal(micro->chunk, 0);
+            }
         }
         note_batch(batch, lines);
     }
     assert_true(loader_wait_s(loader) >= 0);
     loader_destroy(loader);
+}
+
+static void run(int rank, int size, int64_t first_step, char lines[BATCH * STEPS][96])
+{
+    run_with(options_of(rank, size, first_step), lines);
 }
 
 static void assert_part(const MicroBatch *own, const MicroBatch *whole, int parts, int part)
@@ -152,6 +163,26 @@ static void resumed_run_gets_the_very_next_clips(void **state)
         const size_t before = (size_t)(step * BATCH);
         assert_memory_equal(whole[before], parts[before], sizeof(whole) - before * 96);
         assert_int_equal(parts[before - 1][0], 0);
+    }
+}
+
+static void ranks_with_chunks_together_have_what_one_has(void **state)
+{
+    (void)state;
+    static char one[BATCH * STEPS][96], many[BATCH * STEPS][96];
+    memset(one, 0, sizeof(one));
+    run(0, 1, 0, one);
+    for (int size = 1; size <= 8; size *= 2) {
+        for (int64_t micro_batch = 1; micro_batch <= 3; micro_batch++) {
+            memset(many, 0, sizeof(many));
+            for (int rank = 0; rank < size; rank++) {
+                LoaderOptions options = options_of(rank, size, 0);
+                options.sampler.micro_batch = micro_batch;
+                options.sampler.chunks = 8; /* more than the 7 samples: some have none */
+                run_with(options, many);
+            }
+            assert_memory_equal(one, many, sizeof(one));
+        }
     }
 }
 
@@ -314,8 +345,12 @@ static void bad_ranks_are_refused(void **state)
     options = options_of(0, 1, 0);
     options.part = options.parts = 2;
     assert_int_equal(loader_create(ds, &options, &loader), ERR_CONFIG);
+    options = options_of(0, 3, 0);
+    options.sampler.chunks = 8;
+    assert_int_equal(loader_create(ds, &options, &loader), ERR_CONFIG);
+    assert_non_null(strstr(status_message(), "8 canonical chunks"));
+    options = options_of(0, 1, 0);
     options.part = 1;
-    options.parts = 0;
     assert_int_equal(loader_create(ds, &options, &loader), ERR_CONFIG);
     assert_null(loader);
 }
@@ -327,6 +362,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         WITH_DATA(batches_are_the_planned_ones),
         WITH_DATA(ranks_together_have_what_one_has),
+        WITH_DATA(ranks_with_chunks_together_have_what_one_has),
         WITH_DATA(parts_together_have_whole_clips),
         WITH_DATA(resumed_run_gets_the_very_next_clips),
         WITH_DATA(batch_holds_until_the_next_call),

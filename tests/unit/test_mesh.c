@@ -25,8 +25,8 @@ static void accepts_exactly_the_legal_meshes(void **state)
     (void)state;
     for (int ranks = 1; ranks <= 12; ranks++) {
         for (int i = 0; i < 10 * 9 * 9 * 4; i++) {
-            const MeshShape wanted = { i % 10, 1 + i / 10 % 9, 1 + i / 90 % 9, 1 + i / 810, 0 };
-            MeshShape expected = wanted, got = { -1, -1, -1, 1, 0 };
+            const MeshShape wanted = { i % 10, 1 + i / 10 % 9, 1 + i / 90 % 9, 1 + i / 810, 0, 0 };
+            MeshShape expected = wanted, got = { -1, -1, -1, 1, 0, 0 };
             if (wanted.data == 0)
                 expected.data = ranks / (wanted.tensor * wanted.pipeline * wanted.context);
             const bool legal =
@@ -60,7 +60,7 @@ static void suggests_only_meshes_that_it_accepts(void **state)
     (void)state;
     for (int ranks = 1; ranks <= 48; ranks++) {
         MeshShape found[8] = { 0 }, unused;
-        const MeshShape wanted = { 5, 3, 7, 1, 0 };
+        const MeshShape wanted = { 5, 3, 7, 1, 0, 0 };
         assert_int_equal(mesh_resolve(wanted, ranks, &tiny, &unused), ERR_CONFIG);
         const int count = parse_suggestions(found);
         for (int i = 0; i < count; i++)
@@ -79,33 +79,41 @@ static void refusal_names_the_values_and_the_nearest(void **state)
         int ranks;
         const char *message;
     } cases[] = {
-        { { 0, 3, 1, 1, 0 },
+        { { 0, 3, 1, 1, 0, 0 },
           6,
           "mesh data auto x tensor 3 x pipeline 1 x context 1: tensor 3 does not divide "
           "num_attention_heads 8, "
           "tensor 3 does not divide ffn_dim 1024; nearest legal for 6 ranks: 3x2x1x1, 6x1x1x1, "
           "1x2x1x3" },
-        { { 1, 1, 7, 1, 0 },
+        { { 1, 1, 7, 1, 0, 0 },
           7,
           "mesh data 1 x tensor 1 x pipeline 7 x context 1: pipeline 7 is more than num_layers 6; "
           "nearest "
           "legal for 7 ranks: 7x1x1x1, 1x1x1x7" },
-        { { 2, 2, 2, 1, 0 },
+        { { 1, 1, 2, 1, 0, 4 },
+          2,
+          "mesh data 1 x tensor 1 x pipeline 2 x context 1: pipeline 2 x 4 chunks a rank is more "
+          "than num_layers 6; none is legal for 2 ranks" },
+        { { 1, 1, 1, 1, 0, 2 },
+          1,
+          "mesh data 1 x tensor 1 x pipeline 1 x context 1: 2 chunks a rank need a pipeline of 2 "
+          "or more; none is legal for 1 rank" },
+        { { 2, 2, 2, 1, 0, 0 },
           1,
           "mesh data 2 x tensor 2 x pipeline 2 x context 1: it takes 8 ranks and there is 1; "
           "nearest legal for "
           "1 rank: 1x1x1x1" },
-        { { 0, 2, 2, 1, 0 },
+        { { 0, 2, 2, 1, 0, 0 },
           6,
           "mesh data auto x tensor 2 x pipeline 2 x context 1: one model takes 4 ranks, which does "
           "not divide "
           "6; nearest legal for 6 ranks: 1x2x3x1, 3x1x2x1, 3x2x1x1" },
-        { { 16, 1, 1, 1, 0 },
+        { { 16, 1, 1, 1, 0, 0 },
           16,
           "mesh data 16 x tensor 1 x pipeline 1 x context 1: data 16 is more than data.batch 8; "
           "nearest legal "
           "for 16 ranks: 8x1x1x2, 8x1x2x1, 8x2x1x1" },
-        { { 1, 0, 1, 1, 0 },
+        { { 1, 0, 1, 1, 0, 0 },
           1,
           "mesh data 1 x tensor 0 x pipeline 1 x context 1: tensor must be at least 1; nearest "
           "legal for 1 "
@@ -121,7 +129,7 @@ static void refusal_names_the_values_and_the_nearest(void **state)
 static void huge_degrees_do_not_overflow(void **state)
 {
     (void)state;
-    const MeshShape wanted = { INT32_MAX, INT32_MAX, INT32_MAX, 1, 0 };
+    const MeshShape wanted = { INT32_MAX, INT32_MAX, INT32_MAX, 1, 0, 0 };
     MeshShape unused;
     assert_int_equal(mesh_resolve(wanted, 4, &tiny, &unused), ERR_CONFIG);
     assert_int_equal(mesh_resolve(mesh_shape(0, 65536, 65536, 1), 4, &tiny, &unused), ERR_CONFIG);
@@ -130,7 +138,7 @@ static void huge_degrees_do_not_overflow(void **state)
 static void ranks_and_coordinates_are_one_to_one_tensor_innermost(void **state)
 {
     (void)state;
-    const MeshShape s = { 3, 2, 4, 5, 0 };
+    const MeshShape s = { 3, 2, 4, 5, 0, 0 };
     for (int rank = 0; rank < 120; rank++) {
         const Mesh m = mesh_of_rank(s, rank);
         assert_int_equal(m.rank, rank);
@@ -166,34 +174,64 @@ static void ulysses_and_ring_cut_the_context_axis(void **state)
     const MeshLimits heads12 = { .heads = 12, .ffn_dim = 1024, .layers = 6, .batch = 8 };
     assert_int_equal(mesh_resolve(mesh_shape(1, 2, 1, 4), 8, &heads12, &got), OK);
     assert_int_equal(got.ulysses, 2); /* six heads of a tensor rank over four ranks: two by two */
-    assert_int_equal(mesh_resolve((MeshShape){ 1, 2, 1, 4, 4 }, 8, &heads12, &got), ERR_CONFIG);
+    assert_int_equal(mesh_resolve((MeshShape){ 1, 2, 1, 4, 4, 0 }, 8, &heads12, &got), ERR_CONFIG);
     assert_non_null(strstr(status_message(), "ulysses 4 does not divide the 6 heads"));
+}
+
+static void check_list(int ranks, int chunks, const MeshLimits *limits)
+{
+    MeshShape *shapes = NULL;
+    int count = 0, expected = 0;
+    assert_int_equal(mesh_list(ranks, chunks, limits, &shapes, &count), OK);
+    for (int d = 1; d <= ranks; d++)
+        for (int t = 1; t <= ranks; t++)
+            for (int p = 1; p <= ranks; p++)
+                for (int c = 1; c <= ranks; c++)
+                    for (int u = 1; u <= c && d * t * p * c == ranks; u++) {
+                        MeshShape got;
+                        const MeshShape s = { d, t, p, c, u, chunks };
+                        expected += mesh_resolve(s, ranks, limits, &got) == OK;
+                    }
+    assert_int_equal(count, expected);
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(mesh_ranks(shapes[i]), ranks);
+        assert_int_equal(mesh_chunks(shapes[i]), chunks);
+        for (int k = 0; k < i; k++)
+            assert_memory_not_equal(&shapes[i], &shapes[k], sizeof shapes[i]);
+    }
+    free(shapes);
 }
 
 static void the_list_has_every_legal_mesh_once(void **state)
 {
     (void)state;
-    const MeshLimits limits = { .heads = 12, .ffn_dim = 96, .layers = 5, .batch = 6, .tokens = 10 };
-    for (int ranks = 1; ranks <= 24; ranks++) {
-        MeshShape *shapes = NULL;
-        int count = 0, expected = 0;
-        assert_int_equal(mesh_list(ranks, &limits, &shapes, &count), OK);
-        for (int d = 1; d <= ranks; d++)
-            for (int t = 1; t <= ranks; t++)
-                for (int p = 1; p <= ranks; p++)
-                    for (int c = 1; c <= ranks; c++)
-                        for (int u = 1; u <= c && d * t * p * c == ranks; u++) {
-                            MeshShape got;
-                            const MeshShape s = { d, t, p, c, u };
-                            expected += mesh_resolve(s, ranks, &limits, &got) == OK;
-                        }
-        assert_int_equal(count, expected);
-        for (int i = 0; i < count; i++) {
-            assert_int_equal(mesh_ranks(shapes[i]), ranks);
-            for (int k = 0; k < i; k++)
-                assert_memory_not_equal(&shapes[i], &shapes[k], sizeof shapes[i]);
+    const MeshLimits fast = { .heads = 12, .ffn_dim = 96, .layers = 5, .batch = 6, .tokens = 10 };
+    MeshLimits exact = fast;
+    exact.chunks = 4;
+    for (int ranks = 1; ranks <= 24; ranks++)
+        for (int chunks = 1; chunks <= 2; chunks++) {
+            check_list(ranks, chunks, &fast);
+            check_list(ranks, chunks, &exact);
         }
-        free(shapes);
+}
+
+/* data 4, halves 2: neighbours of the data axis in the same place of their replicas are pairs */
+static void halves_of_guidance_are_neighbours_on_the_data_axis(void **state)
+{
+    (void)state;
+    const MeshShape s = mesh_shape(4, 2, 3, 1);
+    for (int rank = 0; rank < 24; rank++) {
+        const Mesh m = mesh_of_rank(s, rank);
+        const MeshSeat seat = mesh_guidance_seat(&m, 2);
+        assert_int_equal(seat.size, 2);
+        assert_int_equal(seat.rank, m.dp % 2);
+        for (int other = 0; other < 24; other++) {
+            const Mesh o = mesh_of_rank(s, other);
+            assert_int_equal(mesh_guidance_seat(&o, 2).group == seat.group,
+                             o.tp == m.tp && o.pp == m.pp && o.dp / 2 == m.dp / 2);
+            assert_int_equal(mesh_guidance_seat(&o, 1).group == mesh_guidance_seat(&m, 1).group,
+                             o.rank == m.rank);
+        }
     }
 }
 
@@ -217,6 +255,25 @@ static void stages_share_blocks_evenly_earlier_take_the_rest(void **state)
     }
 }
 
+/* Chunk by chunk over all ranks: the blocks in order. */
+static void chunks_wrap_around_the_ranks(void **state)
+{
+    (void)state;
+    const MeshShape shape = { 1, 1, 3, 1, 0, 2 };
+    int64_t next = 0;
+    for (int chunk = 0; chunk < 2; chunk++) {
+        for (int pp = 0; pp < 3; pp++) {
+            const Mesh mesh = mesh_of_rank(shape, pp);
+            int64_t first, count;
+            mesh_chunk_blocks(&mesh, 8, chunk, &first, &count);
+            assert_int_equal(first, next);
+            assert_int_equal(count, next < 4 ? 2 : 1);
+            next += count;
+        }
+    }
+    assert_int_equal(next, 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -227,7 +284,9 @@ int main(void)
         cmocka_unit_test(ranks_and_coordinates_are_one_to_one_tensor_innermost),
         cmocka_unit_test(ulysses_and_ring_cut_the_context_axis),
         cmocka_unit_test(the_list_has_every_legal_mesh_once),
+        cmocka_unit_test(halves_of_guidance_are_neighbours_on_the_data_axis),
         cmocka_unit_test(stages_share_blocks_evenly_earlier_take_the_rest),
+        cmocka_unit_test(chunks_wrap_around_the_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -232,6 +232,26 @@ static void a_step_says_all_it_knows(void **state)
     assert_int_equal(count, 640);
     ok(json_get_bool(json, "metrics", "skipped", &skipped));
     assert_false(skipped);
+    /* one rank is not the slowest of anything */
+    assert_false(json_has(json, "slowest_rank"));
+    json_free(json);
+}
+
+static void slowest_of_several_ranks_is_told(void **state)
+{
+    StepMetrics m = step_of(1, 0.5);
+    int64_t rank = 0;
+    double seconds = 0.0;
+
+    (void)state;
+    m.ranks = 4;
+    m.slowest_rank = 3;
+    m.slowest_s = 0.125;
+    Json *json = write_one(&m);
+    ok(json_get_int(json, "metrics", "slowest_rank", 0, 100, &rank));
+    assert_int_equal(rank, 3);
+    ok(json_get_real(json, "metrics", "slowest_s", 0, 100, &seconds));
+    assert_true(seconds == 0.125);
     json_free(json);
 }
 
@@ -281,6 +301,7 @@ int main(void)
         cmocka_unit_test_teardown(kept_lines_keep_their_bytes, remove_file),
         cmocka_unit_test_teardown(loss_hex_gives_the_loss_to_the_bit, remove_file),
         cmocka_unit_test_teardown(a_step_says_all_it_knows, remove_file),
+        cmocka_unit_test_teardown(slowest_of_several_ranks_is_told, remove_file),
         cmocka_unit_test_teardown(what_is_not_finite_is_null_and_says_so_in_hex, remove_file),
         cmocka_unit_test(a_folder_that_is_not_there_is_named),
     };

@@ -152,7 +152,9 @@ static void plan(MeshShape shape, int rank, ParamList *list, Mesh *mesh, Tensor 
 static void files_of_diffusers_are_read_on_any_mesh(void **state)
 {
     (void)state;
-    static const MeshShape shapes[] = { { 1, 2, 1, 1, 0 }, { 1, 1, 2, 1, 0 }, { 2, 2, 2, 1, 0 } };
+    static const MeshShape shapes[] = { { 1, 2, 1, 1, 0, 0 },
+                                        { 1, 1, 2, 1, 0, 0 },
+                                        { 2, 2, 2, 1, 0, 0 } };
     static const char *const folders[] = { "transformer", "text_encoder" };
     ParamList all;
     Mesh one;

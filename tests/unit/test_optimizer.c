@@ -268,9 +268,9 @@ static double square_norm_over(const ModelCase *c, MeshShape shape, bool sharded
 
 static void every_element_counts_once_in_the_norm(void **state)
 {
-    const MeshShape shapes[] = { { 1, 1, 1, 1, 0 }, { 1, 2, 1, 1, 0 }, { 1, 4, 1, 1, 0 },
-                                 { 1, 1, 2, 1, 0 }, { 2, 2, 2, 1, 0 }, { 5, 1, 1, 1, 0 },
-                                 { 2, 1, 1, 3, 0 } };
+    const MeshShape shapes[] = { { 1, 1, 1, 1, 0, 0 }, { 1, 2, 1, 1, 0, 0 }, { 1, 4, 1, 1, 0, 0 },
+                                 { 1, 1, 2, 1, 0, 0 }, { 2, 2, 2, 1, 0, 0 }, { 5, 1, 1, 1, 0, 0 },
+                                 { 2, 1, 1, 3, 0, 0 } };
     ModelCase c = model_case_create(&spec);
     double want = 0.0, smallest = INFINITY;
 

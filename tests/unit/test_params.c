@@ -77,9 +77,10 @@ static const CaseSpec spec = { .layers = 3,
                                .lengths = { 1 },
                                .seed = 4 };
 
-static const MeshShape meshes[] = { { 1, 1, 1, 1, 0 }, { 1, 2, 1, 1, 0 }, { 1, 4, 1, 1, 0 },
-                                    { 1, 1, 2, 1, 0 }, { 1, 1, 3, 1, 0 }, { 2, 2, 3, 1, 0 },
-                                    { 1, 4, 2, 1, 0 } };
+static const MeshShape meshes[] = { { 1, 1, 1, 1, 0, 0 }, { 1, 2, 1, 1, 0, 0 },
+                                    { 1, 4, 1, 1, 0, 0 }, { 1, 1, 2, 1, 0, 0 },
+                                    { 1, 1, 3, 1, 0, 0 }, { 2, 2, 3, 1, 0, 0 },
+                                    { 1, 4, 2, 1, 0, 0 }, { 1, 1, 2, 1, 0, 2 } };
 enum { MESHES = sizeof meshes / sizeof meshes[0] };
 
 /* a rank's buffer: aligned tensors that do not overlap, in buckets that leave nothing out */

@@ -1,8 +1,10 @@
 #include "core/parallel/pipeline.h"
 
+#include "tests/support/bubble_formula.h"
 #include "tests/support/group_threads.h"
 #include "tests/support/pipeline_chain.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -103,6 +105,103 @@ static void interpreter_records_what_ran(void **state)
     schedule_destroy(&s);
 }
 
+/* ---- time that does not depend on the machine ---- */
+
+static const ScheduleTimes unit = { 12, 12, 12 };
+
+/* A rank whose work takes no time but counts it: a message says when it was ready. */
+typedef struct Watch {
+    const Schedule *schedule;
+    int rank;
+    PipelineBuffers buffers;
+    double now;
+    Trace *trace;
+} Watch;
+
+static void work(Watch *w, SlotKind kind, PipelineTurn turn, double cost, Tensor in, Tensor out)
+{
+    const double ready = in.data ? (double)tensor_f32(in)[0] : 0.0;
+    const double start = ready > w->now ? ready : w->now;
+    w->now = start + cost / w->schedule->chunks;
+    trace_add(w->trace, (Slot){ kind, turn.micro, turn.chunk }, start, w->now);
+    if (out.data) tensor_f32(out)[0] = (float)w->now;
+}
+
+static Status watch_forward(void *context, PipelineTurn turn)
+{
+    Watch *w = context;
+    const PipelineSlot b = pipeline_slot(&w->buffers, turn);
+    work(w, SLOT_FORWARD, turn, unit.forward, b.in, b.out);
+    return OK;
+}
+
+static Status watch_backward(void *context, PipelineTurn turn)
+{
+    Watch *w = context;
+    const PipelineSlot b = pipeline_slot(&w->buffers, turn);
+    const double late = w->schedule->weights ? 0.0 : unit.weights;
+    work(w, SLOT_BACKWARD, turn, unit.backward + late, b.dout, b.din);
+    return OK;
+}
+
+static Status watch_weights(void *context, PipelineTurn turn)
+{
+    work(context, SLOT_WEIGHTS, turn, unit.weights, tensor_none(), tensor_none());
+    return OK;
+}
+
+static int64_t one_value(const void *context, int micro)
+{
+    (void)context;
+    (void)micro;
+    return 1;
+}
+
+static Status run_watch(int rank, const MeshGroups *groups, void *argument)
+{
+    const Job *job = argument;
+    const Schedule *s = job->schedule;
+    Watch w = { .schedule = s, .rank = rank, .trace = &job->traces[rank] };
+    const PipelineStage stage = { .context = &w,
+                                  .forward = watch_forward,
+                                  .backward = watch_backward,
+                                  .weights = watch_weights,
+                                  .message_count = one_value };
+    const PipelineLayout layout = { rank, s->stages, s->chunks, s->in_flight, 1, true };
+    Arena arena;
+    TRY(arena_create(&arena, "test", 64 * 1024));
+    Status status = pipeline_buffers_create(&arena, &layout, &w.buffers);
+    if (status == OK) status = pipeline_run(s, groups->pipeline, &stage, &w.buffers);
+    pipeline_buffers_destroy(&w.buffers);
+    arena_destroy(&arena);
+    return status;
+}
+
+static void check_bubble(const ScheduleOptions *options)
+{
+    Schedule s;
+    Trace traces[8];
+    assert_int_equal(schedule_create(options, &s), OK);
+    for (int rank = 0; rank < s.stages; rank++)
+        assert_int_equal(trace_create(s.counts[rank], &traces[rank]), OK);
+    Job job = { &s, traces };
+    if (threads_run(mesh_shape(1, 1, s.stages, 1), run_watch, &job) != OK)
+        fail_msg("%s", status_message());
+    const double got = trace_bubble(traces, s.stages), want = bubble_fraction(options, &unit);
+    /* whole numbers but for the last division */
+    if (!(fabs(got - want) < 1e-15))
+        fail_msg("kind %d, %d stages, %d chunks, %d micro-batches: bubble %g, expected %g",
+                 (int)options->kind, s.stages, s.chunks, s.micros, got, want);
+    traces_destroy(traces, s.stages);
+    schedule_destroy(&s);
+}
+
+static void bubble_of_what_ran_is_the_formulas(void **state)
+{
+    (void)state;
+    for_every_bubble(check_bubble);
+}
+
 /* The checker proves what the interpreter does: whatever it lets pass runs to its end with the
  * right numbers. Every exchange of two slots of one row is tried. */
 static void try_every_exchange(const ScheduleOptions *options, int *accepted, int *refused)
@@ -148,13 +247,6 @@ static Status fail_in_the_middle(void *context, PipelineTurn turn)
     const Group *group = context;
     CHECK(group->rank != 1 || turn.micro != 2, ERR_DEVICE, "planted");
     return OK;
-}
-
-static int64_t one_value(const void *context, int micro)
-{
-    (void)context;
-    (void)micro;
-    return 1;
 }
 
 static Status run_failing_rank(int rank, const MeshGroups *groups, void *argument)
@@ -211,6 +303,7 @@ int main(void)
         cmocka_unit_test(numbers_wrap_around_through_all_chunks),
         cmocka_unit_test(numbers_flow_through_all_stages_forward_only),
         cmocka_unit_test(interpreter_records_what_ran),
+        cmocka_unit_test(bubble_of_what_ran_is_the_formulas),
         cmocka_unit_test(every_accepted_table_runs),
         cmocka_unit_test(stage_that_fails_ends_the_run_with_its_error),
         cmocka_unit_test(counting_arena_plans_what_the_buffers_take),

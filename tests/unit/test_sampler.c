@@ -154,7 +154,7 @@ static void plan_holds_the_steps_samples_once_each(void **state)
             int64_t values = 0, token_count = 0, at = 0;
             int seen[100] = { 0 };
             batch_plan_fill(&sampler, step, &plan);
-            assert_true(plan.micro_count <= sampler_max_micros(&sampler));
+            assert_true(plan.micro_count <= sampler_max_micros(&sampler, 1));
             for (int64_t m = 0; m < plan.micro_count; m++) {
                 const PlannedMicro *micro = &plan.micros[m];
                 assert_int_equal(micro->first, at);
@@ -178,6 +178,96 @@ static void plan_holds_the_steps_samples_once_each(void **state)
     }
 }
 
+/* ---- canonical chunks ----------------------------------------------------------------------- */
+
+/* One rank's micro-batches of a chunked plan; marks whose samples they are. */
+static void assert_rank(const Sampler *sampler, const BatchPlan *plan, int rank, int size,
+                        int *seen)
+{
+    const int64_t batch = sampler->options.batch, chunks = sampler->options.chunks;
+    int64_t micros = 0, samples = 0, before = -1;
+    for (int64_t m = 0; m < plan->micro_count; m++) {
+        const PlannedMicro *micro = &plan->micros[m];
+        if (batch_plan_rank(plan, m, size) != rank) continue;
+        assert_in_range(micro->count, 1, sampler->options.micro_batch);
+        assert_in_range(micro->chunk, rank * chunks / size, (rank + 1) * chunks / size - 1);
+        assert_true(micro->first > before);
+        before = micro->first;
+        for (int64_t i = micro->first; i < micro->first + micro->count; i++) {
+            assert_in_range(i, batch * micro->chunk / chunks,
+                            batch * (micro->chunk + 1) / chunks - 1);
+            assert_int_equal(plan->samples[i].bucket, micro->bucket);
+            seen[i]++;
+        }
+        micros++;
+        samples += micro->count;
+    }
+    assert_true(micros <= sampler_max_micros(sampler, size));
+    assert_true(samples <= sampler_max_samples(sampler, size));
+}
+
+static void assert_chunked_plans(int64_t batch, int64_t micro_batch, int chunks)
+{
+    const Sampler plain = sampler_of(batch, micro_batch, 0.1f);
+    Sampler sampler = plain;
+    BatchPlan plan, expected;
+    sampler.options.chunks = chunks;
+    assert_int_equal(batch_plan_create(&sampler, &plan), OK);
+    assert_int_equal(batch_plan_create(&plain, &expected), OK);
+    for (int64_t step = 0; step < 6; step++) {
+        batch_plan_fill(&sampler, step, &plan);
+        batch_plan_fill(&plain, step, &expected);
+        assert_true(plan.micro_count <= sampler_max_micros(&sampler, 1));
+        assert_int_equal(plan.elements, expected.elements);
+        for (int64_t i = 0; i < batch; i++) {
+            assert_int_equal(plan.samples[i].number, expected.samples[i].number);
+        }
+        for (int size = 1; size <= chunks && size <= 8; size *= 2) {
+            int seen[100] = { 0 };
+            for (int rank = 0; rank < size; rank++) assert_rank(&sampler, &plan, rank, size, seen);
+            for (int64_t i = 0; i < batch; i++) assert_int_equal(seen[i], 1);
+        }
+    }
+    batch_plan_destroy(&expected);
+    batch_plan_destroy(&plan);
+}
+
+static void chunked_plan_gives_every_sample_to_one_rank(void **state)
+{
+    (void)state;
+    static const int64_t batches[] = { 1, 3, 7, 8, 13, 16, 37, 64, 100 };
+    for (size_t b = 0; b < sizeof(batches) / sizeof(batches[0]); b++) {
+        for (int64_t micro_batch = 1; micro_batch <= 3; micro_batch++) {
+            for (int chunks = 1; chunks <= 16; chunks *= 2) {
+                assert_chunked_plans(batches[b], micro_batch, chunks);
+            }
+        }
+    }
+}
+
+/* Which samples a chunk has must depend on nothing that a run may change. */
+static void chunks_do_not_depend_on_the_micro_batch(void **state)
+{
+    (void)state;
+    enum { BATCH = 37 };
+    int chunk_of[4][BATCH] = { { 0 } };
+    for (int64_t micro_batch = 1; micro_batch <= 3; micro_batch++) {
+        Sampler sampler = sampler_of(BATCH, micro_batch, 0);
+        BatchPlan plan;
+        sampler.options.chunks = 8;
+        assert_int_equal(batch_plan_create(&sampler, &plan), OK);
+        batch_plan_fill(&sampler, 2, &plan);
+        for (int64_t m = 0; m < plan.micro_count; m++) {
+            const PlannedMicro *micro = &plan.micros[m];
+            for (int64_t i = micro->first; i < micro->first + micro->count; i++) {
+                chunk_of[micro_batch][plan.samples[i].number - 2 * BATCH] = micro->chunk;
+            }
+        }
+        batch_plan_destroy(&plan);
+        assert_memory_equal(chunk_of[micro_batch], chunk_of[1], sizeof(chunk_of[1]));
+    }
+}
+
 static void bad_options_are_refused(void **state)
 {
     (void)state;
@@ -191,6 +281,14 @@ static void bad_options_are_refused(void **state)
     sampler.options.caption_drop = NAN;
     assert_int_equal(sampler_make(&sampler.options, &sampler.clips, &out), ERR_CONFIG);
     sampler.options.caption_drop = 0;
+    for (int chunks = -8; chunks <= 20; chunks++) {
+        const bool good =
+            chunks == 0 || chunks == 1 || chunks == 2 || chunks == 4 || chunks == 8 || chunks == 16;
+        sampler.options.chunks = chunks;
+        assert_int_equal(sampler_make(&sampler.options, &sampler.clips, &out),
+                         good ? OK : ERR_CONFIG);
+    }
+    sampler.options.chunks = 0;
     sampler.clips.clips = 0;
     assert_int_equal(sampler_make(&sampler.options, &sampler.clips, &out), ERR_CONFIG);
 }
@@ -205,6 +303,8 @@ int main(void)
         cmocka_unit_test(samples_run_through_the_epochs),
         cmocka_unit_test(captions_are_dropped_and_chosen_evenly),
         cmocka_unit_test(plan_holds_the_steps_samples_once_each),
+        cmocka_unit_test(chunked_plan_gives_every_sample_to_one_rank),
+        cmocka_unit_test(chunks_do_not_depend_on_the_micro_batch),
         cmocka_unit_test(bad_options_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

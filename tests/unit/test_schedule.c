@@ -1,5 +1,5 @@
 #include "core/parallel/schedule_draw.h"
-#include "core/parallel/schedule_trace.h"
+#include "tests/support/bubble_formula.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -345,44 +345,36 @@ static void table_says_what_it_is_for(void **state)
 
 /* ---- time ---- */
 
-/* All numbers are whole: sums are exact. */
-static void check_idle(ScheduleKind kind, int stages, int chunks, int micros, ScheduleTimes t)
+/* forward, input gradient, weight gradient: multiples of every number of chunks, so that all sums
+ * are exact */
+static const ScheduleTimes times[] = { { 12, 12, 12 }, { 24, 36, 12 }, { 12, 24, 12 } };
+
+static void check_times(const ScheduleOptions *options)
 {
-    const double all = t.forward + t.backward + t.weights, p = stages, m = micros;
-    const double late = t.weights * (min_int(micros, stages) - 1);
-    double idle = (p - 1) * all / chunks;
-    Trace traces[8];
-    Schedule s = table(kind, stages, chunks, micros);
-    if (kind == SCHEDULE_ZERO_BUBBLE) idle = (p - 1) * (t.forward + t.backward) - late;
-    assert_int_equal(schedule_simulate(&s, &t, traces), OK);
-    assert_true(trace_work(traces, stages) == p * m * all);
-    if (trace_span(traces, stages) != m * all + idle)
-        fail_msg("kind %d, %d stages, %d chunks, %d micro-batches: %g, expected %g", (int)kind,
-                 stages, chunks, micros, trace_span(traces, stages), m * all + idle);
-    /* one division more */
-    assert_true(fabs(trace_bubble(traces, stages) - idle / (m * all + idle)) < 1e-15);
-    traces_destroy(traces, stages);
+    Schedule s = table(options->kind, options->stages, options->chunks, options->micros);
+    for (size_t k = 0; k < sizeof times / sizeof times[0]; k++) {
+        const double work =
+            options->micros * (times[k].forward + times[k].backward + times[k].weights);
+        Trace traces[8];
+        assert_int_equal(schedule_simulate(&s, &times[k], traces), OK);
+        assert_true(trace_work(traces, s.stages) == s.stages * work);
+        const double idle = trace_span(traces, s.stages) - work;
+        if (idle != bubble_idle(options, &times[k]))
+            fail_msg("kind %d, %d stages, %d chunks, %d micro-batches: idle %g, expected %g",
+                     (int)options->kind, s.stages, s.chunks, s.micros, idle,
+                     bubble_idle(options, &times[k]));
+        /* one division more */
+        assert_true(fabs(trace_bubble(traces, s.stages) - bubble_fraction(options, &times[k])) <
+                    1e-15);
+        traces_destroy(traces, s.stages);
+    }
     schedule_destroy(&s);
 }
 
-/* with F = B = W: (p - 1) / (m + p - 1), ((p - 1) / v) / (m + (p - 1) / v), and from m = p on
- * ((p - 1) / 3) / (m + (p - 1) / 3) */
-static void bubble_is_the_formulas(void **state)
+static void bubble_of_every_table_is_the_formulas(void **state)
 {
     (void)state;
-    /* forward, input gradient, weight gradient: multiples of every number of chunks */
-    static const ScheduleTimes times[] = { { 12, 12, 12 }, { 24, 36, 12 }, { 12, 24, 12 } };
-    for (size_t k = 0; k < sizeof times / sizeof times[0]; k++) {
-        for (int stages = 2; stages <= 8; stages *= 2) {
-            for (int micros = 4; micros <= 16; micros *= 2) {
-                check_idle(SCHEDULE_GPIPE, stages, 1, micros, times[k]);
-                check_idle(SCHEDULE_1F1B, stages, 1, micros, times[k]);
-                check_idle(SCHEDULE_ZERO_BUBBLE, stages, 1, micros, times[k]);
-                for (int chunks = 2; chunks <= 4 && micros % stages == 0; chunks++)
-                    check_idle(SCHEDULE_INTERLEAVED, stages, chunks, micros, times[k]);
-            }
-        }
-    }
+    for_every_bubble(check_times);
 }
 
 /* ---- drawings ---- */
@@ -447,7 +439,7 @@ int main(void)
         cmocka_unit_test(every_duplicate_slot_is_refused),
         cmocka_unit_test(broken_tables_are_refused_and_named),
         cmocka_unit_test(table_says_what_it_is_for),
-        cmocka_unit_test(bubble_is_the_formulas),
+        cmocka_unit_test(bubble_of_every_table_is_the_formulas),
         cmocka_unit_test(text_shows_who_does_what_when),
         cmocka_unit_test(svg_has_a_box_for_each_piece_of_work),
     };

@@ -97,6 +97,29 @@ static void auto_is_zero(void **state)
     assert_string_equal(train_device_name(&config), "cpu");
 }
 
+/* The words' numbers are the program's names for them. */
+static void schedules_have_their_words(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        ScheduleKind kind;
+    } words[] = {
+        { MINIMAL, SCHEDULE_1F1B },
+        { MINIMAL "parallel: { schedule: gpipe }\n", SCHEDULE_GPIPE },
+        { MINIMAL "parallel: { schedule: interleaved, chunks_per_rank: 3 }\n",
+          SCHEDULE_INTERLEAVED },
+        { MINIMAL "parallel: { schedule: zero_bubble }\n", SCHEDULE_ZERO_BUBBLE },
+    };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+        TrainConfig config;
+        assert_int_equal(load(words[i].text, NULL, &config), OK);
+        assert_int_equal(config.parallel.schedule, words[i].kind);
+        assert_int_equal(config.parallel.chunks_per_rank,
+                         words[i].kind == SCHEDULE_INTERLEAVED ? 3 : 1);
+    }
+}
+
 static void what_does_not_fit_together_is_named(void **state)
 {
     (void)state;
@@ -111,6 +134,10 @@ static void what_does_not_fit_together_is_named(void **state)
         { "model.text_dim=7", ": model.text_dim 7 is not the text encoder's d_model 128" },
         { "model.attention_head_dim=33",
           ": model.attention_head_dim 33 and model.freq_dim 256 must be even" },
+        { "parallel.schedule=interleaved",
+          ": parallel.schedule interleaved needs parallel.chunks_per_rank of 2 or more; it is 1" },
+        { "parallel.chunks_per_rank=3",
+          ": parallel.chunks_per_rank 3 needs parallel.schedule interleaved; it is 1f1b" },
         { "model.preset=huge", ": model.preset: no preset is called 'huge'; there are tiny, small, "
                                "wan-1.3b, wan-5b, wan-14b" },
     };
@@ -131,6 +158,7 @@ int main(void)
         cmocka_unit_test(what_is_printed_loads_back_the_same),
         cmocka_unit_test(keys_override_the_preset),
         cmocka_unit_test(auto_is_zero),
+        cmocka_unit_test(schedules_have_their_words),
         cmocka_unit_test(what_does_not_fit_together_is_named),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

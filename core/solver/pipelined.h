@@ -1,0 +1,34 @@
+/*
+ * pipelined: the sampling loop over a pipeline that is never emptied between steps.
+ *
+ * Samples do not wait for each other: as soon as one sample's rows of step k have left the last
+ * stage, that stage does the sample's Euler step and sends x back to the first, which begins the
+ * sample's step k + 1 while the others are still on their way through step k. Every row is computed
+ * with the x of its own step, as in denoise_run, so the result has the same bits. On every stage
+ * the order is: for each step, for each sample, its conditional row, its unconditional row. With
+ * n samples of r rows and p stages no stage waits once the pipeline is full when n r >= p + r - 1.
+ */
+#ifndef ZT_CORE_SOLVER_PIPELINED_H
+#define ZT_CORE_SOLVER_PIPELINED_H
+
+#include "core/model/velocity.h"
+#include "core/solver/denoise.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Bytes of scratch for x (samples, tokens, patch). */
+size_t pipelined_scratch(int64_t samples, int64_t tokens, int64_t patch);
+
+/* x (samples, tokens, patch): noise in, latents out, the same on every rank. The captions are those
+ * that velocity_captions was given: the samples' rows as in VelocityFn, or one half of them where
+ * `halves` (two ranks; NULL or alone: none) share the halves of guidance. The pipeline has two
+ * stages or more. Errors and collective as denoise_run. */
+Status pipelined_run(Velocity *velocity, DitShape grid, const DenoiseOptions *options,
+                     Group *halves, Arena *scratch, Tensor x);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
