@@ -22,7 +22,7 @@
 #define MEMORY_LIST(X)                                                                       \
     X(WEIGHTS, "weights", "parameters of this rank")                                         \
     X(GRADIENTS, "gradients", "their gradients")                                             \
-    X(EXACT, "exact", "exact numerics: their sums by canonical chunk")                       \
+    X(EXACT, "exact", "exact numerics: sums of gradients, by canonical chunk")               \
     X(EXP_AVG, "exp_avg", "the optimizer's first moment")                                    \
     X(EXP_AVG_SQ, "exp_avg_sq", "its second")                                                \
     X(EMA, "ema", "the moving average of the weights")                                       \

@@ -58,6 +58,6 @@ for mesh in 1x1x1 2x1x1 1x2x1 1x1x2 1x4x1 1x2x2 1x1x4 2x2x2; do
         > "$work/infer.log" 2>&1 || tail -n 2 "$work/infer.log"
     digest=$(sha256sum < "$work/latents-$mesh.safetensors" | cut -d ' ' -f 1)
     [ -n "$want" ] || { want=$digest; echo "note: latents ${digest:0:16}"; }
-    if [ "$digest" = "$want" ]; then ok "exact_sample_$mesh"
+    if [ -n "$digest" ] && [ "$digest" = "$want" ]; then ok "exact_sample_$mesh"
     else not_ok "exact_sample_$mesh" "latents ${digest:0:16} and not ${want:0:16}"; fi
 done

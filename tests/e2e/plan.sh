@@ -35,6 +35,9 @@ same() {
 check one_rank_reserves_what_was_planned same 1 data.micro_batch=8
 check two_stages_reserve_what_was_planned same 2 parallel.pipeline=2 model.num_layers=3
 check four_ranks_reserve_what_was_planned same 4 parallel.tensor=2 parallel.context=2 parallel.recompute=elementwise
+check chunks_of_stages_reserve_what_was_planned same 2 parallel.pipeline=2 parallel.schedule=interleaved \
+    parallel.chunks_per_rank=2
+check exact_numerics_reserve_what_was_planned same 2 parallel.pipeline=2 parallel.schedule=zero_bubble numerics=exact
 
 # ---- resident ------------------------------------------------------------------------------------
 
