@@ -65,6 +65,16 @@ check a_recompute_mode_that_fits_is_named has '^would fit: parallel.recompute=el
 check a_mesh_that_fits_is_named has '^would fit: parallel.data='
 check at_most_twenty_meshes_are_shown [ "$(grep -cE '^[0-9]+x[0-9]+x[0-9]+x[0-9]+ ' "$work/plan.out")" = 20 ]
 
+# hundreds of GiB, planned with 2 GB of addresses
+(
+    ulimit -v 2000000
+    plan configs/wan-14b-128gpu.yaml --size 832x480 --frames 81 numerics=exact parallel.schedule=zero_bubble
+    exit "$code"
+)
+check plans_reserve_nothing_of_what_they_count [ $? = 0 ]
+check exact_sums_have_a_row has '^memory exact '
+check queues_of_split_backwards_have_a_row has '^memory act_queue '
+
 plan configs/tiny.yaml --ranks 4 --memory 0.01
 check nothing_fits_is_said has '^nothing fits into 0.01 GiB a rank on 4 ranks'
 check rows_of_other_meshes_are_named has 'does not fit: weights takes'

@@ -77,6 +77,15 @@ static void compare_rows(const PlanCase *c, int rank, const RankMemory *planned,
     assert_memory_equal(planned, held, sizeof *planned);
 }
 
+/* What only some runs have is there in those, in its own row. */
+static void check_rows(const TrainState *s, const RankMemory *held)
+{
+    assert_int_equal(held->bytes[MEMORY_EXACT], s->exact.arena.size);
+    assert_int_equal(held->bytes[MEMORY_EXACT] > 0, s->config.numerics != 0);
+    assert_int_equal(held->bytes[MEMORY_QUEUE] > 0, s->step.schedule.weights);
+    assert_int_equal(s->loader_sizes.max_micros, loader_max_micros(s->loader));
+}
+
 static void check_memory(const PlanCase *c, const char *dir, BucketList sizes)
 {
     TrainConfig config;
@@ -85,6 +94,7 @@ static void check_memory(const PlanCase *c, const char *dir, BucketList sizes)
     plan_case_config(dir, "memory", c->keys, &config);
     must(train_state_create(comm, &config, &s));
     must(train_state_memory(&s, &held));
+    check_rows(&s, &held);
     const int64_t elsewhere = held.bytes[MEMORY_COLLECTIVES] + held.bytes[MEMORY_LOADER];
     assert_int_equal(held_in_arenas(&s) + elsewhere, memory_total(&held));
 
@@ -113,11 +123,34 @@ static void plan_is_what_every_rank_reserves(void **state)
     plan_case_remove(comm, dir);
 }
 
+/* Exact numerics go clip by clip: larger micro-batches take no more. */
+static void exact_micro_batches_take_what_one_clip_does(void **state)
+{
+    (void)state;
+    static const char *const keys[] = { "numerics=exact", "numerics=exact data.micro_batch=4",
+                                        "data.micro_batch=4" };
+    const Mesh mesh = mesh_of_rank(mesh_shape(1, 1, 1, 1), 0);
+    DatasetBucket buckets[SIZES];
+    RankMemory memory[3];
+    make_sizes(buckets);
+    for (int i = 0; i < 3; i++) {
+        TrainConfig config;
+        plan_case_config("/nowhere", "run", keys[i], &config);
+        const StatePlan plan = plan_case_plan(&config, (BucketList){ buckets, SIZES });
+        must(state_plan_rank(&plan, &mesh, &memory[i], NULL));
+    }
+    assert_memory_equal(&memory[0], &memory[1], sizeof memory[0]);
+    assert_true(memory[2].bytes[MEMORY_STREAM] > memory[1].bytes[MEMORY_STREAM]);
+}
+
 int main(void)
 {
     must(comm_start(&comm));
     log_set_quiet(true);
-    const struct CMUnitTest tests[] = { cmocka_unit_test(plan_is_what_every_rank_reserves) };
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(plan_is_what_every_rank_reserves),
+        cmocka_unit_test(exact_micro_batches_take_what_one_clip_does),
+    };
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
     comm_finish(comm);
     return failed;
