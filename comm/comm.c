@@ -157,6 +157,11 @@ Status comm_barrier_at(Comm *comm, const char *site)
     return comm->size == 1 ? OK : meet(comm, CALL_BARRIER, site);
 }
 
+size_t comm_group_bytes(int size)
+{
+    return size > 1 ? group_mpi_scratch_bytes() : 0;
+}
+
 /* The ranks that share `color`, ordered by `key`, on a communicator of their own. */
 static Status split(Comm *comm, const char *name, int color, int key, Group **out)
 {

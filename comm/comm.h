@@ -58,6 +58,8 @@ Status comm_agree_at(Comm *comm, Status status, const char *site);
 #define comm_barrier(comm) comm_barrier_at(comm, GROUP_SITE)
 Status comm_barrier_at(Comm *comm, const char *site);
 
+/* Bytes that a group of so many ranks keeps for its sums. */
+size_t comm_group_bytes(int size);
 /* Collective. The groups live as long as the comm. */
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);
 /* Collective. The ranks that share the halves of guidance (mesh_guidance_seat). */

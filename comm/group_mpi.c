@@ -1,5 +1,7 @@
 #include "comm/group_mpi.h"
 
+#include "comm/comm.h"
+
 #include <assert.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -256,7 +258,7 @@ Status group_mpi_create(MPI_Comm comm, const char *name, Watchdog *watchdog, Mpi
     (void)MPI_Comm_rank(comm, &rank);
     (void)MPI_Comm_size(comm, &size);
     MpiGroup *mpi = calloc(1, sizeof *mpi);
-    char *scratch = size > 1 ? malloc(group_mpi_scratch_bytes()) : NULL;
+    char *scratch = size > 1 ? malloc(comm_group_bytes(size)) : NULL;
     int *table = calloc(4 * (size_t)size, sizeof *table);
     int *members = calloc((size_t)size, sizeof *members);
     char *shown = calloc((size_t)size, CHECK_ROW_BYTES);

@@ -81,6 +81,13 @@ Status device_open(Device *device, const char *kind, const char *isa, int thread
     return OK;
 }
 
+Status device_arena(const Device *device, const char *name, size_t size, Arena *out)
+{
+    if (!device->counting) return arena_create(out, name, size);
+    *out = arena_planned(name, size);
+    return OK;
+}
+
 Status device_measure_gemm(const Device *device, double *gflops)
 {
     enum { SIDE = 1024 };

@@ -7,6 +7,7 @@
 #ifndef ZT_CORE_DEVICE_H
 #define ZT_CORE_DEVICE_H
 
+#include "core/base/arena.h"
 #include "core/base/status.h"
 
 #include <stdbool.h>
@@ -24,12 +25,17 @@ typedef struct Device {
     bool exact;  /* numerics: exact. Linear ops by core/cpu/gemm_exact.h rather than oneDNN: bits do
                     not depend on how rows, columns and heads are cut over ranks. They do depend on
                     the instruction set, which is in the name. */
+    bool counting; /* a plan's: memory is counted, not reserved, and nothing may be computed */
 } Device;
 
 /* kind: "auto", "cpu" or "cuda". isa: NULL for the best, or "x86-64", "avx2", "avx512" (tests).
  * threads: 0 for the cores of this process' affinity mask. exact: as above.
  * ERR_CONFIG, ERR_DEVICE. */
 Status device_open(Device *device, const char *kind, const char *isa, int threads, bool exact);
+
+/* Reserves an arena on the device; on a counting device one of the same size without memory.
+ * ERR_MEMORY names the arena and the size. */
+Status device_arena(const Device *device, const char *name, size_t size, Arena *out);
 
 /* f32 GEMM rate in GFLOP/s, measured now (about 0.2 s): what MFU is a share of. */
 Status device_measure_gemm(const Device *device, double *gflops);

@@ -184,6 +184,11 @@ int64_t dataset_buckets(const Dataset *ds)
     return ds->bucket_count;
 }
 
+BucketList dataset_bucket_list(const Dataset *ds)
+{
+    return (BucketList){ ds->buckets, ds->bucket_count };
+}
+
 const DatasetBucket *dataset_bucket(const Dataset *ds, int64_t bucket)
 {
     assert(bucket >= 0 && bucket < ds->bucket_count);

@@ -52,6 +52,12 @@ typedef struct DatasetBucket {
     int64_t clips;
 } DatasetBucket;
 
+/* All of a dataset's, or those that a plan assumes. A view. */
+typedef struct BucketList {
+    const DatasetBucket *items;
+    int64_t count;
+} BucketList;
+
 typedef struct DatasetClip {
     int64_t bucket;        /* in dataset_bucket */
     int64_t shard, row;    /* where its latents are */
@@ -79,6 +85,7 @@ const char *dataset_digest(const Dataset *ds);
 int64_t dataset_shards(const Dataset *ds);
 int64_t dataset_buckets(const Dataset *ds);
 const DatasetBucket *dataset_bucket(const Dataset *ds, int64_t bucket);
+BucketList dataset_bucket_list(const Dataset *ds);
 int64_t dataset_clips(const Dataset *ds);
 int64_t dataset_captions(const Dataset *ds);
 DatasetClip dataset_clip(const Dataset *ds, int64_t clip);

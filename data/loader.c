@@ -124,22 +124,34 @@ static int64_t largest(const int64_t *values, int64_t count)
 
 /* Most latent values of a clip that this rank reads. At least 1, as latents of no token are not the
  * same as none. */
-static int64_t own_elements(const Loader *loader)
+static int64_t own_elements(const LoaderOptions *o, BucketList buckets)
 {
-    const LoaderOptions *o = &loader->options;
+    const int parts = o->parts == 0 ? 1 : o->parts;
     int64_t most = 1;
-    for (int64_t i = 0; i < dataset_buckets(loader->ds); i++) {
-        const DatasetBucket *b = dataset_bucket(loader->ds, i);
-        const int64_t own = token_part(b->tokens, o->parts, o->part).count * b->patch;
+    for (int64_t i = 0; i < buckets.count; i++) {
+        const DatasetBucket *b = &buckets.items[i];
+        const int64_t own = token_part(b->tokens, parts, o->part).count * b->patch;
         most = own > most ? own : most;
     }
     return most;
 }
 
-static int64_t clips_of_micro(const Loader *loader)
+static int64_t clips_of_micro(const SamplerOptions *o)
 {
-    const SamplerOptions *o = &loader->options.sampler;
     return o->micro_batch < o->batch ? o->micro_batch : o->batch;
+}
+
+Status loader_sizes(const LoaderOptions *o, BucketList buckets, LoaderSizes *out)
+{
+    const Sampler sampler = { .options = o->sampler, .clips = { .bucket_count = buckets.count } };
+    LoaderSizes s = { .max_micros = sampler_max_micros(&sampler, o->size),
+                      .max_clips = sampler_max_samples(&sampler, o->size) };
+    size_t bytes = 0;
+    s.clip_elements = o->metadata_only ? 0 : own_elements(o, buckets);
+    TRY(loader_buffer_bytes_of(s.max_micros, s.max_clips, s.clip_elements, &bytes));
+    s.bytes = BUFFERS * bytes;
+    *out = s;
+    return OK;
 }
 
 static Status prepare(Loader *loader)
@@ -153,10 +165,11 @@ static Status prepare(Loader *loader)
                                  .bucket_tokens = loader->bucket_tokens };
     TRY(sampler_make(&loader->options.sampler, &clips, &loader->sampler));
     TRY(batch_plan_create(&loader->sampler, &loader->plan));
-    const int64_t elements = loader->options.metadata_only ? 0 : own_elements(loader);
-    const int64_t most = sampler_max_samples(&loader->sampler, loader->options.size);
+    LoaderSizes sizes;
+    TRY(loader_sizes(&loader->options, dataset_bucket_list(loader->ds), &sizes));
     for (int i = 0; i < BUFFERS; i++) {
-        TRY(loader_buffer_create(loader_max_micros(loader), most, elements, &loader->buffers[i]));
+        TRY(loader_buffer_create(sizes.max_micros, sizes.max_clips, sizes.clip_elements,
+                                 &loader->buffers[i]));
     }
     return start_thread(loader);
 }
@@ -246,7 +259,7 @@ int64_t loader_max_micros(const Loader *loader)
 
 int64_t loader_max_micro_tokens(const Loader *loader)
 {
-    return clips_of_micro(loader) *
+    return clips_of_micro(&loader->options.sampler) *
            largest(loader->bucket_tokens, loader->sampler.clips.bucket_count);
 }
 

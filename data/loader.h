@@ -51,6 +51,17 @@ typedef struct Batch {
 
 typedef struct Loader Loader;
 
+/* What a loader reserves for clips of these sizes: its plan, and its own arithmetic. */
+typedef struct LoaderSizes {
+    int64_t max_micros;    /* most micro-batches that any step gives any data rank */
+    int64_t max_clips;     /* most clips of a step on a rank */
+    int64_t clip_elements; /* most latent values of a clip that this rank reads; 0: none */
+    size_t bytes;          /* of both buffers */
+} LoaderSizes;
+
+/* Not collective, no dataset needed. ERR_MEMORY: more than there are addresses. */
+Status loader_sizes(const LoaderOptions *options, BucketList buckets, LoaderSizes *out);
+
 /* Not collective. `ds` must outlive the loader. ERR_CONFIG from the options, ERR_MEMORY. A part of
  * a clip is checked by its chunks' checksums only: data/dataset.h. */
 Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out);

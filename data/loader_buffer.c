@@ -2,22 +2,37 @@
 
 #include <stdlib.h>
 
+/* *latents: the part of the bytes that latents take. */
+static Status count_bytes(size_t micros, size_t clips, size_t clip_elements, size_t *latents,
+                          size_t *bytes)
+{
+    CHECK(!__builtin_mul_overflow(clips, clip_elements * sizeof(float), latents), ERR_MEMORY,
+          "loader: no memory for %zu clips of %zu values", clips, clip_elements);
+    *bytes =
+        micros * sizeof(MicroBatch) + clips * (2 * sizeof(int64_t) + sizeof(char *)) + *latents;
+    return OK;
+}
+
+Status loader_buffer_bytes_of(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
+                              size_t *bytes)
+{
+    size_t latents;
+    return count_bytes((size_t)max_micros, (size_t)max_clips, (size_t)clip_elements, &latents,
+                       bytes);
+}
+
 Status loader_buffer_create(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
                             LoaderBuffer *out)
 {
     const size_t micros = (size_t)max_micros, clips = (size_t)max_clips;
     size_t latents = 0;
     *out = (LoaderBuffer){ 0 };
-    CHECK(!__builtin_mul_overflow(clips, (size_t)clip_elements * sizeof(float), &latents),
-          ERR_MEMORY, "loader: no memory for %zu clips of %lld values", clips,
-          (long long)clip_elements);
+    TRY(count_bytes(micros, clips, (size_t)clip_elements, &latents, &out->bytes));
     out->micros = calloc(micros, sizeof(*out->micros));
     out->samples = calloc(clips, sizeof(*out->samples));
     out->clips = calloc(clips, sizeof(*out->clips));
     out->captions = calloc(clips, sizeof(*out->captions));
     out->latents = latents > 0 ? malloc(latents) : NULL;
-    out->bytes =
-        micros * sizeof(*out->micros) + clips * (2 * sizeof(int64_t) + sizeof(char *)) + latents;
     if (out->micros != NULL && out->samples != NULL && out->clips != NULL &&
         out->captions != NULL && (latents == 0 || out->latents != NULL)) {
         return OK;

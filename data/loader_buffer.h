@@ -18,6 +18,9 @@ typedef struct LoaderBuffer {
     size_t bytes;          /* reserved in all */
 } LoaderBuffer;
 
+/* Bytes that loader_buffer_create reserves. ERR_MEMORY: more than there are addresses. */
+Status loader_buffer_bytes_of(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
+                              size_t *bytes);
 /* clip_elements 0: without latents. ERR_MEMORY says how much was wanted. */
 Status loader_buffer_create(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
                             LoaderBuffer *out);

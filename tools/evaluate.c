@@ -121,7 +121,7 @@ static Status plan_velocity(Engine *engine, const Dataset *ds, int64_t rows, Vel
     int count = 0;
     Status s;
 
-    TRY(heldout_shapes(ds, &engine->model.config.dit, &shapes, &count));
+    TRY(heldout_shapes(dataset_bucket_list(ds), &engine->model.config.dit, &shapes, &count));
     s = velocity_create(&engine->dit, engine->mesh.pipeline, shapes, count, rows, out);
     free(shapes);
     return s;
@@ -131,15 +131,19 @@ static Status measure_losses(Engine *engine, const EvaluateOptions *o, Dataset *
 {
     double losses[HELDOUT_BINS_MAX], mean = 0;
     Velocity velocity = { 0 };
+    HeldoutSpace space = { 0 };
     /* one row at a time: rows that nobody reads would be computed, too */
-    Status s = comm_agree(engine->comm, plan_velocity(engine, ds, 1, &velocity));
+    Status s = plan_velocity(engine, ds, 1, &velocity);
 
+    if (s == OK) s = heldout_space_create(&engine->device, dataset_bucket_list(ds), &space);
+    s = comm_agree(engine->comm, s);
     if (s == OK) {
         log_info("loss of %lld clips at %lld timesteps", (long long)dataset_clips(ds),
                  (long long)o->bins);
-        s = heldout_loss(engine->comm, &engine->mesh, &velocity, ds, (uint64_t)o->seed,
+        s = heldout_loss(engine->comm, &engine->mesh, &velocity, &space, ds, (uint64_t)o->seed,
                          (int)o->bins, losses, &mean);
     }
+    heldout_space_destroy(&space);
     velocity_destroy(&velocity);
     if (s == OK && comm_rank(engine->comm) == 0) print_losses(losses, (int)o->bins, mean);
     return s;

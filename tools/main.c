@@ -9,6 +9,7 @@
 #include "tools/bench.h"
 #include "tools/evaluate.h"
 #include "tools/inspect.h"
+#include "tools/plan.h"
 #include "tools/verify.h"
 #include "tools/version.h"
 #include "train/train.h"
@@ -30,6 +31,7 @@ typedef struct Verb {
 static const Verb verbs[] = {
     { "ingest", ingest_main, "turn videos with captions into a dataset" },
     { "train", train_main, "train a model, alone or under mpirun or srun" },
+    { "plan", plan_main, "say what a training run would take: memory, traffic, legal meshes" },
     { "infer", infer_main, "render prompts to videos" },
     { "bench", bench_main, "time training and denoise steps on this machine" },
     { "evaluate", evaluate_main,

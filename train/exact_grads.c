@@ -71,7 +71,7 @@ Status exact_grads_create(const Dit *dit, ExactGrads *out)
     CHECK_TO(failed, s, g.pieces, ERR_MEMORY, "no memory for %lld parameters",
              (long long)dit->params.count);
     list_pieces(dit, &g);
-    TRY_TO(failed, s, arena_create(&g.arena, "exact gradients", exact_grads_bytes(dit)));
+    TRY_TO(failed, s, device_arena(dit->dev, "exact gradients", exact_grads_bytes(dit), &g.arena));
     TRY_TO(failed, s, cut(dit, &g.arena, &g.accumulators, &g.sums));
     *out = g;
     return OK;
@@ -181,4 +181,15 @@ Status exact_grads_finish(ExactGrads *g, int bucket, Tensor out)
     for (int i = 0; i < g->piece_count; i++)
         if (g->pieces[i].bucket == bucket) TRY(finish_piece(g, &g->pieces[i], out));
     return OK;
+}
+
+void exact_grads_traffic(const ExactGrads *g, int chunks, Traffic *context, Traffic *data)
+{
+    const MeshGroups *groups = &g->dit->groups;
+    for (int i = 0; i < g->piece_count; i++) {
+        const int64_t bytes = (g->pieces[i].end - g->pieces[i].first) * (int64_t)sizeof(float);
+        for (int chunk = 0; chunk < chunks; chunk++)
+            traffic_all_reduce(context, groups->context->size, bytes);
+        traffic_all_reduce(data, groups->data->size, bytes);
+    }
 }

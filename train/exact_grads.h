@@ -15,6 +15,7 @@
 #define ZT_TRAIN_EXACT_GRADS_H
 
 #include "core/model/dit.h"
+#include "core/parallel/traffic.h"
 
 typedef struct ExactGrads {
     const Dit *dit;      /* view */
@@ -47,5 +48,10 @@ Status exact_grads_chunk_done(ExactGrads *grads, int bucket, ExactPart part, int
 /* The last chunk, if this rank has any, has left a bucket: out (local_elements), in the bucket's
  * range, = the whole gradient. Collective over the data group. */
 Status exact_grads_finish(ExactGrads *grads, int bucket, Tensor out);
+
+/* Adds what this rank sends in a step in which `chunks` of its chunks of the batch have clips: each
+ * piece of a bucket all-reduced over context once a chunk, over data once. dit_join's is not in it.
+ */
+void exact_grads_traffic(const ExactGrads *grads, int chunks, Traffic *context, Traffic *data);
 
 #endif

@@ -3,13 +3,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-Status heldout_shapes(const Dataset *ds, const DitConfig *config, DitShape **shapes, int *count)
+Status heldout_shapes(BucketList buckets, const DitConfig *config, DitShape **shapes, int *count)
 {
-    const int n = (int)dataset_buckets(ds);
+    const int n = (int)buckets.count;
     DitShape *out = calloc((size_t)n + 1, sizeof *out);
     CHECK(out, ERR_MEMORY, "no memory for %d shapes", n);
     for (int i = 0; i < n; i++) {
-        const DatasetBucket *b = dataset_bucket(ds, i);
+        const DatasetBucket *b = &buckets.items[i];
         out[i] = (DitShape){ 1, b->t / config->patch_size[0], b->h / config->patch_size[1],
                              b->w / config->patch_size[2] };
     }
@@ -18,30 +18,34 @@ Status heldout_shapes(const Dataset *ds, const DitConfig *config, DitShape **sha
     return OK;
 }
 
-/* Tensors of the largest clip; one clip at a time is measured. */
-typedef struct Workspace {
-    Arena arena;
-    Tensor latents, noise, x_t, target, v; /* (1, tokens, patch) */
-    Tensor sums;                           /* (clips, bins) F64: squared errors */
-} Workspace;
-
-static Status workspace_create(const Dataset *ds, int bins, Workspace *out)
+static Status cut_space(Arena *arena, int64_t most, HeldoutSpace *s)
 {
-    const int64_t clips = dataset_clips(ds);
+    Tensor *const tensors[] = { &s->latents, &s->noise, &s->x_t, &s->target, &s->v };
+    for (int i = 0; i < 5; i++) TRY(tensor_alloc(arena, F32, SHAPE(most), "held-out", tensors[i]));
+    return OK;
+}
+
+Status heldout_space_create(const Device *dev, BucketList buckets, HeldoutSpace *out)
+{
     int64_t most = 0;
-    for (int64_t i = 0; i < dataset_buckets(ds); i++) {
-        const DatasetBucket *b = dataset_bucket(ds, i);
+    HeldoutSpace space = { 0 };
+    for (int64_t i = 0; i < buckets.count; i++) {
+        const DatasetBucket *b = &buckets.items[i];
         if (b->tokens * b->patch > most) most = b->tokens * b->patch;
     }
-    TRY(arena_create(&out->arena, "held-out",
-                     5 * ((size_t)most * sizeof(float) + ARENA_ALIGN) +
-                         (size_t)(clips * bins) * sizeof(double) + ARENA_ALIGN));
-    Tensor *const tensors[] = { &out->latents, &out->noise, &out->x_t, &out->target, &out->v };
-    for (int i = 0; i < 5; i++)
-        TRY(tensor_alloc(&out->arena, F32, SHAPE(most), "held-out", tensors[i]));
-    TRY(tensor_alloc(&out->arena, F64, SHAPE(clips, bins), "held-out sums", &out->sums));
-    memset(out->sums.data, 0, (size_t)(clips * bins) * sizeof(double));
+    Arena counting = arena_counting("held-out");
+    TRY(cut_space(&counting, most, &space));
+    TRY(device_arena(dev, "held-out", counting.peak, &space.arena));
+    TRY(cut_space(&space.arena, most, &space)); /* cannot fail: it has just been counted */
+    *out = space;
     return OK;
+}
+
+void heldout_space_destroy(HeldoutSpace *space)
+{
+    if (!space) return;
+    arena_destroy(&space->arena);
+    *space = (HeldoutSpace){ 0 };
 }
 
 /* The first elements of a workspace tensor, as this clip's shape. */
@@ -51,7 +55,7 @@ static Tensor shaped(Tensor t, const DatasetBucket *b)
 }
 
 static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, uint64_t seed, int bins,
-                           Workspace *work, double *sums)
+                           const HeldoutSpace *work, double *sums)
 {
     const Dit *dit = velocity->dit;
     const int64_t *p = dit->config.dit.patch_size;
@@ -96,14 +100,16 @@ static void find_losses(const Dataset *ds, const double *sums, int bins, double 
     }
 }
 
-Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Dataset *ds,
-                    uint64_t seed, int bins, double *losses, double *mean)
+Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, HeldoutSpace *space,
+                    Dataset *ds, uint64_t seed, int bins, double *losses, double *mean)
 {
     const Mesh *mesh = &groups->mesh;
-    Workspace work = { 0 };
+    const int64_t count = dataset_clips(ds) * bins;
+    double *sums = calloc((size_t)count, sizeof *sums); /* (clips, bins): squared errors */
     Status s = OK;
-    TRY_TO(done, s, comm_agree(comm, workspace_create(ds, bins, &work)));
-    double *const sums = work.sums.data;
+    if (!sums)
+        s = status_fail(ERR_MEMORY, "no memory for the losses of %lld clips", (long long)count);
+    TRY_TO(done, s, comm_agree(comm, s));
     for (int64_t first = 0; first < dataset_clips(ds); first += mesh->shape.data) {
         const int64_t clip = first + mesh->dp;
         const bool mine = clip < dataset_clips(ds);
@@ -111,19 +117,19 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Da
             const DatasetBucket *b = dataset_bucket(ds, dataset_clip(ds, clip).bucket);
             s = dataset_read_latents(
                 ds, clip, dataset_clip_tokens(ds, clip),
-                tensor_reshape(shaped(work.latents, b), SHAPE(b->tokens, b->patch)));
+                tensor_reshape(shaped(space->latents, b), SHAPE(b->tokens, b->patch)));
         }
         TRY_TO(done, s, comm_agree(comm, s));
-        if (mine) s = measure_clip(velocity, ds, clip, seed, bins, &work, sums + clip * bins);
+        if (mine) s = measure_clip(velocity, ds, clip, seed, bins, space, sums + clip * bins);
         /* inside the model nothing fails on one rank alone that the others could outlive */
         if (s != OK) comm_abort(comm, s);
     }
     /* all ranks of a replica hold the same sums: one of them reports; with the others' zeros the
      * all-reduce is a gather */
-    if (groups->replica->rank != 0) memset(sums, 0, (size_t)tensor_count(work.sums) * sizeof *sums);
-    TRY_TO(done, s, group_all_reduce(comm_world(comm), work.sums));
+    if (groups->replica->rank != 0) memset(sums, 0, (size_t)count * sizeof *sums);
+    TRY_TO(done, s, group_all_reduce(comm_world(comm), tensor_of(sums, F64, SHAPE(count))));
     find_losses(ds, sums, bins, losses, mean);
 done:
-    arena_destroy(&work.arena);
+    free(sums);
     return s;
 }

@@ -15,13 +15,23 @@
 
 enum { HELDOUT_BINS_MAX = 64 };
 
+/* Tensors of the largest clip; one clip at a time is measured. */
+typedef struct HeldoutSpace {
+    Arena arena;                           /* owned */
+    Tensor latents, noise, x_t, target, v; /* (values of the largest clip); views */
+} HeldoutSpace;
+
+/* On a counting device nothing is reserved. Not collective. ERR_MEMORY. */
+Status heldout_space_create(const Device *dev, BucketList buckets, HeldoutSpace *out);
+void heldout_space_destroy(HeldoutSpace *space);
+
 /* losses (bins) by timestep bin, *mean over all; the same on every rank. Clips are dealt over the
  * data replicas. Collective over the world; an error on any rank is an error on all. */
-Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, Dataset *ds,
-                    uint64_t seed, int bins, double *losses, double *mean);
+Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, HeldoutSpace *space,
+                    Dataset *ds, uint64_t seed, int bins, double *losses, double *mean);
 
 /* Shapes of a dataset's buckets in patches, batch 1: what a Velocity for it plans. The caller frees
  * *shapes. */
-Status heldout_shapes(const Dataset *ds, const DitConfig *config, DitShape **shapes, int *count);
+Status heldout_shapes(BucketList buckets, const DitConfig *config, DitShape **shapes, int *count);
 
 #endif

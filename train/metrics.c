@@ -1,7 +1,6 @@
 #include "train/metrics.h"
 
 #include "core/base/file.h"
-#include "core/base/json_writer.h"
 
 #include <errno.h>
 #include <math.h>
@@ -45,7 +44,7 @@ Status metrics_open(Metrics *metrics, const char *run_dir, int64_t done, int64_t
     char path[FILE_PATH_BYTES];
     TRY(file_join(path, run_dir, "metrics.jsonl"));
     if (file_kind(path) == FILE_REGULAR) TRY(keep_lines(path, done));
-    *metrics = (Metrics){ .steps = steps };
+    *metrics = (Metrics){ .steps = steps, .line = json_writer(0) };
     metrics->file = fopen(path, "ae");
     CHECK(metrics->file, ERR_IO, "%s: %s", path, strerror(errno));
     progress_begin(&metrics->progress, "train", "steps", steps);
@@ -56,39 +55,38 @@ Status metrics_write(Metrics *metrics, const StepMetrics *m)
 {
     char hex[40];
     (void)snprintf(hex, sizeof hex, "%a", m->loss);
-    JsonWriter w = json_writer(0);
-    json_begin_object(&w, NULL);
-    json_write_int(&w, "step", m->step);
+    JsonWriter *w = &metrics->line;
+    json_begin_object(w, NULL);
+    json_write_int(w, "step", m->step);
     /* JSON has no infinities: a loss that is none is null, its hexadecimal form says which */
     if (isfinite(m->loss))
-        json_write_real(&w, "loss", m->loss);
+        json_write_real(w, "loss", m->loss);
     else
-        json_write_null(&w, "loss");
-    json_write_string(&w, "loss_hex", hex);
+        json_write_null(w, "loss");
+    json_write_string(w, "loss_hex", hex);
     if (isfinite(m->grad_norm))
-        json_write_real(&w, "grad_norm", m->grad_norm);
+        json_write_real(w, "grad_norm", m->grad_norm);
     else
-        json_write_null(&w, "grad_norm");
-    json_write_real(&w, "lr", m->lr);
-    json_write_int(&w, "clips", m->clips);
-    json_write_int(&w, "tokens", m->tokens);
-    json_write_real(&w, "step_s", m->step_s);
-    json_write_real(&w, "wait_s", m->wait_s);
-    json_write_real(&w, "tokens_per_s", m->tokens_per_s);
-    json_write_real(&w, "mfu", m->mfu);
-    if (isfinite(m->heldout)) json_write_real(&w, "heldout_loss", m->heldout);
+        json_write_null(w, "grad_norm");
+    json_write_real(w, "lr", m->lr);
+    json_write_int(w, "clips", m->clips);
+    json_write_int(w, "tokens", m->tokens);
+    json_write_real(w, "step_s", m->step_s);
+    json_write_real(w, "wait_s", m->wait_s);
+    json_write_real(w, "tokens_per_s", m->tokens_per_s);
+    json_write_real(w, "mfu", m->mfu);
+    if (isfinite(m->heldout)) json_write_real(w, "heldout_loss", m->heldout);
     if (m->ranks > 1) {
-        json_write_int(&w, "slowest_rank", m->slowest_rank);
-        json_write_real(&w, "slowest_s", m->slowest_s);
+        json_write_int(w, "slowest_rank", m->slowest_rank);
+        json_write_real(w, "slowest_s", m->slowest_s);
     }
-    json_write_bool(&w, "skipped", m->skipped);
-    json_end_object(&w);
-    char *text = NULL;
+    json_write_bool(w, "skipped", m->skipped);
+    json_end_object(w);
+    const char *text = NULL;
     size_t length = 0;
-    TRY(json_writer_finish(&w, &text, &length));
+    TRY(json_writer_view(w, &text, &length));
     const bool written = fwrite(text, 1, length, metrics->file) == length &&
                          fputc('\n', metrics->file) != EOF && fflush(metrics->file) == 0;
-    free(text);
     CHECK(written, ERR_IO, "metrics.jsonl: %s", strerror(errno));
     return OK;
 }
@@ -115,4 +113,5 @@ void metrics_close(Metrics *metrics)
     progress_end(&metrics->progress);
     if (metrics->file && fclose(metrics->file) != 0) log_warn("metrics.jsonl: %s", strerror(errno));
     metrics->file = NULL;
+    json_writer_destroy(&metrics->line);
 }

@@ -7,6 +7,7 @@
 #define ZT_TRAIN_METRICS_H
 
 #include "core/base/log.h"
+#include "core/base/json_writer.h"
 #include "core/base/status.h"
 
 #include <stdbool.h>
@@ -27,7 +28,8 @@ typedef struct StepMetrics {
 } StepMetrics;
 
 typedef struct Metrics {
-    FILE *file; /* owned */
+    FILE *file;      /* owned */
+    JsonWriter line; /* owned: its memory serves every step */
     Progress progress;
     int64_t steps; /* of the whole run */
 } Metrics;

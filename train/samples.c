@@ -4,6 +4,7 @@
 #include "core/base/log.h"
 #include "core/solver/generate.h"
 #include "data/latent_video.h"
+#include "train/state.h"
 
 #include <string.h>
 
@@ -11,35 +12,39 @@
 enum { SAMPLE_STEPS = 30 };
 static const double sample_guidance = 4.0, sample_shift = 3.0;
 
-typedef struct Sampling {
-    Velocity velocity;
-    DitShape shape; /* in patches */
-    Arena arena;
-    Tensor x; /* (1, tokens, patch) */
-} Sampling;
-
-static Status sampling_create(TrainState *s, Sampling *out)
+Status sampling_create(const Dit *dit, Group *pipeline, const DatasetBucket *b, Sampling *out)
 {
-    const DitConfig *c = &s->config.model.dit;
-    const DatasetBucket *b = dataset_bucket(s->train, 0);
-    const size_t latent_bytes = (size_t)(b->tokens * b->patch) * sizeof(float);
-    *out = (Sampling){ .shape = { 1, b->t, b->h / c->patch_size[1], b->w / c->patch_size[2] } };
-    TRY(velocity_create(&s->dit, s->groups.pipeline, &out->shape, 1,
-                        generate_rows(1, sample_guidance, NULL), &out->velocity));
-    TRY(arena_create(&out->arena, "samples",
-                     latent_bytes + ARENA_ALIGN +
-                         generate_scratch(1, b->tokens, b->patch, sample_guidance)));
-    return tensor_alloc(&out->arena, F32, SHAPE(1, b->tokens, b->patch), "x", &out->x);
+    const int64_t *patch = dit->config.dit.patch_size;
+    const Shape latents = SHAPE(1, b->tokens, b->patch);
+    const size_t bytes = tensor_bytes(tensor_of(NULL, F32, latents)) + (size_t)ARENA_ALIGN +
+                         generate_scratch(1, b->tokens, b->patch, sample_guidance);
+    Sampling s = { .shape = { 1, b->t / patch[0], b->h / patch[1], b->w / patch[2] } };
+    Status status = OK;
+    TRY_TO(failed, status,
+           velocity_create(dit, pipeline, &s.shape, 1, generate_rows(1, sample_guidance, NULL),
+                           &s.velocity));
+    TRY_TO(failed, status, device_arena(dit->dev, "samples", bytes, &s.arena));
+    TRY_TO(failed, status, tensor_alloc(&s.arena, F32, latents, "x", &s.x));
+    *out = s;
+    return OK;
+failed:
+    sampling_destroy(&s);
+    return status;
 }
 
-static void sampling_destroy(Sampling *sampling)
+void sampling_destroy(Sampling *sampling)
 {
     velocity_destroy(&sampling->velocity);
     arena_destroy(&sampling->arena);
+    *sampling = (Sampling){ 0 };
 }
 
-static Status write_video(const TrainState *s, const Sampling *sampling, const char *prompt,
-                          int64_t step, int64_t index)
+size_t sampling_bytes(const Sampling *sampling)
+{
+    return velocity_bytes(&sampling->velocity) + sampling->arena.size;
+}
+
+static Status write_video(const TrainState *s, const char *prompt, int64_t step, int64_t index)
 {
     char name[64], folder[FILE_PATH_BYTES], path[FILE_PATH_BYTES];
     const DatasetBucket *b = dataset_bucket(s->train, 0);
@@ -53,7 +58,7 @@ static Status write_video(const TrainState *s, const Sampling *sampling, const c
     TRY(file_make_folders(folder));
     (void)snprintf(name, sizeof name, "step-%08lld-%lld.mp4", (long long)step, (long long)index);
     TRY(file_join(path, folder, name));
-    TRY(latent_video_write(path, &options, &s->codec, grid, tensor_at(sampling->x, 0), NULL, 0));
+    TRY(latent_video_write(path, &options, &s->codec, grid, tensor_at(s->sampling.x, 0), NULL, 0));
     (void)snprintf(name, sizeof name, "step-%08lld-%lld.txt", (long long)step, (long long)index);
     TRY(file_join(path, folder, name));
     return file_write(path, prompt, strlen(prompt));
@@ -67,17 +72,15 @@ Status samples_render(TrainState *s, int64_t step)
         .denoise = { .steps = SAMPLE_STEPS, .guidance = sample_guidance, .shift = sample_shift },
         .seed = (uint64_t)s->config.run.seed
     };
-    Sampling sampling = { 0 };
-    if (prompts->count == 0) return OK;
-    Status written = OK, status = comm_agree(s->comm, sampling_create(s, &sampling));
+    Sampling *sampling = &s->sampling;
+    Status written = OK, status = OK;
     for (int64_t i = mesh->dp; i < prompts->count && status == OK; i += mesh->shape.data) {
         const char *const prompt = prompts->items[i];
-        status = generate_latents(&sampling.velocity, sampling.shape, &options, &prompt,
-                                  (uint64_t)i, &sampling.arena, sampling.x);
+        status = generate_latents(&sampling->velocity, sampling->shape, &options, &prompt,
+                                  (uint64_t)i, &sampling->arena, sampling->x);
         /* a disk that fails on one rank must not keep it from the replica's next collective */
         if (status == OK && written == OK && s->groups.replica->rank == 0)
-            written = write_video(s, &sampling, prompt, step, i + 1);
+            written = write_video(s, prompt, step, i + 1);
     }
-    sampling_destroy(&sampling);
     return comm_agree(s->comm, status == OK ? written : status);
 }

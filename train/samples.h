@@ -7,9 +7,25 @@
 #ifndef ZT_TRAIN_SAMPLES_H
 #define ZT_TRAIN_SAMPLES_H
 
-#include "train/state.h"
+#include "core/model/velocity.h"
+#include "data/dataset.h"
+
+struct TrainState;
+
+/* What rendering needs; made at start, so that a look in passing allocates nothing large. */
+typedef struct Sampling {
+    Velocity velocity; /* owned */
+    DitShape shape;    /* in patches */
+    Arena arena;       /* owned */
+    Tensor x;          /* (1, tokens, patch) */
+} Sampling;
+
+/* For clips of this size. On a counting device nothing is reserved. Not collective. ERR_MEMORY. */
+Status sampling_create(const Dit *dit, Group *pipeline, const DatasetBucket *bucket, Sampling *out);
+void sampling_destroy(Sampling *sampling);
+size_t sampling_bytes(const Sampling *sampling);
 
 /* Prompts are dealt over the data replicas. Collective over the world. */
-Status samples_render(TrainState *state, int64_t step);
+Status samples_render(struct TrainState *state, int64_t step);
 
 #endif

@@ -2,7 +2,7 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
-#include "train/heldout.h"
+#include "train/state_plan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -13,34 +13,20 @@ static Status open_data(TrainState *s)
     TrainConfig *c = &s->config;
     TRY(dataset_open(c->data.train, &s->train));
     const DatasetInfo *info = dataset_info(s->train);
+    s->train_sizes = dataset_bucket_list(s->train);
     c->model.dit.in_channels = c->model.dit.out_channels = info->channels;
     TRY(linear_codec_create(&s->codec, info->basis, info->mean, info->scale, info->codec_digest,
                             c->data.train));
     TRY(model_config_check(&c->model));
     if (!c->data.heldout[0]) return OK;
     TRY(dataset_open(c->data.heldout, &s->heldout));
+    s->heldout_sizes = dataset_bucket_list(s->heldout);
     CHECK(strcmp(dataset_info(s->heldout)->codec_digest, info->codec_digest) == 0, ERR_CONFIG,
           "data.heldout %s and data.train %s have different codecs (%.12s, %.12s); ingest the "
           "held-out clips with --codec %s",
           c->data.heldout, c->data.train, dataset_info(s->heldout)->codec_digest,
           info->codec_digest, c->data.train);
     return OK;
-}
-
-/* Canonical chunks of exact numerics; 0: fast. */
-static int exact_chunks(const TrainConfig *c)
-{
-    return c->numerics ? (int)c->parallel.chunks : 0;
-}
-
-/* Of the smallest clip, in patches: each sequence rank needs one at least. */
-static int64_t fewest_tokens(const Dataset *ds, int64_t fewest)
-{
-    for (int64_t i = 0; ds && i < dataset_buckets(ds); i++) {
-        const int64_t tokens = dataset_bucket(ds, i)->tokens;
-        if (fewest == 0 || tokens < fewest) fewest = tokens;
-    }
-    return fewest;
 }
 
 /* Collective. */
@@ -50,12 +36,7 @@ static Status place_on_mesh(TrainState *s)
     const MeshShape wanted = { (int)c->parallel.data,     (int)c->parallel.tensor,
                                (int)c->parallel.pipeline, (int)c->parallel.context,
                                (int)c->parallel.ulysses,  (int)c->parallel.chunks_per_rank };
-    const MeshLimits limits = { .heads = c->model.dit.num_attention_heads,
-                                .ffn_dim = c->model.dit.ffn_dim,
-                                .layers = c->model.dit.num_layers,
-                                .batch = c->data.batch,
-                                .chunks = exact_chunks(c),
-                                .tokens = fewest_tokens(s->heldout, fewest_tokens(s->train, 0)) };
+    const MeshLimits limits = train_mesh_limits(c, s->train_sizes, s->heldout_sizes);
     MeshShape shape = { 0 };
     TRY(comm_agree(s->comm, mesh_resolve(wanted, comm_size(s->comm), &limits, &shape)));
     return comm_mesh(s->comm, shape, &s->groups);
@@ -77,120 +58,20 @@ static Status open_device(TrainState *s)
     CHECK(c->dtype != 2, ERR_CONFIG,
           "dtype: bf16 compute needs a CUDA device; this run is on %s: take dtype f32 or auto",
           s->device.name);
-    return dit_create(&s->device, &c->model, &s->groups, (Recompute)c->parallel.recompute,
-                      exact_chunks(c), &s->dit);
-}
-
-/* ZeRO-1 over the ranks that hold the same parameters, where there are several. */
-static Status cut_into_shards(TrainState *s)
-{
-    const ParamList *params = &s->dit.params;
-    const Group *group = s->groups.gradient;
-    if (s->config.parallel.zero == 0 || group->size == 1) return OK;
-    TRY(bucket_shards_create(params->bucket_first, params->buckets, group->rank, group->size,
-                             &s->shards));
-    s->optimizer.shards = &s->shards;
     return OK;
 }
 
-static Status allocate(TrainState *s)
+static Status open_loader(TrainState *s)
 {
-    Optimizer *o = &s->optimizer;
-    *o = (Optimizer){
-        .dev = &s->device, .params = &s->dit.params, .mesh = &s->groups.mesh, .ema = tensor_none()
-    };
-    TRY(cut_into_shards(s));
-    const bool ema = s->config.train.ema > 0;
-    const Shape flat = SHAPE(s->dit.params.local_elements);
-    const Shape own = SHAPE(optimizer_elements(&s->dit.params, o->shards));
-    const size_t bytes = (size_t)flat.dims[0] * sizeof(float);
-    const size_t own_bytes = (size_t)own.dims[0] * sizeof(float) + (size_t)ARENA_ALIGN;
-    TRY(arena_create(&s->weights_arena, "weights", bytes));
-    TRY(arena_create(&s->grads_arena, "gradients", bytes));
-    TRY(arena_create(&s->optimizer_arena, "optimizer", (ema ? 3 : 2) * own_bytes));
-    TRY(tensor_alloc(&s->weights_arena, F32, flat, "weights", &o->weights));
-    TRY(tensor_alloc(&s->grads_arena, F32, flat, "gradients", &o->grads));
-    TRY(tensor_alloc(&s->optimizer_arena, F32, own, "exp_avg", &o->exp_avg));
-    TRY(tensor_alloc(&s->optimizer_arena, F32, own, "exp_avg_sq", &o->exp_avg_sq));
-    if (ema) TRY(tensor_alloc(&s->optimizer_arena, F32, own, "ema", &o->ema));
-    if (s->config.numerics == 0) return dit_bind(&s->dit, o->weights, o->grads);
-    TRY(exact_grads_create(&s->dit, &s->exact));
-    return dit_bind(&s->dit, o->weights, exact_grads_flat(&s->exact));
-}
-
-/* Exact numerics compute a micro-batch clip by clip: its sums then know nothing of how it was cut.
- */
-static int64_t clips_of_pass(const TrainConfig *c)
-{
-    return c->numerics ? 1 : c->data.micro_batch;
-}
-
-static SamplerOptions sampler_options(const TrainConfig *c)
-{
-    return (SamplerOptions){ .seed = (uint64_t)c->run.seed,
-                             .batch = c->data.batch,
-                             .micro_batch = clips_of_pass(c),
-                             .chunks = exact_chunks(c),
-                             .caption_drop = (float)c->train.caption_drop };
+    return train_state_open_loader(s, 0);
 }
 
 Status train_state_open_loader(TrainState *s, int64_t step)
 {
-    const LoaderOptions options = { .sampler = sampler_options(&s->config),
-                                    .rank = s->groups.mesh.dp,
-                                    .size = s->groups.mesh.shape.data,
-                                    .first_step = step,
-                                    .metadata_only = !s->dit.first && !s->dit.last,
-                                    .part = s->groups.sequence->rank,
-                                    .parts = s->groups.sequence->size };
+    const LoaderOptions options = train_state_loader_options(s, step);
     loader_destroy(s->loader);
     s->loader = NULL;
     return loader_create(s->train, &options, &s->loader);
-}
-
-static FlowOptions flow_options(const TrainConfig *c)
-{
-    return (FlowOptions){ .seed = (uint64_t)c->run.seed,
-                          .logit_normal = c->train.timestep.sampler == TIMESTEP_LOGIT_NORMAL,
-                          .mean = c->train.timestep.mean,
-                          .std = c->train.timestep.std,
-                          .shift = c->train.timestep.shift };
-}
-
-/* The step's activations. */
-static Status create_step(TrainState *s)
-{
-    const TrainConfig *c = &s->config;
-    DitShape *shapes = NULL;
-    int count = 0;
-    TRY(train_state_open_loader(s, 0));
-    TRY(heldout_shapes(s->train, &c->model.dit, &shapes, &count));
-    for (int i = 0; i < count; i++) shapes[i].batch = clips_of_pass(c);
-    const TrainStepOptions options = { .flow = flow_options(c),
-                                       .shapes = shapes,
-                                       .shape_count = count,
-                                       .micros_max = (int)loader_max_micros(s->loader),
-                                       .shards = s->optimizer.shards,
-                                       .exact = c->numerics ? &s->exact : NULL,
-                                       .schedule = (ScheduleKind)c->parallel.schedule };
-    const Status status =
-        train_step_create(&s->dit, &s->groups, s->optimizer.grads, &options, &s->step);
-    free(shapes);
-    s->optimizer.reducer = s->step.reducer;
-    s->optimizer.bucket_order = s->step.bucket_order;
-    return status;
-}
-
-static Status create_velocity(TrainState *s)
-{
-    DitShape *shapes = NULL;
-    int count = 0;
-    if (!s->heldout) return OK;
-    TRY(heldout_shapes(s->heldout, &s->config.model.dit, &shapes, &count));
-    const Status status =
-        velocity_create(&s->dit, s->groups.pipeline, shapes, count, 1, &s->velocity);
-    free(shapes);
-    return status;
 }
 
 /* The folder and the resolved configuration: rank 0. */
@@ -212,7 +93,6 @@ static Status open_run_folder(TrainState *s)
 static void report(const TrainState *s)
 {
     const MeshShape m = s->groups.mesh.shape;
-    const double mib = 1.0 / 1048576.0;
     char mesh[96];
     log_info("model %s: %.2f M parameters; mesh %s, %s, %d threads a rank", s->config.preset,
              (double)s->dit.params.total * 1e-6, mesh_describe(m, mesh), s->device.name,
@@ -220,25 +100,64 @@ static void report(const TrainState *s)
     log_info("data %s: %lld clips, %lld captions, %lld buckets", s->config.data.train,
              (long long)dataset_clips(s->train), (long long)dataset_captions(s->train),
              (long long)dataset_buckets(s->train));
-    const struct {
-        const char *name;
-        size_t bytes;
-    } rows[] = {
-        { "weights", s->weights_arena.size },
-        { "gradients", s->grads_arena.size },
-        { "exact", s->exact.arena.size },
-        { "optimizer", s->optimizer_arena.size },
-        { "activations", train_step_activation_bytes(&s->step) },
-        { "scratch", train_step_scratch_bytes(&s->step) },
-        { "held-out", s->heldout ? velocity_bytes(&s->velocity) : 0 },
-        { "loader", loader_buffer_bytes(s->loader) },
-    };
-    size_t total = 0;
-    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        log_info("memory %-12s %9.1f MiB", rows[i].name, (double)rows[i].bytes * mib);
-        total += rows[i].bytes;
+}
+
+static void say(const char *line)
+{
+    log_info("%s", line);
+}
+
+/* Every rank's rows: told, and left in the run's folder. Collective over the world. */
+static Status report_memory(TrainState *s)
+{
+    const int size = comm_size(s->comm);
+    RankMemory own, *all = calloc((size_t)size, sizeof *all);
+    Status status = all ? train_state_memory(s, &own)
+                        : status_fail(ERR_MEMORY, "no memory for the table of %d ranks", size);
+    status = comm_agree(s->comm, status);
+    if (status == OK)
+        status =
+            group_all_gather(comm_world(s->comm), tensor_of(all, I64, SHAPE(size, MEMORY_ROWS)),
+                             tensor_of(own.bytes, I64, SHAPE(MEMORY_ROWS)));
+    if (status == OK) memory_print(all, size, s->groups.mesh.shape, say);
+    if (status == OK && comm_rank(s->comm) == 0) {
+        char path[FILE_PATH_BYTES];
+        JsonWriter w = json_writer(2);
+        json_begin_object(&w, NULL);
+        memory_write_json(&w, all, size);
+        json_end_object(&w);
+        status = file_join(path, s->config.run.dir, "memory.json");
+        status = status == OK ? json_writer_save(&w, path) : status;
+        json_writer_destroy(&w);
     }
-    log_info("memory %-12s %9.1f MiB on rank 0", "total", (double)total * mib);
+    free(all);
+    return status;
+}
+
+Status train_state_report_peak(TrainState *s)
+{
+    enum { PEAK, BEFORE, PLANNED, COUNT };
+    const int size = comm_size(s->comm);
+    RankMemory own;
+    int64_t(*all)[COUNT] = calloc((size_t)size, sizeof *all);
+    Status status = all ? train_state_memory(s, &own)
+                        : status_fail(ERR_MEMORY, "no memory for the peaks of %d ranks", size);
+    status = comm_agree(s->comm, status);
+    if (status == OK) {
+        int64_t mine[COUNT] = { memory_resident_peak(), s->resident_before, memory_total(&own) };
+        status = group_all_gather(comm_world(s->comm), tensor_of(all, I64, SHAPE(size, COUNT)),
+                                  tensor_of(mine, I64, SHAPE(COUNT)));
+    }
+    int most = 0;
+    for (int i = 1; status == OK && i < size; i++)
+        if (all[i][PEAK] > all[most][PEAK]) most = i;
+    if (status == OK)
+        log_info("memory resident at most %.1f MiB on rank %d: %.1f MiB before the run began, "
+                 "%.1f MiB planned",
+                 (double)all[most][PEAK] / 1048576.0, most, (double)all[most][BEFORE] / 1048576.0,
+                 (double)all[most][PLANNED] / 1048576.0);
+    free(all);
+    return status;
 }
 
 static Status measure_gemm(TrainState *s)
@@ -256,10 +175,9 @@ static Status measure_gemm(TrainState *s)
 Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out)
 {
     TrainState *s = out;
-    *s = (TrainState){ .comm = comm, .config = *config };
-    Status (*const parts[])(TrainState *) = { open_data,      place_on_mesh, open_device,
-                                              allocate,       create_step,   create_velocity,
-                                              open_run_folder };
+    *s = (TrainState){ .comm = comm, .config = *config, .resident_before = memory_resident_peak() };
+    Status (*const parts[])(TrainState *) = { open_data,           place_on_mesh, open_device,
+                                              train_state_reserve, open_loader,   open_run_folder };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         const Status status = comm_agree(comm, parts[i](s));
         if (status == OK) continue;
@@ -268,7 +186,8 @@ Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out
     }
     s->model = (ModelDir){ .config = s->config.model, .shift = config->train.timestep.shift };
     report(s);
-    const Status status = comm_agree(comm, measure_gemm(s));
+    Status status = comm_agree(comm, report_memory(s));
+    if (status == OK) status = comm_agree(comm, measure_gemm(s));
     if (status != OK) train_state_destroy(s);
     return status;
 }
@@ -276,6 +195,8 @@ Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out
 void train_state_destroy(TrainState *s)
 {
     loader_destroy(s->loader);
+    sampling_destroy(&s->sampling);
+    heldout_space_destroy(&s->heldout_space);
     velocity_destroy(&s->velocity);
     train_step_destroy(&s->step);
     exact_grads_destroy(&s->exact);

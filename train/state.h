@@ -1,5 +1,7 @@
 /*
  * state: everything a training run owns on one rank, created and destroyed in one place.
+ *
+ * Large memory is all reserved here, in arenas, by train/state_memory.c: a step reserves nothing.
  */
 #ifndef ZT_TRAIN_STATE_H
 #define ZT_TRAIN_STATE_H
@@ -9,28 +11,36 @@
 #include "core/model/velocity.h"
 #include "data/loader.h"
 #include "train/checkpoint.h"
+#include "train/heldout.h"
+#include "train/memory.h"
 #include "train/optimizer.h"
+#include "train/samples.h"
 #include "train/step.h"
 #include "train/train_config.h"
 
 typedef struct TrainState {
-    Comm *comm;               /* view */
-    TrainConfig config;       /* model.dit channels are the dataset's */
-    char *config_text;        /* owned: the resolved configuration as YAML */
-    Dataset *train, *heldout; /* owned; heldout NULL: none */
-    LinearCodec codec;        /* owned */
+    Comm *comm;                            /* view */
+    TrainConfig config;                    /* model.dit channels are the dataset's */
+    char *config_text;                     /* owned: the resolved configuration as YAML */
+    Dataset *train, *heldout;              /* owned; heldout NULL: none */
+    BucketList train_sizes, heldout_sizes; /* views; of a plan, of no dataset */
+    LinearCodec codec;                     /* owned */
     MeshGroups groups;
     Device device;
     Dit dit;                                           /* owned */
     Arena weights_arena, grads_arena, optimizer_arena; /* owned */
     BucketShards shards;                               /* owned; zero when parallel.zero is 0 */
     Optimizer optimizer;
-    ExactGrads exact;   /* owned; exact numerics */
-    TrainStep step;     /* owned */
-    Velocity velocity;  /* owned; when held-out loss or samples are asked for */
-    Loader *loader;     /* owned */
-    ModelDir model;     /* what checkpoints say of the model */
-    double gemm_gflops; /* of all ranks together */
+    ExactGrads exact;           /* owned; exact numerics */
+    TrainStep step;             /* owned */
+    Velocity velocity;          /* owned; when held-out loss is asked for */
+    HeldoutSpace heldout_space; /* owned; likewise */
+    Sampling sampling;          /* owned; when samples are asked for */
+    LoaderSizes loader_sizes;
+    Loader *loader;          /* owned; NULL until it is opened */
+    ModelDir model;          /* what checkpoints say of the model */
+    double gemm_gflops;      /* of all ranks together */
+    int64_t resident_before; /* bytes of the libraries and MPI, when the state was made */
 } TrainState;
 
 /* Collective over the world. On failure everything is undone. */
@@ -44,5 +54,18 @@ Status train_state_save(TrainState *state, int64_t step);
 Status train_state_load(TrainState *state, int64_t *step);
 /* Opens the loader at a step. Not collective: agree afterwards. */
 Status train_state_open_loader(TrainState *state, int64_t step);
+
+/* The parts of train_state_create that need no rank but this one and no dataset but its sizes: from
+ * config, groups, sizes and device on, which are set. Shared with state_plan_rank, whose device is
+ * counting. Collective over the gradient group (the reducer), except in a plan. On failure
+ * train_state_destroy undoes it. */
+Status train_state_reserve(TrainState *state);
+/* Tells how much of the rank that has used the most was resident, beside its plan. Collective over
+ * the world. */
+Status train_state_report_peak(TrainState *state);
+/* What has been reserved. */
+Status train_state_memory(const TrainState *state, RankMemory *out);
+/* What the loader of this rank does, from its first step on. */
+LoaderOptions train_state_loader_options(const TrainState *state, int64_t step);
 
 #endif

@@ -28,7 +28,7 @@ static Status slot_create(const TrainStep *step, const TrainStepOptions *options
         if (bytes > largest) largest = bytes;
     }
     const bool used = dit_slot_first(dit, &slot->model) || dit_slot_last(dit, &slot->model);
-    return arena_create(&slot->arena, "flow", used ? largest : 0);
+    return device_arena(dit->dev, "flow", used ? largest : 0, &slot->arena);
 }
 
 static Status create_messages(TrainStep *step, const TrainStepOptions *options)
@@ -48,7 +48,7 @@ static Status create_messages(TrainStep *step, const TrainStepOptions *options)
     PipelineBuffers counted;
     TRY(pipeline_buffers_create(&counting, &layout, &counted));
     pipeline_buffers_destroy(&counted);
-    TRY(arena_create(&step->messages, "messages", counting.peak));
+    TRY(device_arena(step->dit->dev, "messages", counting.peak, &step->messages));
     return pipeline_buffers_create(&step->messages, &layout, &step->buffers);
 }
 
@@ -100,9 +100,9 @@ Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
         TRY_TO(failed, s, dit_scratch(dit, options->shapes[i], true, &bytes));
         if (bytes > scratch) scratch = bytes;
     }
-    TRY_TO(failed, s, arena_create(&step.scratch, "scratch", scratch));
+    TRY_TO(failed, s, device_arena(dit->dev, "scratch", scratch, &step.scratch));
     TRY_TO(failed, s, create_messages(&step, options));
-    if (groups->gradient->size > 1)
+    if (groups->gradient->size > 1 && !dit->dev->counting)
         TRY_TO(failed, s, reducer_create(groups->gradient, &step.reducer));
     *out = step;
     return OK;

@@ -227,3 +227,13 @@ const char *train_device_name(const TrainConfig *config)
     static const char *const names[] = { "auto", "cpu", "cuda" };
     return names[config->device];
 }
+
+int train_exact_chunks(const TrainConfig *config)
+{
+    return config->numerics ? (int)config->parallel.chunks : 0;
+}
+
+int64_t train_clips_of_pass(const TrainConfig *config)
+{
+    return config->numerics ? 1 : config->data.micro_batch;
+}

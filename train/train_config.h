@@ -102,5 +102,10 @@ Status train_config_load(const char *path, int override_count, const char *const
 Status train_config_print(const TrainConfig *config, FILE *stream);
 /* "auto", "cpu" or "cuda": what device_open takes. */
 const char *train_device_name(const TrainConfig *config);
+/* Canonical chunks of exact numerics; 0: fast. */
+int train_exact_chunks(const TrainConfig *config);
+/* Most clips that go through the model at once. Exact numerics compute a micro-batch clip by clip:
+ * its sums then know nothing of how it was cut. */
+int64_t train_clips_of_pass(const TrainConfig *config);
 
 #endif

@@ -146,7 +146,7 @@ static Status look(Run *run, StepMetrics *m)
     const TrainKeys *keys = &s->config.train;
     double bins[HELDOUT_BINS];
     if (s->heldout && due(keys->heldout_every, run->done))
-        TRY(heldout_loss(s->comm, &s->groups, &s->velocity, s->heldout,
+        TRY(heldout_loss(s->comm, &s->groups, &s->velocity, &s->heldout_space, s->heldout,
                          (uint64_t)s->config.run.seed, HELDOUT_BINS, bins, &m->heldout));
     if (due(keys->sample_every, run->done)) TRY(samples_render(s, run->done));
     return OK;
@@ -235,6 +235,7 @@ Status trainer_run(Comm *comm, const TrainConfig *config)
     status = comm_agree(comm, status);
     if (status == OK) status = begin(&run);
     if (status == OK) status = loop(&run);
+    if (status == OK) status = train_state_report_peak(&run.state);
     metrics_close(&run.metrics);
     free(run.control);
     train_state_destroy(&run.state);

@@ -6,7 +6,7 @@
 
 Arena arena_counting(const char *name)
 {
-    return (Arena){ .name = name, .counting = true };
+    return (Arena){ .name = name, .size = SIZE_MAX, .counting = true };
 }
 
 static size_t round_up(size_t bytes)
@@ -14,9 +14,20 @@ static size_t round_up(size_t bytes)
     return (bytes + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
 }
 
+/* Never nothing: a base that is NULL would be a failure. */
+static size_t reserved_bytes(size_t size)
+{
+    return round_up(size > 0 ? size : 1);
+}
+
+Arena arena_planned(const char *name, size_t size)
+{
+    return (Arena){ .name = name, .size = reserved_bytes(size), .counting = true };
+}
+
 Status arena_create(Arena *arena, const char *name, size_t size)
 {
-    const size_t reserved = round_up(size > 0 ? size : 1);
+    const size_t reserved = reserved_bytes(size);
     char *base = aligned_alloc(ARENA_ALIGN, reserved);
     CHECK(base, ERR_MEMORY, "arena %s: %.1f MiB could not be reserved", name,
           (double)size / 1048576.0);
@@ -36,12 +47,13 @@ Status arena_alloc(Arena *arena, size_t bytes, const char *name, void **out)
 {
     const size_t reserved = round_up(bytes);
     const bool wrapped = reserved < bytes; /* a size near the end of the address space */
-    const bool fits = arena->counting || reserved <= arena->size - arena->used;
+    const bool fits = reserved <= arena->size - arena->used;
     CHECK(fits && !wrapped, ERR_MEMORY, "arena %s: %s needs %zu bytes, %zu of %zu are left",
           arena->name, name, bytes, arena->size - arena->used, arena->size);
     *out = arena->counting ? NULL : arena->base + arena->used;
     arena->used += reserved;
     if (arena->used > arena->peak) arena->peak = arena->used;
+    if (arena->watcher) arena->watcher->allocated(arena->watcher->context, name, reserved);
     return OK;
 }
 

@@ -12,17 +12,24 @@ struct DigestStream {
     EVP_MD_CTX *context; /* owned */
 };
 
+static Status start(DigestStream *stream)
+{
+    stream->context = EVP_MD_CTX_new();
+    if (stream->context && EVP_DigestInit_ex(stream->context, EVP_sha256(), NULL) == 1) return OK;
+    EVP_MD_CTX_free(stream->context);
+    return status_fail(ERR_MEMORY, "sha-256: the cryptography library could not start it");
+}
+
 Status digest_stream_create(DigestStream **out)
 {
     DigestStream *stream = malloc(sizeof *stream);
     CHECK(stream, ERR_MEMORY, "sha-256: no memory");
-    stream->context = EVP_MD_CTX_new();
-    if (!stream->context || EVP_DigestInit_ex(stream->context, EVP_sha256(), NULL) != 1) {
-        digest_stream_destroy(stream);
-        return status_fail(ERR_MEMORY, "sha-256: the cryptography library could not start it");
-    }
-    *out = stream;
-    return OK;
+    const Status s = start(stream);
+    if (s == OK)
+        *out = stream;
+    else
+        free(stream);
+    return s;
 }
 
 /* After a successful start, SHA-256 in software cannot fail: a failure here is a bug. */
@@ -51,11 +58,11 @@ void digest_stream_destroy(DigestStream *stream)
 
 Status digest_bytes(const void *bytes, size_t length, Digest *out)
 {
-    DigestStream *stream = NULL;
-    TRY(digest_stream_create(&stream));
-    digest_stream_update(stream, bytes, length);
-    digest_stream_finish(stream, out);
-    digest_stream_destroy(stream);
+    DigestStream stream;
+    TRY(start(&stream));
+    digest_stream_update(&stream, bytes, length);
+    digest_stream_finish(&stream, out);
+    EVP_MD_CTX_free(stream.context);
     return OK;
 }
 

@@ -222,6 +222,21 @@ Status json_writer_finish(JsonWriter *w, char **text, size_t *length)
     return s;
 }
 
+Status json_writer_view(JsonWriter *w, const char **text, size_t *length)
+{
+    assert(w->depth == 0);
+    put_bytes(w, "", 1);
+    const Status s = w->status;
+    if (s == OK) {
+        *text = w->text;
+        *length = w->length - 1;
+    }
+    *w = (JsonWriter){
+        .text = w->text, .capacity = w->capacity, .indent = w->indent, .first = true
+    };
+    return s;
+}
+
 void json_writer_destroy(JsonWriter *w)
 {
     free(w->text);

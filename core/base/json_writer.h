@@ -47,6 +47,9 @@ void json_write_string(JsonWriter *w, const char *key, const char *value);
 /* The text with a 0 after it (not counted); the caller frees it. The writer is empty after it,
  * whatever the answer. */
 Status json_writer_finish(JsonWriter *w, char **text, size_t *length);
+/* The same, but the text stays the writer's until the next call, and its memory is used again: for
+ * one line after another. */
+Status json_writer_view(JsonWriter *w, const char **text, size_t *length);
 /* Forgets what was written; after it the writer can be used again. */
 void json_writer_destroy(JsonWriter *w);
 /* Finishes with a final line break and replaces `path` in one instant. ERR_IO too. */

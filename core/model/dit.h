@@ -81,6 +81,8 @@ typedef struct DitSlotOptions {
 
 /* Arenas for the largest of the shapes. ERR_MEMORY names the arena. */
 Status dit_slot_create(const Dit *dit, const DitSlotOptions *options, DitSlot *out);
+/* Tells the watcher each activation of the slot that dit_slot_create plans; reserves nothing. */
+Status dit_slot_watch(const Dit *dit, const DitSlotOptions *options, const ArenaWatcher *watcher);
 void dit_slot_destroy(DitSlot *slot);
 size_t dit_slot_bytes(const DitSlot *slot);
 /* Whether the slot's stage is stage 0, the last. */

@@ -64,6 +64,33 @@ static Status slot_alloc(const Dit *dit, DitShape s, Arena *arena, DitSlot *slot
     return OK;
 }
 
+static Status count_bytes(const Dit *dit, const DitSlotOptions *options, DitShape shape,
+                          const ArenaWatcher *watcher, size_t *bytes)
+{
+    Arena counting = arena_counting("activations");
+    DitSlot counted = { .chunk = options->chunk, .train = options->train, .split = options->split };
+    counting.watcher = watcher;
+    TRY(slot_alloc(dit, shape, &counting, &counted));
+    *bytes = counting.peak;
+    return OK;
+}
+
+/* *index: the shape that takes the most; of equals the first. */
+static Status find_largest(const Dit *dit, const DitSlotOptions *options, size_t *largest,
+                           int *index)
+{
+    *largest = 0;
+    *index = 0;
+    for (int i = 0; i < options->count; i++) {
+        size_t bytes = 0;
+        TRY(count_bytes(dit, options, options->shapes[i], NULL, &bytes));
+        if (bytes <= *largest) continue;
+        *largest = bytes;
+        *index = i;
+    }
+    return OK;
+}
+
 /* Room for what a split backward leaves to dit_weights. */
 static Status create_queue(const Dit *dit, const DitSlotOptions *options, DitSlot *slot)
 {
@@ -86,27 +113,32 @@ static Status create_queue(const Dit *dit, const DitSlotOptions *options, DitSlo
         TRY(weight_grads_plan(&dit->config.dit, &shape, &bytes, &most));
         if (bytes > largest) largest = bytes;
     }
-    return weight_grads_create(largest, most, &slot->later);
+    return weight_grads_create(dit->dev, largest, most, &slot->later);
 }
 
 Status dit_slot_create(const Dit *dit, const DitSlotOptions *options, DitSlot *out)
 {
     DitSlot slot = { .chunk = options->chunk, .train = options->train, .split = options->split };
-    size_t largest = 0;
-    for (int i = 0; i < options->count; i++) {
-        Arena counting = arena_counting("activations");
-        DitSlot counted = slot;
-        TRY(slot_alloc(dit, options->shapes[i], &counting, &counted));
-        if (counting.peak > largest) largest = counting.peak;
-    }
+    size_t largest;
+    int index;
+    TRY(find_largest(dit, options, &largest, &index));
     TRY(create_queue(dit, options, &slot));
-    const Status s = arena_create(&slot.arena, "activations", largest);
+    const Status s = device_arena(dit->dev, "activations", largest, &slot.arena);
     if (s != OK) {
         weight_grads_destroy(&slot.later);
         return s;
     }
     *out = slot;
     return OK;
+}
+
+Status dit_slot_watch(const Dit *dit, const DitSlotOptions *options, const ArenaWatcher *watcher)
+{
+    size_t bytes;
+    int index;
+    TRY(find_largest(dit, options, &bytes, &index));
+    if (options->count == 0) return OK;
+    return count_bytes(dit, options, options->shapes[index], watcher, &bytes);
 }
 
 void dit_slot_destroy(DitSlot *slot)

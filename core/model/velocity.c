@@ -48,7 +48,7 @@ static Status plan(Velocity *v, const DitShape *shapes, int count)
     }
     free(planned);
     TRY(s);
-    TRY(arena_create(&v->scratch, "scratch", scratch));
+    TRY(device_arena(dit->dev, "scratch", scratch, &v->scratch));
 
     const PipelineLayout layout = { .rank = v->pipeline->rank,
                                     .stages = stages,
@@ -58,7 +58,7 @@ static Status plan(Velocity *v, const DitShape *shapes, int count)
     Arena counting = arena_counting("messages");
     TRY(alloc(v, &layout, &counting));
     pipeline_buffers_destroy(&v->buffers);
-    TRY(arena_create(&v->arena, "messages", counting.peak));
+    TRY(device_arena(dit->dev, "messages", counting.peak, &v->arena));
     return alloc(v, &layout, &v->arena);
 }
 

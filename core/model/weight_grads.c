@@ -58,13 +58,13 @@ Status weight_grads_plan(const DitConfig *config, const WeightGradsShape *shape,
     return OK;
 }
 
-Status weight_grads_create(size_t bytes, int calls, WeightGrads *out)
+Status weight_grads_create(const Device *dev, size_t bytes, int calls, WeightGrads *out)
 {
     WeightGrads q = { .most = calls };
     Status s = OK;
     q.calls = calloc((size_t)calls + 1, sizeof *q.calls);
     CHECK(q.calls, ERR_MEMORY, "no memory for a list of %d weight gradients", calls);
-    TRY_TO(failed, s, arena_create(&q.arena, "weight gradients", bytes));
+    TRY_TO(failed, s, device_arena(dev, "weight gradients", bytes, &q.arena));
     *out = q;
     return OK;
 failed:

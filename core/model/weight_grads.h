@@ -41,7 +41,7 @@ typedef struct WeightGradsShape {
 Status weight_grads_plan(const DitConfig *config, const WeightGradsShape *shape, size_t *bytes,
                          int *calls);
 /* ERR_MEMORY. */
-Status weight_grads_create(size_t bytes, int calls, WeightGrads *out);
+Status weight_grads_create(const Device *dev, size_t bytes, int calls, WeightGrads *out);
 void weight_grads_destroy(WeightGrads *queue);
 
 /* Records dw += dy^T x, db += column sums of dy (or none) for token_sums_later, until which x and

@@ -21,6 +21,9 @@ typedef struct MeshGroups {
 
 /* Where the group of an axis stands in `groups`. */
 Group **mesh_group_slot(MeshGroups *groups, MeshAxis axis);
+/* What a rank's groups are, for a plan: `storage` (MESH_AXES) gets their ranks and sizes and no way
+ * to talk. */
+MeshGroups mesh_groups_described(const Mesh *mesh, Group *storage);
 /* A mesh of one rank; `self` is a group of one. */
 MeshGroups mesh_groups_alone(Group *self);
 

@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <math.h>
 #include <stdarg.h>
-#include <stdbool.h>
 #include <stdio.h>
 
 int64_t mesh_ranks(MeshShape s)
@@ -89,7 +88,7 @@ static MeshShape choose_ulysses(MeshShape s, const MeshLimits *limits)
     return s;
 }
 
-static bool is_legal(MeshShape s, const MeshLimits *limits)
+bool mesh_is_legal(MeshShape s, const MeshLimits *limits)
 {
     Reasons r = { .used = 0 };
     find_conflicts(&r, s, limits);
@@ -145,7 +144,7 @@ static Suggestions find_nearest(MeshShape wanted, int ranks, const MeshLimits *l
                 MeshShape s = mesh_shape(rest / pipeline / context, tensor, pipeline, context);
                 s.chunks = wanted.chunks;
                 s = choose_ulysses(s, limits);
-                if (is_legal(s, limits)) suggest(&found, s, distance(wanted, s));
+                if (mesh_is_legal(s, limits)) suggest(&found, s, distance(wanted, s));
             }
         }
     }

@@ -7,6 +7,7 @@
 
 #include "core/base/status.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #ifdef __cplusplus
@@ -56,6 +57,11 @@ typedef struct MeshLimits {
  * names what does not fit, with the values, and the nearest legal meshes for this number of ranks.
  */
 Status mesh_resolve(MeshShape wanted, int ranks, const MeshLimits *limits, MeshShape *out);
+/* Degrees that are at least 1. */
+bool mesh_is_legal(MeshShape shape, const MeshLimits *limits);
+/* Every legal mesh of so many ranks with so many chunks a rank, each with every Ulysses degree: the
+ * caller frees *shapes. ERR_MEMORY. */
+Status mesh_list(int ranks, int chunks, const MeshLimits *limits, MeshShape **shapes, int *count);
 Mesh mesh_of_rank(MeshShape shape, int rank);
 int mesh_rank_of(MeshShape shape, int dp, int tp, int pp, int cp);
 /* All ranks, and those of one model: without the data axis. Saturate at 2^61. */

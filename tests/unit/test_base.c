@@ -112,6 +112,41 @@ static void memory_is_zeroed_and_aligned(void **state)
     arena_destroy(&arena);
 }
 
+static void a_planned_arena_holds_as_much_as_a_real_one(void **state)
+{
+    (void)state;
+    for (size_t size = 0; size <= 300; size += 60) {
+        Arena planned = arena_planned("a", size), real;
+        void *p = &planned;
+        assert_int_equal(arena_create(&real, "a", size), OK);
+        assert_int_equal(planned.size, real.size);
+        assert_int_equal(arena_alloc(&planned, real.size, "all", &p), OK);
+        assert_null(p);
+        assert_int_equal(arena_alloc(&planned, 1, "more", &p), ERR_MEMORY);
+        arena_destroy(&planned);
+        arena_destroy(&real);
+    }
+}
+
+static void add_bytes(void *context, const char *name, size_t bytes)
+{
+    if (strcmp(name, "seen") == 0) *(size_t *)context += bytes;
+}
+
+static void watchers_are_told_what_is_used(void **state)
+{
+    (void)state;
+    size_t seen = 0;
+    const ArenaWatcher watcher = { &seen, add_bytes };
+    Arena arena = arena_counting("a");
+    void *p;
+    arena.watcher = &watcher;
+    assert_int_equal(arena_alloc(&arena, 65, "seen", &p), OK);
+    assert_int_equal(arena_alloc(&arena, 1, "other", &p), OK);
+    assert_int_equal(seen, 2 * ARENA_ALIGN);
+    assert_int_equal(arena.used, 3 * ARENA_ALIGN);
+}
+
 static void too_much_names_arena_and_tensor(void **state)
 {
     (void)state;
@@ -184,6 +219,8 @@ int main(void)
         cmocka_unit_test(exit_codes_are_those_of_the_contract),
         cmocka_unit_test(counting_predicts_what_is_used),
         cmocka_unit_test(memory_is_zeroed_and_aligned),
+        cmocka_unit_test(a_planned_arena_holds_as_much_as_a_real_one),
+        cmocka_unit_test(watchers_are_told_what_is_used),
         cmocka_unit_test(too_much_names_arena_and_tensor),
         cmocka_unit_test(views_share_memory_and_know_their_shape),
         cmocka_unit_test(descriptions_name_shape_and_type),

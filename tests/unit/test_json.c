@@ -206,6 +206,29 @@ static void numbers_read_back_exactly(void **state)
     }
 }
 
+static void one_writer_writes_line_after_line(void **state)
+{
+    (void)state;
+    JsonWriter w = json_writer(0);
+    const char *text = NULL, *memory = NULL;
+    size_t length = 0;
+    for (int i = 0; i < 3; i++) {
+        json_begin_object(&w, NULL);
+        json_write_int(&w, "i", i);
+        json_end_object(&w);
+        assert_int_equal(json_writer_view(&w, &text, &length), OK);
+        assert_int_equal(length, 7);
+        assert_int_equal(text[5], '0' + i);
+        if (memory) assert_ptr_equal(text, memory);
+        memory = text;
+    }
+    json_begin_object(&w, NULL);
+    json_write_real(&w, "x", NAN);
+    json_end_object(&w);
+    assert_int_equal(json_writer_view(&w, &text, &length), ERR_FORMAT);
+    json_writer_destroy(&w);
+}
+
 static void what_json_cannot_say_is_an_error(void **state)
 {
     (void)state;
@@ -255,6 +278,7 @@ int main(void)
         cmocka_unit_test(the_writer_gives_these_bytes),
         cmocka_unit_test(one_line_has_no_spaces),
         cmocka_unit_test(numbers_read_back_exactly),
+        cmocka_unit_test(one_writer_writes_line_after_line),
         cmocka_unit_test(what_json_cannot_say_is_an_error),
         cmocka_unit_test(utf8_is_checked_strictly),
     };

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <cmocka.h>
 
@@ -177,6 +178,43 @@ static void ulysses_and_ring_cut_the_context_axis(void **state)
     assert_non_null(strstr(status_message(), "ulysses 4 does not divide the 6 heads"));
 }
 
+static void check_list(int ranks, int chunks, const MeshLimits *limits)
+{
+    MeshShape *shapes = NULL;
+    int count = 0, expected = 0;
+    assert_int_equal(mesh_list(ranks, chunks, limits, &shapes, &count), OK);
+    for (int d = 1; d <= ranks; d++)
+        for (int t = 1; t <= ranks; t++)
+            for (int p = 1; p <= ranks; p++)
+                for (int c = 1; c <= ranks; c++)
+                    for (int u = 1; u <= c && d * t * p * c == ranks; u++) {
+                        MeshShape got;
+                        const MeshShape s = { d, t, p, c, u, chunks };
+                        expected += mesh_resolve(s, ranks, limits, &got) == OK;
+                    }
+    assert_int_equal(count, expected);
+    for (int i = 0; i < count; i++) {
+        assert_int_equal(mesh_ranks(shapes[i]), ranks);
+        assert_int_equal(mesh_chunks(shapes[i]), chunks);
+        for (int k = 0; k < i; k++)
+            assert_memory_not_equal(&shapes[i], &shapes[k], sizeof shapes[i]);
+    }
+    free(shapes);
+}
+
+static void the_list_has_every_legal_mesh_once(void **state)
+{
+    (void)state;
+    const MeshLimits fast = { .heads = 12, .ffn_dim = 96, .layers = 5, .batch = 6, .tokens = 10 };
+    MeshLimits exact = fast;
+    exact.chunks = 4;
+    for (int ranks = 1; ranks <= 24; ranks++)
+        for (int chunks = 1; chunks <= 2; chunks++) {
+            check_list(ranks, chunks, &fast);
+            check_list(ranks, chunks, &exact);
+        }
+}
+
 /* data 4, halves 2: neighbours of the data axis in the same place of their replicas are pairs */
 static void halves_of_guidance_are_neighbours_on_the_data_axis(void **state)
 {
@@ -245,6 +283,7 @@ int main(void)
         cmocka_unit_test(huge_degrees_do_not_overflow),
         cmocka_unit_test(ranks_and_coordinates_are_one_to_one_tensor_innermost),
         cmocka_unit_test(ulysses_and_ring_cut_the_context_axis),
+        cmocka_unit_test(the_list_has_every_legal_mesh_once),
         cmocka_unit_test(halves_of_guidance_are_neighbours_on_the_data_axis),
         cmocka_unit_test(stages_share_blocks_evenly_earlier_take_the_rest),
         cmocka_unit_test(chunks_wrap_around_the_ranks),

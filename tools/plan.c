@@ -1,0 +1,270 @@
+#include "tools/plan.h"
+
+#include "core/base/log.h"
+#include "core/parallel/schedule_draw.h"
+#include "tools/plan_parts.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+// clang-format off
+#define AT(field) .offset = offsetof(PlanOptions, field)
+static const Option table[] = {
+    { .name = "CONFIG.yaml", .type = OPTION_STRING, .positional = true, .required = true, AT(config),
+      .help = "what would be trained; configs/ holds examples" },
+    { .name = "key=value", .type = OPTION_STRINGS, .positional = true, AT(overrides),
+      .help = "replaces a key of the file, as in parallel.tensor=2" },
+    { .name = "ranks", .type = OPTION_INT, .min = 1, .max = 4096, AT(ranks),
+      .help = "plan for so many ranks and rank the legal meshes; else the configured mesh alone" },
+    { .name = "gpus", .type = OPTION_INT, .min = 1, .max = 4096, AT(gpus),
+      .help = "the same: a rank a device" },
+    { .name = "memory", .type = OPTION_DOUBLE, .argument = "GIB", .min = 0.001, .max = 1e6,
+      AT(memory_gib), .help = "of a rank; names the row that does not fit, and what would" },
+    { .name = "schedule", .type = OPTION_FLAG, AT(schedule),
+      .help = "draw the pipeline's schedule, with its bubble" },
+    { .name = "svg", .type = OPTION_STRING, .argument = "FILE.svg", AT(svg),
+      .help = "the same drawing into a file" },
+    { .name = "size", .type = OPTION_SIZES, .min = 16, .max = 4096, AT(sizes),
+      .help = "size of the clips; else the dataset's, or where that is not here 64x64" },
+    { .name = "frames", .type = OPTION_INTS, .min = 1, .max = 1025, AT(frames),
+      .help = "frames of the clips, 4k + 1; else the dataset's, or 17" },
+    { .name = "channels", .type = OPTION_INT, .min = 1, .max = 768, AT(channels),
+      .help = "latent channels of the codec; else the dataset's, or 48" },
+    { .name = "json", .type = OPTION_FLAG, AT(json), .help = "one JSON object, every rank's rows" },
+    { .name = NULL },
+};
+#undef AT
+// clang-format on
+
+static const Command command = {
+    "plan", "CONFIG.yaml [key=value ...] [options]",
+    "Says what a training run would take, without starting it: memory of a rank by row, to the\n"
+    "byte; what a rank sends in a step by axis; which meshes are legal and how they compare.",
+    table
+};
+
+enum { SHOWN_MESHES = 20 };
+
+/* Everything that is found, then printed. */
+typedef struct Report {
+    const PlanOptions *options;
+    PlanSizes sizes; /* owned */
+    StatePlan plan;
+    MeshShape shape;
+    int64_t limit_bytes;  /* 0: none */
+    RankMemory *ranks;    /* owned; (ranks of the mesh) */
+    TrainTraffic traffic; /* of the rank that sends the most */
+    MeshPlan *meshes;     /* owned; the ranking */
+    int mesh_count;
+    Schedule schedule; /* owned */
+    double bubble;
+} Report;
+
+/* ---- finding -------------------------------------------------------------------------------- */
+
+/* As the trainer shares them out, if all ranks were on this machine. */
+static int threads_of_rank(const TrainConfig *config, int ranks)
+{
+    const long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    const int share = (int)(cores > 0 ? cores : 1) / ranks;
+    if (config->parallel.threads > 0) return (int)config->parallel.threads;
+    return share > 0 ? share : 1;
+}
+
+static Status choose_mesh(const PlanOptions *o, const StatePlan *plan, MeshShape *out)
+{
+    const ParallelKeys *p = &plan->config.parallel;
+    const MeshShape wanted = { (int)p->data,    (int)p->tensor,  (int)p->pipeline,
+                               (int)p->context, (int)p->ulysses, (int)p->chunks_per_rank };
+    const MeshLimits limits =
+        train_mesh_limits(&plan->config, plan->train_sizes, plan->heldout_sizes);
+    const int64_t asked = o->ranks > 0 ? o->ranks : o->gpus;
+    const int64_t one = p->tensor * p->pipeline * p->context * (p->data > 0 ? p->data : 1);
+    CHECK(asked > 0 || one <= 4096, ERR_CONFIG, "the mesh has %lld ranks; a plan takes 4096",
+          (long long)one);
+    return mesh_resolve(wanted, (int)(asked > 0 ? asked : one), &limits, out);
+}
+
+static Status find(Report *r)
+{
+    const PlanOptions *o = r->options;
+    TrainConfig *config = &r->plan.config;
+    TRY(train_config_load(o->config, o->overrides.count, o->overrides.items, config));
+    TRY(plan_sizes_find(o, config, &r->sizes));
+    config->model.dit.in_channels = config->model.dit.out_channels = r->sizes.channels;
+    TRY(model_config_check(&config->model));
+    r->plan.train_sizes = r->sizes.train_sizes;
+    r->plan.heldout_sizes = r->sizes.heldout_sizes;
+    TRY(choose_mesh(o, &r->plan, &r->shape));
+    const int ranks = (int)mesh_ranks(r->shape);
+    r->plan.threads = threads_of_rank(config, ranks);
+    r->limit_bytes = (int64_t)(o->memory_gib * 1073741824.0);
+    r->ranks = calloc((size_t)ranks, sizeof *r->ranks);
+    CHECK(r->ranks, ERR_MEMORY, "no memory for a table of %d ranks", ranks);
+    TRY(plan_ranks(&r->plan, r->shape, r->ranks, &r->traffic));
+    TRY(plan_schedule(&r->plan, r->shape, &r->schedule));
+    TRY(plan_bubble(&r->schedule, &r->bubble));
+    if (o->ranks == 0 && o->gpus == 0) return OK;
+    return plan_rank_meshes(&r->plan, ranks, r->limit_bytes, &r->meshes, &r->mesh_count);
+}
+
+static void destroy(Report *r)
+{
+    free(r->ranks);
+    free(r->meshes);
+    schedule_destroy(&r->schedule);
+    plan_sizes_destroy(&r->sizes);
+}
+
+/* ---- text ----------------------------------------------------------------------------------- */
+
+static void say(const char *line)
+{
+    printf("%s\n", line);
+}
+
+static void print_sizes(const Report *r)
+{
+    const BucketList sizes = r->sizes.train_sizes;
+    if (r->sizes.train)
+        printf("clips of %s:", r->plan.config.data.train);
+    else
+        printf("clips as the options say (%s is not used):", r->plan.config.data.train);
+    for (int64_t i = 0; i < sizes.count; i++)
+        printf("%s %lldx%lldx%lld latents, %lld tokens", i ? "," : "", (long long)sizes.items[i].t,
+               (long long)sizes.items[i].h, (long long)sizes.items[i].w,
+               (long long)sizes.items[i].tokens);
+    printf("; %lld channels\n", (long long)r->sizes.channels);
+}
+
+static void print_head(const Report *r)
+{
+    char mesh[96];
+    printf("model %s on mesh %s, %d threads a rank\n", r->plan.config.preset,
+           mesh_describe(r->shape, mesh), r->plan.threads);
+    print_sizes(r);
+}
+
+static double gib(int64_t bytes)
+{
+    return (double)bytes / 1073741824.0;
+}
+
+static void print_meshes(const Report *r)
+{
+    char name[64];
+    const int shown = r->mesh_count < SHOWN_MESHES ? r->mesh_count : SHOWN_MESHES;
+    printf("\n%d legal meshes of %lld ranks, data x tensor x pipeline x context; memory of the "
+           "largest rank, traffic of a step\n%-24s %10s  %12s  %6s\n",
+           r->mesh_count, (long long)mesh_ranks(r->shape), "mesh", "memory GiB", "traffic MiB",
+           "bubble");
+    for (int i = 0; i < shown; i++) {
+        const MeshPlan *p = &r->meshes[i];
+        printf("%-24s %10.3f  %12.1f  %5.1f%%", plan_mesh_name(p->shape, name),
+               gib(memory_total(&p->memory)),
+               (double)train_traffic_total(&p->traffic).bytes / 1048576.0, 100.0 * p->bubble);
+        if (!p->fits)
+            printf("  does not fit: %s takes %.3f GiB",
+                   memory_row_name(memory_largest_row(&p->memory)),
+                   gib(p->memory.bytes[memory_largest_row(&p->memory)]));
+        printf("\n");
+    }
+    if (shown < r->mesh_count) printf("... and %d more\n", r->mesh_count - shown);
+}
+
+static Status print_fit(const Report *r)
+{
+    const RankMemory *m = &r->ranks[memory_largest_rank(r->ranks, (int)mesh_ranks(r->shape))];
+    const MemoryRow row = memory_largest_row(m);
+    const int64_t total = memory_total(m);
+    printf("\n");
+    if (total <= r->limit_bytes) {
+        printf("fits: %.3f of %.3f GiB\n", gib(total), gib(r->limit_bytes));
+        return OK;
+    }
+    printf("does not fit: %.3f of %.3f GiB; the largest row is %s with %.3f GiB\n", gib(total),
+           gib(r->limit_bytes), memory_row_name(row), gib(m->bytes[row]));
+    return plan_advice(&r->plan, r->shape, r->limit_bytes, r->meshes, r->mesh_count);
+}
+
+static Status print_text(const Report *r)
+{
+    print_head(r);
+    printf("\n");
+    memory_print(r->ranks, (int)mesh_ranks(r->shape), r->shape, say);
+    printf("\n");
+    train_traffic_print(&r->traffic, say);
+    if (r->meshes) print_meshes(r);
+    if (r->limit_bytes > 0) TRY(print_fit(r));
+    if (!r->options->schedule) return OK;
+    printf("\n");
+    return schedule_draw_text(&r->schedule, stdout);
+}
+
+/* ---- JSON ----------------------------------------------------------------------------------- */
+
+static void write_mesh(JsonWriter *w, const char *key, MeshShape s)
+{
+    json_begin_object(w, key);
+    json_write_int(w, "data", s.data);
+    json_write_int(w, "tensor", s.tensor);
+    json_write_int(w, "pipeline", s.pipeline);
+    json_write_int(w, "context", s.context);
+    json_write_int(w, "ulysses", mesh_ulysses(s));
+    json_write_int(w, "chunks_per_rank", mesh_chunks(s));
+    json_end_object(w);
+}
+
+static void write_meshes(JsonWriter *w, const Report *r)
+{
+    json_begin_array(w, "meshes");
+    for (int i = 0; i < r->mesh_count; i++) {
+        const MeshPlan *p = &r->meshes[i];
+        json_begin_object(w, NULL);
+        write_mesh(w, "mesh", p->shape);
+        json_write_int(w, "memory", memory_total(&p->memory));
+        json_write_string(w, "largest_row", memory_row_name(memory_largest_row(&p->memory)));
+        json_write_int(w, "traffic", train_traffic_total(&p->traffic).bytes);
+        json_write_real(w, "bubble", p->bubble);
+        json_write_bool(w, "fits", p->fits);
+        json_end_object(w);
+    }
+    json_end_array(w);
+}
+
+static Status print_json(const Report *r)
+{
+    JsonWriter w = json_writer(2);
+    char *text = NULL;
+    size_t length = 0;
+    json_begin_object(&w, NULL);
+    json_write_string(&w, "clips", r->sizes.train ? "dataset" : "options");
+    write_mesh(&w, "mesh", r->shape);
+    json_write_int(&w, "threads", r->plan.threads);
+    memory_write_json(&w, r->ranks, (int)mesh_ranks(r->shape));
+    train_traffic_write_json(&w, &r->traffic);
+    json_write_real(&w, "bubble", r->bubble);
+    if (r->meshes) write_meshes(&w, r);
+    json_end_object(&w);
+    TRY(json_writer_finish(&w, &text, &length));
+    printf("%s\n", text);
+    free(text);
+    return OK;
+}
+
+Status plan_main(int argc, char **argv)
+{
+    PlanOptions options = { 0 };
+    bool helped = false;
+    TRY(options_parse(&command, argc, argv, &options, &helped));
+    if (helped) return OK;
+    Report report = { .options = &options };
+    Status status = OK;
+    TRY_TO(done, status, find(&report));
+    TRY_TO(done, status, options.json ? print_json(&report) : print_text(&report));
+    if (options.svg) TRY_TO(done, status, plan_schedule_svg(&report.schedule, options.svg));
+done:
+    destroy(&report);
+    return status;
+}

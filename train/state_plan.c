@@ -1,0 +1,43 @@
+#include "train/state_plan.h"
+
+#include "train/state.h"
+
+/* Of the smallest clip, in patches: each sequence rank needs one at least. */
+static int64_t fewest_tokens(BucketList sizes, int64_t fewest)
+{
+    for (int64_t i = 0; i < sizes.count; i++) {
+        const int64_t tokens = sizes.items[i].tokens;
+        if (fewest == 0 || tokens < fewest) fewest = tokens;
+    }
+    return fewest;
+}
+
+MeshLimits train_mesh_limits(const TrainConfig *c, BucketList train, BucketList heldout)
+{
+    return (MeshLimits){ .heads = c->model.dit.num_attention_heads,
+                         .ffn_dim = c->model.dit.ffn_dim,
+                         .layers = c->model.dit.num_layers,
+                         .batch = c->data.batch,
+                         .chunks = train_exact_chunks(c),
+                         .tokens = fewest_tokens(heldout, fewest_tokens(train, 0)) };
+}
+
+Status state_plan_rank(const StatePlan *plan, const Mesh *mesh, RankMemory *memory,
+                       TrainTraffic *traffic)
+{
+    Group storage[MESH_AXES];
+    TrainState s = { .config = plan->config,
+                     .train_sizes = plan->train_sizes,
+                     .heldout_sizes = plan->heldout_sizes };
+    Status status = OK;
+    s.groups = mesh_groups_described(mesh, storage);
+    TRY(device_open(&s.device, train_device_name(&plan->config), NULL, plan->threads,
+                    plan->config.numerics != 0));
+    s.device.counting = true;
+    TRY_TO(done, status, train_state_reserve(&s));
+    TRY_TO(done, status, train_state_memory(&s, memory));
+    if (traffic) TRY_TO(done, status, train_traffic(&s, traffic));
+done:
+    train_state_destroy(&s);
+    return status;
+}
