@@ -1,5 +1,6 @@
 #include "comm/watchdog.h"
 
+#include "comm/inquiry.h"
 #include "core/base/clock.h"
 #include "core/base/log.h"
 
@@ -12,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { HOST_BYTES = 64, WORDS_BYTES = 224, LINE_BYTES = 768, MESSAGE_BYTES = 1024 };
+enum { MESSAGE_BYTES = 1024 };
 enum { ASK_TAG = 1, ANSWER_TAG, VERDICT_TAG };
 
 static const double TICK_S = 0.05;        /* between looks */
@@ -27,25 +28,6 @@ typedef struct Ask {
     int32_t id, group;
 } Ask;
 
-typedef struct Answer {
-    int32_t id;
-    int32_t waits;       /* the main thread is in a call */
-    double waits_s;      /* for so long */
-    int64_t collectives; /* of the group, entered so far */
-    /* the call in that group, if one is under way */
-    int32_t active, kind, dtype;
-    int64_t count;
-    double age_s;
-    char here[WORDS_BYTES];  /* it, or the last there, in words */
-    char doing[WORDS_BYTES]; /* the main thread's, in words, where it waits */
-} Answer;
-
-/* Why the job ends. */
-typedef struct Verdict {
-    int32_t culprit; /* knows already, or is stopped: others tell; -1: several */
-    char line[LINE_BYTES];
-} Verdict;
-
 /* A message on its way: what it says must stay. */
 typedef struct Outgoing {
     MPI_Request request;
@@ -55,7 +37,6 @@ typedef struct Outgoing {
 struct Watchdog {
     MPI_Comm comm; /* owned; only the thread uses it */
     int rank, size;
-    char (*hosts)[HOST_BYTES]; /* owned; (size) */
     Calls calls;
     pthread_t thread;
     atomic_bool ending, check;
@@ -67,11 +48,9 @@ struct Watchdog {
     /* the thread's own */
     Outgoing *outgoing; /* owned; (outgoing_count) */
     int outgoing_count;
-    Answer *answers; /* owned; (size) the last of each rank */
-    bool *asked;     /* owned; (size) an answer is due */
     bool asking;
     Ask question;
-    CallGroup about; /* the overdue call, as it was when the question was put */
+    Inquiry inquiry; /* what is asked, and what the ranks say */
     double asked_s, again_s;
     double present_s; /* ages count from here: before it, this process was stopped */
     double looked_s;
@@ -88,25 +67,6 @@ static void nap(double seconds)
 static double age_of(const Watchdog *w, double since_s)
 {
     return clock_seconds() - (since_s > w->present_s ? since_s : w->present_s);
-}
-
-/* ---- words ----------------------------------------------------------------------------------- */
-
-/* "all-reduce 17 of the world group (5 F64) at train/trainer.c:42". */
-static void describe(const CallGroup *group, char out[WORDS_BYTES])
-{
-    const Call *c = &group->call;
-    char what[48] = "";
-    if (c->number == 0) {
-        (void)snprintf(out, WORDS_BYTES, "nothing yet in the %s group", group->name);
-        return;
-    }
-    if (c->peer >= 0)
-        (void)snprintf(what, sizeof what, " with rank %d", group->members[c->peer]);
-    else if (c->count > 0)
-        (void)snprintf(what, sizeof what, " (%lld %s)", (long long)c->count, dtype_name(c->dtype));
-    (void)snprintf(out, WORDS_BYTES, "%s %lld of the %s group%s at %s", call_kind_name(c->kind),
-                   (long long)c->number, group->name, what, c->site);
 }
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -134,13 +94,13 @@ static void answer(Watchdog *w, int to, const Ask *ask)
                  .dtype = (int32_t)group.call.dtype,
                  .count = group.call.count,
                  .age_s = age_of(w, group.call.since_s) };
-    describe(&group, a.here);
+    inquiry_describe(&group, a.here);
     const int waiting = calls_of_main(&w->calls);
     if (waiting >= 0) {
         const CallGroup other = calls_group(&w->calls, waiting);
         a.waits = 1;
         a.waits_s = age_of(w, other.call.since_s);
-        describe(&other, a.doing);
+        inquiry_describe(&other, a.doing);
     }
     post(w, to, ANSWER_TAG, &a, sizeof a);
 }
@@ -176,8 +136,8 @@ static void take(Watchdog *w, const MPI_Status *from, const char bytes[MESSAGE_B
     case ANSWER_TAG:
         memcpy(&a, bytes, sizeof a);
         if (!w->asking || a.id != w->question.id) break;
-        w->answers[from->MPI_SOURCE] = a;
-        w->asked[from->MPI_SOURCE] = false;
+        w->inquiry.answers[from->MPI_SOURCE] = a;
+        w->inquiry.asked[from->MPI_SOURCE] = false;
         break;
     case VERDICT_TAG: memcpy(&v, bytes, sizeof v); end_job(w, &v);
     default: break;
@@ -201,24 +161,17 @@ static void take_messages(Watchdog *w)
 
 /* ---- who is to blame ------------------------------------------------------------------------- */
 
-/* Whether the overdue call waits for this member of its group. */
-static bool concerns(const Watchdog *w, int member)
-{
-    const int peer = w->about.call.peer;
-    return w->about.members[member] != w->rank && (peer < 0 || peer == member);
-}
-
 static void ask(Watchdog *w, int group)
 {
-    w->about = calls_group(&w->calls, group);
+    w->inquiry.about = calls_group(&w->calls, group);
     w->question = (Ask){ .id = w->question.id + 1, .group = group };
     w->asked_s = clock_seconds();
     w->asking = true;
-    memset(w->asked, 0, (size_t)w->size * sizeof *w->asked);
-    for (int i = 0; i < w->about.size; i++) {
-        if (!concerns(w, i)) continue;
-        w->asked[w->about.members[i]] = true;
-        post(w, w->about.members[i], ASK_TAG, &w->question, sizeof w->question);
+    memset(w->inquiry.asked, 0, (size_t)w->size * sizeof *w->inquiry.asked);
+    for (int i = 0; i < w->inquiry.about.size; i++) {
+        if (!inquiry_concerns(&w->inquiry, i)) continue;
+        w->inquiry.asked[w->inquiry.about.members[i]] = true;
+        post(w, w->inquiry.about.members[i], ASK_TAG, &w->question, sizeof w->question);
     }
 }
 
@@ -226,109 +179,8 @@ static bool answers_are_due(const Watchdog *w)
 {
     if (clock_seconds() - w->asked_s > ANSWER_S) return false;
     for (int i = 0; i < w->size; i++)
-        if (w->asked[i]) return true;
+        if (w->inquiry.asked[i]) return true;
     return false;
-}
-
-/* What a rank has to do with the overdue call, the worst last. */
-typedef enum Part {
-    IN_CALL, /* as it should */
-    WAITS,   /* elsewhere, for somebody */
-    DIFFERS, /* in another operation where this call is expected */
-    WORKS,   /* elsewhere, for itself */
-    SILENT,  /* does not answer */
-    PARTS
-} Part;
-
-static Part part_of(const Watchdog *w, int rank)
-{
-    const Call *call = &w->about.call;
-    const Answer *a = &w->answers[rank];
-    if (w->asked[rank]) return SILENT;
-    if (call->peer >= 0 || a->collectives < call->number) return a->waits ? WAITS : WORKS;
-    const bool same = a->kind == (int32_t)call->kind && a->dtype == (int32_t)call->dtype &&
-                      a->count == call->count;
-    return a->collectives == call->number && a->active && !same ? DIFFERS : IN_CALL;
-}
-
-/* Who plays each part: how many, the first of them, and the shortest time they have done so. */
-typedef struct Cast {
-    int count[PARTS], first[PARTS];
-    double least_s[PARTS];
-} Cast;
-
-static Cast cast_parts(const Watchdog *w)
-{
-    Cast cast = { 0 };
-    for (int i = 0; i < w->about.size; i++) {
-        if (!concerns(w, i)) continue;
-        const int rank = w->about.members[i];
-        const Answer *a = &w->answers[rank];
-        const Part part = part_of(w, rank);
-        const double s = part == WAITS ? a->waits_s : a->active ? a->age_s : 1e9;
-        if (cast.count[part]++ == 0) cast.first[part] = rank;
-        if (cast.count[part] == 1 || s < cast.least_s[part]) cast.least_s[part] = s;
-    }
-    return cast;
-}
-
-/* What one rank does, as a line tells it: "rank 2 (node7) and 1 more". */
-static int name_ranks(const Watchdog *w, const Cast *cast, Part part, char *out, size_t bytes)
-{
-    const int rank = cast->first[part], others = cast->count[part] - 1;
-    const int n = snprintf(out, bytes, "rank %d (%s)", rank, w->hosts[rank]);
-    if (others == 0) return n;
-    return n + snprintf(out + n, bytes - (size_t)n, " and %d more", others);
-}
-
-/* Why the job ends, when the worst that a rank does is `part`. */
-static Verdict verdict_of(Watchdog *w, const Cast *cast, Part part)
-{
-    Verdict v = { .culprit = cast->first[part] };
-    char call[WORDS_BYTES], who[HOST_BYTES + 64];
-    const Answer *a = &w->answers[v.culprit];
-    const double s = age_of(w, w->about.call.since_s);
-    const long long step = (long long)calls_step(&w->calls);
-    describe(&w->about, call);
-    (void)name_ranks(w, cast, part, who, sizeof who);
-    switch (part) {
-    case SILENT:
-        (void)snprintf(v.line, sizeof v.line,
-                       "%s gives no sign of life, stopped or lost: waited %.1f s for it in %s, "
-                       "step %lld",
-                       who, s, call, step);
-        break;
-    case WORKS:
-        (void)snprintf(v.line, sizeof v.line,
-                       "%s does not come to %s, step %lld, waited for %.1f s: it waits for nobody; "
-                       "its last call there is %s",
-                       who, call, step, s, a->here);
-        break;
-    case DIFFERS:
-        (void)snprintf(v.line, sizeof v.line,
-                       "%s is in %s, where rank %d is in %s, step %lld, for "
-                       "%.1f s",
-                       who, a->here, w->rank, call, step, s);
-        break;
-    case WAITS:
-        /* either may be wrong: both tell */
-        v.culprit = -1;
-        (void)snprintf(
-            v.line, sizeof v.line,
-            "no rank can go on: rank %d (%s) waits %.1f s for %s in %s, step %lld, which "
-            "waits in %s",
-            w->rank, w->hosts[w->rank], s, who, call, step, a->doing);
-        break;
-    default:
-        v.culprit = -1;
-        (void)snprintf(v.line, sizeof v.line,
-                       "rank %d (%s) and all others are in %s, step %lld, for %.1f s, and it does "
-                       "not end: a message is lost, or calls before it did not match (comm.check: "
-                       "true tells)",
-                       w->rank, w->hosts[w->rank], call, step, s);
-        break;
-    }
-    return v;
 }
 
 /* Whether all that the call waits for have waited themselves for the whole timeout, and so for a
@@ -336,11 +188,11 @@ static Verdict verdict_of(Watchdog *w, const Cast *cast, Part part)
 static bool is_locked(Watchdog *w, const Cast *cast)
 {
     const int g = w->question.group;
-    const int64_t number = w->about.call.number;
+    const int64_t number = w->inquiry.about.call.number;
     const double timeout_s = atomic_load(&w->timeout_s), now = clock_seconds();
     const Part part = cast->count[WAITS] > 0 ? WAITS : IN_CALL;
     /* one that waits here and there, each time a little, has left this call behind */
-    const bool lost = part == WAITS && age_of(w, w->about.call.since_s) > 2 * timeout_s;
+    const bool lost = part == WAITS && age_of(w, w->inquiry.about.call.since_s) > 2 * timeout_s;
     if (cast->least_s[part] < timeout_s && !lost) {
         w->locked_call[g] = 0;
         return false;
@@ -358,16 +210,18 @@ static void judge(Watchdog *w)
     w->asking = false;
     w->again_s = clock_seconds() + 4 * TICK_S;
     /* it has gone on while answers were due */
-    if (!group.call.active || group.call.number != w->about.call.number ||
-        group.call.kind != w->about.call.kind)
+    if (!group.call.active || group.call.number != w->inquiry.about.call.number ||
+        group.call.kind != w->inquiry.about.call.kind)
         return;
-    const Cast cast = cast_parts(w);
+    const Cast cast = inquiry_cast(&w->inquiry);
     /* a rank that waits itself is to blame only when everybody does */
     const bool locked = is_locked(w, &cast);
     int part = PARTS - 1;
     while (cast.count[part] == 0) part--;
     if (part <= WAITS && !locked) return;
-    const Verdict verdict = verdict_of(w, &cast, (Part)part);
+    const Verdict verdict =
+        inquiry_verdict(&w->inquiry, &cast, (Part)part, age_of(w, w->inquiry.about.call.since_s),
+                        calls_step(&w->calls));
     end_job(w, &verdict);
 }
 
@@ -435,10 +289,10 @@ static void release(Watchdog *w)
     if (w->comm != MPI_COMM_NULL) (void)MPI_Comm_free(&w->comm);
     calls_destroy(&w->calls);
     (void)pthread_mutex_destroy(&w->told_lock);
-    free(w->hosts);
+    free(w->inquiry.hosts);
     free(w->outgoing);
-    free(w->answers);
-    free(w->asked);
+    free(w->inquiry.answers);
+    free(w->inquiry.asked);
     free(w);
 }
 
@@ -447,7 +301,7 @@ static Status learn_hosts(Watchdog *w)
     char host[HOST_BYTES] = "";
     (void)gethostname(host, sizeof host - 1);
     const int code =
-        MPI_Allgather(host, HOST_BYTES, MPI_CHAR, w->hosts, HOST_BYTES, MPI_CHAR, w->comm);
+        MPI_Allgather(host, HOST_BYTES, MPI_CHAR, w->inquiry.hosts, HOST_BYTES, MPI_CHAR, w->comm);
     CHECK(code == MPI_SUCCESS, ERR_COMM, "MPI_Allgather of host names failed with code %d", code);
     return OK;
 }
@@ -463,14 +317,15 @@ Status watchdog_create(MPI_Comm world, Watchdog **out)
     (void)MPI_Comm_rank(world, &w->rank);
     (void)MPI_Comm_size(world, &size);
     w->size = size;
+    w->inquiry.rank = w->rank;
     w->outgoing_count = 2 * size + 16;
-    w->hosts = calloc((size_t)size, sizeof *w->hosts);
+    w->inquiry.hosts = calloc((size_t)size, sizeof *w->inquiry.hosts);
     w->outgoing = calloc((size_t)w->outgoing_count, sizeof *w->outgoing);
-    w->answers = calloc((size_t)size, sizeof *w->answers);
-    w->asked = calloc((size_t)size, sizeof *w->asked);
+    w->inquiry.answers = calloc((size_t)size, sizeof *w->inquiry.answers);
+    w->inquiry.asked = calloc((size_t)size, sizeof *w->inquiry.asked);
     Status s = OK;
-    CHECK_TO(fail, s, w->hosts && w->outgoing && w->answers && w->asked, ERR_MEMORY,
-             "no memory for the watchdog of %d ranks", size);
+    CHECK_TO(fail, s, w->inquiry.hosts && w->outgoing && w->inquiry.answers && w->inquiry.asked,
+             ERR_MEMORY, "no memory for the watchdog of %d ranks", size);
     for (int i = 0; i < w->outgoing_count; i++) w->outgoing[i].request = MPI_REQUEST_NULL;
     int code = MPI_Comm_dup(world, &w->comm);
     CHECK_TO(fail, s, code == MPI_SUCCESS, ERR_COMM, "MPI_Comm_dup failed with code %d", code);
@@ -520,7 +375,7 @@ Calls *watchdog_calls(Watchdog *watchdog)
 
 const char *watchdog_host(const Watchdog *watchdog, int rank)
 {
-    return watchdog->hosts[rank];
+    return watchdog->inquiry.hosts[rank];
 }
 
 void watchdog_end_job(Watchdog *watchdog, const char *line)

@@ -1,10 +1,10 @@
 #include "infer/infer.h"
 
+#include <string.h>
+
 #include "core/base/log.h"
 #include "infer/engine.h"
 #include "infer/render.h"
-
-#include <string.h>
 #include "infer/request.h"
 
 Status infer_run(Comm *comm, const InferOptions *o)

@@ -15,14 +15,19 @@ static Status codec_save(void *context, const char *folder)
 /* Digest of what must agree for a resumed run to go on bit by bit. */
 static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
 {
-    /* where the run lives, how long it is and how it is placed may change */
+    /* where the run lives and how it is placed and watched may change */
     const TrainConfig *c = &s->config;
     TrainConfig same = *c;
     memset(&same.run.dir, 0, sizeof same.run.dir);
     memset(&same.data.train, 0, sizeof same.data.train);
     memset(&same.data.heldout, 0, sizeof same.data.heldout);
-    same.parallel = (ParallelKeys){ .chunks = c->parallel.chunks };
-    if (c->numerics) same.data.micro_batch = 1; /* clip by clip whatever it is */
+    same.parallel = (ParallelKeys){ 0 };
+    same.comm = (CommKeys){ 0 };
+    if (c->numerics) {
+        same.parallel.chunks = c->parallel.chunks;
+        same.data.micro_batch = 1; /* clip by clip whatever it is */
+    }
+    if (c->train.schedule == LR_CONSTANT) same.train.steps = 1; /* an end, and nothing else */
     same.checkpoint = (CheckpointKeys){ 0 };
     same.train.heldout_every = same.train.sample_every = 0;
     memset(&same.train.sample_prompts, 0, sizeof same.train.sample_prompts);

@@ -4,13 +4,18 @@
 # weights, moments and averages, the same samples, on every mesh, schedule, recomputation and cut of
 # the batch.
 #
-# Tokens do not divide (12 over 8), nor does the batch (9 clips over 8 chunks).
+# Tokens do not divide (12 and 18 over 8), nor does the batch (9 clips of two buckets over 8 chunks).
 set -u
 # shellcheck source=tests/e2e/train_support.sh
 . tests/e2e/train_support.sh
 # shellcheck source=tests/e2e/meshes_support.sh
 . tests/e2e/meshes_support.sh
 make_dataset || { not_ok mesh_exact "no dataset"; exit 1; }
+ffmpeg -v error -y -f lavfi -i mandelbrot=size=96x64:rate=8 -t 3 -pix_fmt yuv420p "$work/clips/wide.mp4"
+printf 'a wide fractal\n' > "$work/clips/wide.txt"
+"$ZOETROPE" ingest "$work/clips" --out "$work/two" --frames 9 --size 32x32 --size 48x32 --fps 8 --stride 4 \
+    > /dev/null 2>&1 || { not_ok mesh_exact "no dataset of two buckets"; exit 1; }
+data=$work/two
 steps=${EXACT_STEPS:-20}
 
 # losses RUN: one digest of all its losses, bit for bit (17 digits tell any two doubles apart)

@@ -25,6 +25,21 @@ echo "note: resumed on another mesh: largest relative difference of the loss $di
 if below "$difference" 1e-4; then ok resume_on_another_mesh_agrees
 else not_ok resume_on_another_mesh_agrees "loss $difference, limit 1e-4"; fi
 
+# exact numerics: on another mesh as well, bit for bit
+train 1 "$work/exact" train.steps=10 "${keys[@]}" numerics=exact
+train 4 "$work/exact_moved" train.steps=5 "${keys[@]}" numerics=exact parallel.tensor=2 parallel.context=2
+train 2 "$work/exact_moved" train.steps=10 "${keys[@]}" numerics=exact parallel.pipeline=2 \
+    parallel.schedule=zero_bubble data.micro_batch=1 comm.timeout_s=100
+same_hex exact_run_continues_bitwise_on_another_mesh "$work/exact" "$work/exact_moved"
+
+# a run that is not what it was says so, and no other
+warns() { grep -q 'warning: .*not bit by bit' "$work/exact_moved.log"; }
+if warns; then not_ok the_same_run_elsewhere_warns_of_nothing "$(grep warning "$work/exact_moved.log")"
+else ok the_same_run_elsewhere_warns_of_nothing; fi
+train 1 "$work/exact_moved" train.steps=11 "${keys[@]}" numerics=exact parallel.chunks=4
+if warns; then ok other_chunks_of_exact_numerics_warn
+else not_ok other_chunks_of_exact_numerics_warn "$(tail -n 2 "$work/exact_moved.log")"; fi
+
 # stopped by SIGTERM in the middle: code 75, then on to the same end
 train 1 "$work/steady" train.steps=40 "${keys[@]}"
 train 1 "$work/stopped" train.steps=40 "${keys[@]}" &
