@@ -135,7 +135,8 @@ static Status measure_losses(Engine *engine, const EvaluateOptions *o, Dataset *
     /* one row at a time: rows that nobody reads would be computed, too */
     Status s = plan_velocity(engine, ds, 1, &velocity);
 
-    if (s == OK) s = heldout_space_create(&engine->device, dataset_bucket_list(ds), &space);
+    if (s == OK)
+        s = heldout_space_create(&engine->device, dataset_bucket_list(ds), (int)o->bins, &space);
     s = comm_agree(engine->comm, s);
     if (s == OK) {
         log_info("loss of %lld clips at %lld timesteps", (long long)dataset_clips(ds),

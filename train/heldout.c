@@ -1,5 +1,6 @@
 #include "train/heldout.h"
 
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,25 +19,26 @@ Status heldout_shapes(BucketList buckets, const DitConfig *config, DitShape **sh
     return OK;
 }
 
-static Status cut_space(Arena *arena, int64_t most, HeldoutSpace *s)
+static Status cut_space(Arena *arena, int64_t most, int64_t sums, HeldoutSpace *s)
 {
     Tensor *const tensors[] = { &s->latents, &s->noise, &s->x_t, &s->target, &s->v };
     for (int i = 0; i < 5; i++) TRY(tensor_alloc(arena, F32, SHAPE(most), "held-out", tensors[i]));
-    return OK;
+    return tensor_alloc(arena, F64, SHAPE(sums), "held-out sums", &s->sums);
 }
 
-Status heldout_space_create(const Device *dev, BucketList buckets, HeldoutSpace *out)
+Status heldout_space_create(const Device *dev, BucketList buckets, int bins, HeldoutSpace *out)
 {
-    int64_t most = 0;
+    int64_t most = 0, sums = 0;
     HeldoutSpace space = { 0 };
     for (int64_t i = 0; i < buckets.count; i++) {
         const DatasetBucket *b = &buckets.items[i];
         if (b->tokens * b->patch > most) most = b->tokens * b->patch;
+        sums += b->clips * bins;
     }
     Arena counting = arena_counting("held-out");
-    TRY(cut_space(&counting, most, &space));
+    TRY(cut_space(&counting, most, sums, &space));
     TRY(device_arena(dev, "held-out", counting.peak, &space.arena));
-    TRY(cut_space(&space.arena, most, &space)); /* cannot fail: it has just been counted */
+    TRY(cut_space(&space.arena, most, sums, &space)); /* cannot fail: it has just been counted */
     *out = space;
     return OK;
 }
@@ -105,11 +107,10 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, He
 {
     const Mesh *mesh = &groups->mesh;
     const int64_t count = dataset_clips(ds) * bins;
-    double *sums = calloc((size_t)count, sizeof *sums); /* (clips, bins): squared errors */
+    double *sums = space->sums.data;
     Status s = OK;
-    if (!sums)
-        s = status_fail(ERR_MEMORY, "no memory for the losses of %lld clips", (long long)count);
-    TRY_TO(done, s, comm_agree(comm, s));
+    assert(tensor_count(space->sums) == count);
+    memset(sums, 0, (size_t)count * sizeof *sums);
     for (int64_t first = 0; first < dataset_clips(ds); first += mesh->shape.data) {
         const int64_t clip = first + mesh->dp;
         const bool mine = clip < dataset_clips(ds);
@@ -119,7 +120,7 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, He
                 ds, clip, dataset_clip_tokens(ds, clip),
                 tensor_reshape(shaped(space->latents, b), SHAPE(b->tokens, b->patch)));
         }
-        TRY_TO(done, s, comm_agree(comm, s));
+        TRY(comm_agree(comm, s));
         if (mine) s = measure_clip(velocity, ds, clip, seed, bins, space, sums + clip * bins);
         /* inside the model nothing fails on one rank alone that the others could outlive */
         if (s != OK) comm_abort(comm, s);
@@ -127,9 +128,7 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, He
     /* all ranks of a replica hold the same sums: one of them reports; with the others' zeros the
      * all-reduce is a gather */
     if (groups->replica->rank != 0) memset(sums, 0, (size_t)count * sizeof *sums);
-    TRY_TO(done, s, group_all_reduce(comm_world(comm), tensor_of(sums, F64, SHAPE(count))));
+    TRY(group_all_reduce(comm_world(comm), space->sums));
     find_losses(ds, sums, bins, losses, mean);
-done:
-    free(sums);
-    return s;
+    return OK;
 }

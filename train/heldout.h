@@ -13,20 +13,22 @@
 #include "core/model/velocity.h"
 #include "data/dataset.h"
 
-enum { HELDOUT_BINS_MAX = 64 };
+enum { HELDOUT_BINS = 4, HELDOUT_BINS_MAX = 64 }; /* of training; of anybody */
 
 /* Tensors of the largest clip; one clip at a time is measured. */
 typedef struct HeldoutSpace {
     Arena arena;                           /* owned */
     Tensor latents, noise, x_t, target, v; /* (values of the largest clip); views */
+    Tensor sums;                           /* (clips * bins) F64: squared errors; view */
 } HeldoutSpace;
 
 /* On a counting device nothing is reserved. Not collective. ERR_MEMORY. */
-Status heldout_space_create(const Device *dev, BucketList buckets, HeldoutSpace *out);
+Status heldout_space_create(const Device *dev, BucketList buckets, int bins, HeldoutSpace *out);
 void heldout_space_destroy(HeldoutSpace *space);
 
-/* losses (bins) by timestep bin, *mean over all; the same on every rank. Clips are dealt over the
- * data replicas. Collective over the world; an error on any rank is an error on all. */
+/* bins: as the space was made for. losses (bins) by timestep bin, *mean over all; the same on every
+ * rank. Clips are dealt over the data replicas. Collective over the world; an error on any rank is
+ * an error on all. */
 Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, HeldoutSpace *space,
                     Dataset *ds, uint64_t seed, int bins, double *losses, double *mean);
 

@@ -126,7 +126,7 @@ static Status create_heldout(TrainState *s)
         velocity_create(&s->dit, s->groups.pipeline, shapes, count, 1, &s->velocity);
     free(shapes);
     TRY(status);
-    return heldout_space_create(&s->device, s->heldout_sizes, &s->heldout_space);
+    return heldout_space_create(&s->device, s->heldout_sizes, HELDOUT_BINS, &s->heldout_space);
 }
 
 static Status create_sampling(TrainState *s)

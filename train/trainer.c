@@ -13,8 +13,6 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { HELDOUT_BINS = 4 };
-
 /* What the ranks tell one another once a step: one small all-reduce. Behind these, one place for
  * each rank's seconds of work: with the others' zeros the sum is a gather. */
 enum { CONTROL_LOSS, CONTROL_NORM, CONTROL_STOP, CONTROL_FAILED, CONTROL_COUNT };

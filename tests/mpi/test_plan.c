@@ -27,8 +27,10 @@ enum { SIZES = 3 };
 
 static void make_sizes(DatasetBucket out[SIZES])
 {
-    for (int i = 0; i < SIZES; i++)
+    for (int i = 0; i < SIZES; i++) {
         out[i] = plan_case_bucket(odd_sizes[i][0], odd_sizes[i][1], odd_sizes[i][2]);
+        out[i].clips = (PLAN_CLIPS + SIZES - 1 - i) / SIZES; /* dealt in turn */
+    }
 }
 
 /* The arena is memory of the size that it says. */
