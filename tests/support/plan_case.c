@@ -120,6 +120,7 @@ void plan_case_dataset(Comm *comm, const DatasetBucket *sizes, int count, char d
         must(dataset_writer_create(data, &info, &writer));
         for (int64_t i = 0; i < PLAN_CLIPS; i++) add_clip(writer, sizes[i % count], i);
         must(dataset_writer_finish(writer));
+        dataset_writer_destroy(writer);
     }
     must(group_broadcast(comm_world(comm), tensor_of(dir, U8, SHAPE(256)), 0));
 }
