@@ -35,8 +35,9 @@ address*)
     ;;
 thread)
     # the first race ends the program: ranks that end by MPI_Abort would not fail at exit. Not
-    # ignore_noninstrumented_modules: on Linux it hides every memcpy, ours too
-    TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1
+    # ignore_noninstrumented_modules: on Linux it hides every memcpy, ours too. The longest history: races.supp
+    # excuses by a stack, which must not be forgotten (without it test_traffic failed 6 times of 6)
+    TSAN_OPTIONS=halt_on_error=1:allocator_may_return_null=1:history_size=7
     export TSAN_OPTIONS+=:suppressions=$PWD/tests/sanitize/races.supp
     # oneDNN's own loops
     export OMP_NUM_THREADS=1
