@@ -97,6 +97,7 @@ Status reducer_create(Group *group, Reducer **out)
     group_mpi_set_background(group, true);
     const int code = pthread_create(&r->thread, NULL, run_reducer, r);
     if (code != 0) {
+        group_mpi_set_background(group, false);
         free(r->jobs);
         free(r);
         return status_fail(ERR_MEMORY, "the reducer's thread could not be started: error %d", code);

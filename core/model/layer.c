@@ -1,14 +1,9 @@
 #include "core/model/layer.h"
 
-#include <assert.h>
-
-enum { MOST_TENSOR_RANKS = 256 };
-
 /* Floats of every tensor rank's tokens of one sample; returns its own. */
 static int64_t counts_of_ranks(const LayerContext *ctx, int64_t width, int64_t *counts)
 {
     Mesh mesh = ctx->groups->mesh;
-    assert(mesh.shape.tensor <= MOST_TENSOR_RANKS);
     for (mesh.tp = 0; mesh.tp < mesh.shape.tensor; mesh.tp++)
         counts[mesh.tp] = tokens_of_rank(&mesh, ctx->tokens).count * width;
     return counts[ctx->groups->mesh.tp];
@@ -34,7 +29,7 @@ Status layer_full_alloc(const LayerContext *ctx, Arena *arena, Tensor own, const
 
 Status layer_gather(const LayerContext *ctx, Tensor full, Tensor own)
 {
-    int64_t counts[MOST_TENSOR_RANKS];
+    int64_t counts[MESH_MOST_TENSOR];
     if (ctx->groups->tensor->size == 1) return OK;
     (void)counts_of_ranks(ctx, full.shape[2], counts);
     for (int64_t b = 0; b < full.shape[0]; b++)
@@ -44,7 +39,7 @@ Status layer_gather(const LayerContext *ctx, Tensor full, Tensor own)
 
 Status layer_scatter(const LayerContext *ctx, Tensor own, Tensor full)
 {
-    int64_t counts[MOST_TENSOR_RANKS];
+    int64_t counts[MESH_MOST_TENSOR];
     if (ctx->groups->tensor->size == 1) return OK;
     (void)counts_of_ranks(ctx, full.shape[2], counts);
     for (int64_t b = 0; b < full.shape[0]; b++)

@@ -25,7 +25,7 @@ const char *mesh_describe(MeshShape s, char out[96])
 
 /* Everything that is wrong, as "this, that"; empty when nothing is. */
 typedef struct Reasons {
-    char text[640];
+    char text[768];
     int used;
 } Reasons;
 
@@ -42,6 +42,8 @@ __attribute__((format(printf, 2, 3))) static void add_reason(Reasons *r, const c
 /* Degrees that are at least 1; data 0 is "auto" and fits whatever it will become. */
 static void find_conflicts(Reasons *r, MeshShape s, const MeshLimits *limits)
 {
+    if (s.tensor > MESH_MOST_TENSOR)
+        add_reason(r, "tensor %d is more than %d", s.tensor, MESH_MOST_TENSOR);
     if (limits->heads % s.tensor != 0)
         add_reason(r, "tensor %d does not divide num_attention_heads %lld", s.tensor,
                    (long long)limits->heads);
@@ -130,23 +132,14 @@ static void suggest(Suggestions *s, MeshShape shape, double distance)
     s->distances[at] = distance;
 }
 
-/* Every factorisation of the ranks into four degrees is tried: a few thousand at most. */
+/* All are tried: a few thousand at most. */
 static Suggestions find_nearest(MeshShape wanted, int ranks, const MeshLimits *limits)
 {
     Suggestions found = { .count = 0 };
-    for (int tensor = 1; tensor <= ranks; tensor++) {
-        if (ranks % tensor != 0) continue;
-        const int rest = ranks / tensor;
-        for (int pipeline = 1; pipeline <= rest; pipeline++) {
-            if (rest % pipeline != 0) continue;
-            for (int context = 1; context <= rest / pipeline; context++) {
-                if (rest / pipeline % context != 0) continue;
-                MeshShape s = mesh_shape(rest / pipeline / context, tensor, pipeline, context);
-                s.chunks = wanted.chunks;
-                s = choose_ulysses(s, limits);
-                if (mesh_is_legal(s, limits)) suggest(&found, s, distance(wanted, s));
-            }
-        }
+    MeshShape next = { .chunks = wanted.chunks };
+    while (mesh_next(ranks, &next)) {
+        const MeshShape s = choose_ulysses(next, limits);
+        if (mesh_is_legal(s, limits)) suggest(&found, s, distance(wanted, s));
     }
     return found;
 }

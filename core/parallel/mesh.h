@@ -44,6 +44,9 @@ typedef struct Mesh {
     int dp, tp, pp, cp; /* this rank's coordinates */
 } Mesh;
 
+/* Tensor ranks of a layer: far more than have heads to share. */
+enum { MESH_MOST_TENSOR = 256 };
+
 /* What a mesh must divide. */
 typedef struct MeshLimits {
     int64_t heads, ffn_dim; /* tensor divides both; ulysses divides heads / tensor */
@@ -59,6 +62,9 @@ typedef struct MeshLimits {
 Status mesh_resolve(MeshShape wanted, int ranks, const MeshLimits *limits, MeshShape *out);
 /* Degrees that are at least 1. */
 bool mesh_is_legal(MeshShape shape, const MeshLimits *limits);
+/* Steps through the factorisations of `ranks` into four degrees, tensor slowest, then pipeline and
+ * context; begins at degrees of 0, keeps ulysses and chunks. False: that was the last. */
+bool mesh_next(int ranks, MeshShape *shape);
 /* Every legal mesh of so many ranks with so many chunks a rank, each with every Ulysses degree: the
  * caller frees *shapes. ERR_MEMORY. */
 Status mesh_list(int ranks, int chunks, const MeshLimits *limits, MeshShape **shapes, int *count);

@@ -2,6 +2,36 @@
 
 #include <stdlib.h>
 
+/* 0: there is none. */
+static int next_divisor(int number, int after)
+{
+    for (int divisor = after + 1; divisor <= number; divisor++)
+        if (number % divisor == 0) return divisor;
+    return 0;
+}
+
+bool mesh_next(int ranks, MeshShape *shape)
+{
+    MeshShape s = *shape;
+    if (s.tensor == 0) {
+        s.tensor = s.pipeline = s.context = 1;
+    } else {
+        s.context = next_divisor(ranks / s.tensor / s.pipeline, s.context);
+        if (s.context == 0) {
+            s.context = 1;
+            s.pipeline = next_divisor(ranks / s.tensor, s.pipeline);
+        }
+        if (s.pipeline == 0) {
+            s.pipeline = 1;
+            s.tensor = next_divisor(ranks, s.tensor);
+        }
+        if (s.tensor == 0) return false;
+    }
+    s.data = ranks / s.tensor / s.pipeline / s.context;
+    *shape = s;
+    return true;
+}
+
 typedef struct MeshList {
     MeshShape *items; /* owned */
     int count, most;
@@ -28,22 +58,10 @@ static Status append_legal(MeshList *list, MeshShape shape, const MeshLimits *li
     return OK;
 }
 
-/* Every factorisation into four degrees. */
 static Status fill(MeshList *list, int ranks, int chunks, const MeshLimits *limits)
 {
-    for (int tensor = 1; tensor <= ranks; tensor++) {
-        if (ranks % tensor != 0) continue;
-        const int rest = ranks / tensor;
-        for (int pipeline = 1; pipeline <= rest; pipeline++) {
-            if (rest % pipeline != 0) continue;
-            for (int context = 1; context <= rest / pipeline; context++) {
-                if (rest / pipeline % context != 0) continue;
-                MeshShape s = mesh_shape(rest / pipeline / context, tensor, pipeline, context);
-                s.chunks = chunks;
-                TRY(append_legal(list, s, limits));
-            }
-        }
-    }
+    MeshShape shape = { .chunks = chunks };
+    while (mesh_next(ranks, &shape)) TRY(append_legal(list, shape, limits));
     return OK;
 }
 

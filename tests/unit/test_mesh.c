@@ -135,6 +135,18 @@ static void huge_degrees_do_not_overflow(void **state)
     assert_int_equal(mesh_resolve(mesh_shape(0, 65536, 65536, 1), 4, &tiny, &unused), ERR_CONFIG);
 }
 
+static void a_tensor_group_has_an_end(void **state)
+{
+    (void)state;
+    const MeshLimits wide = {
+        .heads = 512, .ffn_dim = 1024, .layers = 1, .batch = 1, .tokens = 4096
+    };
+    MeshShape unused;
+    assert_int_equal(mesh_resolve(mesh_shape(1, 512, 1, 1), 512, &wide, &unused), ERR_CONFIG);
+    assert_non_null(strstr(status_message(), "tensor 512 is more than 256"));
+    assert_int_equal(mesh_resolve(mesh_shape(1, 256, 1, 2), 512, &wide, &unused), OK);
+}
+
 static void ranks_and_coordinates_are_one_to_one_tensor_innermost(void **state)
 {
     (void)state;
@@ -281,6 +293,7 @@ int main(void)
         cmocka_unit_test(suggests_only_meshes_that_it_accepts),
         cmocka_unit_test(refusal_names_the_values_and_the_nearest),
         cmocka_unit_test(huge_degrees_do_not_overflow),
+        cmocka_unit_test(a_tensor_group_has_an_end),
         cmocka_unit_test(ranks_and_coordinates_are_one_to_one_tensor_innermost),
         cmocka_unit_test(ulysses_and_ring_cut_the_context_axis),
         cmocka_unit_test(the_list_has_every_legal_mesh_once),
