@@ -90,6 +90,9 @@ static Status find(Report *r)
 {
     const PlanOptions *o = r->options;
     TrainConfig *config = &r->plan.config;
+    CHECK(o->ranks == 0 || o->gpus == 0, ERR_USAGE, "--ranks and --gpus say the same: give one");
+    CHECK(!o->json || !o->schedule, ERR_USAGE,
+          "--schedule draws text: without --json, or use --svg");
     TRY(train_config_load(o->config, o->overrides.count, o->overrides.items, config));
     TRY(plan_sizes_find(o, config, &r->sizes));
     config->model.dit.in_channels = config->model.dit.out_channels = r->sizes.channels;
@@ -173,9 +176,14 @@ static void print_meshes(const Report *r)
     if (shown < r->mesh_count) printf("... and %d more\n", r->mesh_count - shown);
 }
 
+static const RankMemory *largest_rank(const Report *r)
+{
+    return &r->ranks[memory_largest_rank(r->ranks, (int)mesh_ranks(r->shape))];
+}
+
 static Status print_fit(const Report *r)
 {
-    const RankMemory *m = &r->ranks[memory_largest_rank(r->ranks, (int)mesh_ranks(r->shape))];
+    const RankMemory *m = largest_rank(r);
     const MemoryRow row = memory_largest_row(m);
     const int64_t total = memory_total(m);
     printf("\n");
@@ -245,6 +253,8 @@ static Status print_json(const Report *r)
     memory_write_json(&w, r->ranks, (int)mesh_ranks(r->shape));
     train_traffic_write_json(&w, &r->traffic);
     json_write_real(&w, "bubble", r->bubble);
+    if (r->limit_bytes > 0)
+        json_write_bool(&w, "fits", memory_total(largest_rank(r)) <= r->limit_bytes);
     if (r->meshes) write_meshes(&w, r);
     json_end_object(&w);
     TRY(json_writer_finish(&w, &text, &length));

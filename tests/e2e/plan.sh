@@ -79,6 +79,11 @@ plan configs/tiny.yaml --ranks 4 --memory 0.01
 check nothing_fits_is_said has '^nothing fits into 0.01 GiB a rank on 4 ranks'
 check rows_of_other_meshes_are_named has 'does not fit: weights takes'
 
+plan configs/tiny.yaml --json --memory 0.01
+check json_says_when_it_does_not_fit has '"fits": *false'
+plan configs/tiny.yaml --json --memory 10
+check json_says_when_it_fits has '"fits": *true'
+
 plan configs/tiny.yaml --schedule --svg "$work/s.svg" parallel.pipeline=2 data.micro_batch=2
 check schedule_is_drawn_with_its_bubble has '^bubble 20.0 %$'
 check schedule_has_a_row_a_rank has '^rank 1 .*F0 '
@@ -90,3 +95,12 @@ else not_ok a_mesh_that_is_not_legal_is_refused "code $code"; fi
 plan configs/tiny.yaml --size 60x64
 if [ "$code" = 2 ] && grep -q 'multiples of 16' "$work/plan.err"; then ok a_size_that_is_no_multiple_is_refused
 else not_ok a_size_that_is_no_multiple_is_refused "code $code"; fi
+# refused NAME WORDS ARG...: options that contradict each other
+refused() {
+    local name=$1 words=$2
+    shift 2
+    plan configs/tiny.yaml "$@"
+    if [ "$code" = 2 ] && grep -q -- "$words" "$work/plan.err"; then ok "$name"; else not_ok "$name" "code $code"; fi
+}
+refused ranks_and_gpus_are_one_number 'give one' --ranks 2 --gpus 4
+refused a_drawing_is_not_json '--schedule draws text' --json --schedule
