@@ -1,6 +1,6 @@
 #!/bin/bash
-# `zoetrope bench comm`: every collective in every size, and a step that does not get slower by
-# reducing its gradients under the backward.
+# `zoetrope bench comm`: every collective in every size, and a step whose gradients are
+# reduced under the backward beside one where they are reduced after it.
 set -u
 # shellcheck source=tests/e2e/train_support.sh
 . tests/e2e/train_support.sh
@@ -16,9 +16,10 @@ else not_ok every_collective_is_measured "code $code, $rows rows: $(tail -n 3 "$
 
 read -r _ _ _ overlap after alone waited hidden < <(tail -n 1 "$work/out")
 echo "note: step $overlap ms overlapped, $after ms not, reduction $alone ms alone, $waited ms waited for, $hidden hidden"
-# the best of three steps beside whatever else runs here: half as much again is noise, more is not
-if below "$overlap" "$(awk -v t="$after" 'BEGIN { print 1.5 * t }')"; then ok overlap_does_not_slow_the_step
-else not_ok overlap_does_not_slow_the_step "$overlap ms against $after ms"; fi
+# not a measurement (docs/benchmarks.md has those): the best of three steps beside whatever else runs here, where only
+# a reduction that stands in the backward's way shows
+if below "$overlap" "$(awk -v t="$after" 'BEGIN { print 1.5 * t }')"; then ok overlap_does_not_block_the_step
+else not_ok overlap_does_not_block_the_step "$overlap ms against $after ms"; fi
 
 "$ZOETROPE" bench comm > "$work/out" 2> "$work/err"
 code=$?
