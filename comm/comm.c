@@ -127,6 +127,12 @@ int comm_local_size(const Comm *comm)
     return comm->local_size;
 }
 
+bool comm_overlap_pays(const Comm *comm, int threads)
+{
+    const bool wire = comm->local_size < comm->size;
+    return wire || (long)threads * comm->local_size < sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 Group *comm_world(Comm *comm)
 {
     return comm->mpi ? &comm->groups[0]->group : &comm->self;

@@ -11,7 +11,6 @@
 #include "core/base/status.h"
 #include "core/group.h"
 #include "core/parallel/groups.h"
-#include "core/parallel/groups.h"
 
 #include <stdbool.h>
 
@@ -31,6 +30,10 @@ int comm_rank(const Comm *comm);
 int comm_size(const Comm *comm);
 int comm_local_rank(const Comm *comm); /* among the ranks of this host */
 int comm_local_size(const Comm *comm);
+/* Whether messages can move beside the computation: some of them take time on a wire, or the ranks,
+ * with `threads` each, leave a core of this host free. Otherwise moving bytes is work that takes a
+ * core from the computation. Not collective. */
+bool comm_overlap_pays(const Comm *comm, int threads);
 Group *comm_world(Comm *comm);
 
 /* Seconds that a rank may wait in one call of a group for others before the job ends: the rank
@@ -66,16 +69,19 @@ Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);
 Status comm_guidance(Comm *comm, const Mesh *mesh, int halves, Group **out);
 
 /*
- * The reducer: a thread that sums gradient buckets over a group while the backward goes on, and
- * gathers updated weights while the update goes on. Buckets are worked on in the order they are
- * submitted, the same on every rank of the group.
+ * The reducer sums gradient buckets over a group while the backward goes on, and gathers updated
+ * weights while the update goes on: on a thread of its own or, where that would only take a core
+ * from the computation (comm_overlap_pays), inside reducer_wait. Buckets are worked on in the order
+ * they are submitted, the same on every rank of the group.
  */
 typedef struct Reducer Reducer;
+
+typedef enum ReducerWay { REDUCER_BESIDE, REDUCER_IN_WAIT } ReducerWay;
 
 /* Not collective, but all ranks of `group` must make theirs before any submits. The group must have
  * a communicator of its own: pass MeshGroups.gradient and use it for nothing else while buckets are
  * under way. */
-Status reducer_create(Group *group, Reducer **out);
+Status reducer_create(Group *group, ReducerWay way, Reducer **out);
 void reducer_destroy(Reducer *reducer);
 /* Those that submit return at once; the tensor must stay untouched until reducer_wait. Every rank
  * gets the whole sum. */

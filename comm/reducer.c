@@ -22,7 +22,8 @@ typedef struct Job {
 
 struct Reducer {
     Group *group; /* view */
-    pthread_t thread;
+    bool threaded;
+    pthread_t thread; /* when threaded */
     pthread_mutex_t lock;
     pthread_cond_t changed; /* a bucket came or was done, or the end */
     Job *jobs;              /* owned; submitted since the last wait */
@@ -75,7 +76,16 @@ static void *run_reducer(void *argument)
     return NULL;
 }
 
-Status reducer_create(Group *group, Reducer **out)
+static Status start_thread(Reducer *r)
+{
+    group_mpi_set_background(r->group, true);
+    const int code = pthread_create(&r->thread, NULL, run_reducer, r);
+    if (code == 0) return OK;
+    group_mpi_set_background(r->group, false);
+    return status_fail(ERR_MEMORY, "the reducer's thread could not be started: error %d", code);
+}
+
+Status reducer_create(Group *group, ReducerWay way, Reducer **out)
 {
     enum { JOBS = 64 };
     Reducer *r = calloc(1, sizeof *r);
@@ -90,20 +100,15 @@ Status reducer_create(Group *group, Reducer **out)
     (void)pthread_mutex_init(&r->lock, NULL);
     (void)pthread_cond_init(&r->changed, NULL);
     /* a group of one has nothing to sum and needs no thread */
-    if (group->size == 1) {
+    r->threaded = way == REDUCER_BESIDE && group->size > 1;
+    const Status s = r->threaded ? start_thread(r) : OK;
+    if (s == OK) {
         *out = r;
         return OK;
     }
-    group_mpi_set_background(group, true);
-    const int code = pthread_create(&r->thread, NULL, run_reducer, r);
-    if (code != 0) {
-        group_mpi_set_background(group, false);
-        free(r->jobs);
-        free(r);
-        return status_fail(ERR_MEMORY, "the reducer's thread could not be started: error %d", code);
-    }
-    *out = r;
-    return OK;
+    free(r->jobs);
+    free(r);
+    return s;
 }
 
 static void end_thread(Reducer *r)
@@ -119,7 +124,7 @@ static void end_thread(Reducer *r)
 void reducer_destroy(Reducer *reducer)
 {
     if (!reducer) return;
-    if (reducer->group->size > 1) end_thread(reducer);
+    if (reducer->threaded) end_thread(reducer);
     (void)pthread_cond_destroy(&reducer->changed);
     (void)pthread_mutex_destroy(&reducer->lock);
     free(reducer->jobs);
@@ -167,9 +172,21 @@ Status reducer_submit_gather_at(Reducer *reducer, Tensor bucket, const int64_t *
     return submit(reducer, (Job){ GATHER, bucket, counts, site });
 }
 
+/* Without a thread. */
+static Status run_submitted(Reducer *r)
+{
+    (void)pthread_mutex_lock(&r->lock);
+    while (r->done < r->submitted) run_next(r);
+    r->submitted = r->done = 0;
+    const Status s = r->status;
+    (void)pthread_mutex_unlock(&r->lock);
+    return s == OK ? OK : status_fail(s, "%s", r->message);
+}
+
 Status reducer_wait(Reducer *reducer)
 {
     if (reducer->group->size == 1) return OK;
+    if (!reducer->threaded) return run_submitted(reducer);
     /* nothing is left to overlap with: the sums may have the core */
     group_mpi_set_background(reducer->group, false);
     group_mpi_main_waits(reducer->group);

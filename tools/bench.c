@@ -96,7 +96,8 @@ Status bench_create(Bench *b)
         .flow = { .seed = 1, .logit_normal = true, .std = 1, .shift = 1 },
         .shapes = &shape,
         .shape_count = 1,
-        .micros_max = 1
+        .micros_max = 1,
+        .reduce = b->reduce
     };
     TRY(train_step_create(&b->dit, &b->groups, o->grads, &options, &b->step));
     return velocity_create(&b->dit, b->groups.pipeline, &shape, 1, job->clips, &b->velocity);
@@ -223,6 +224,8 @@ Status bench_open(Comm *comm, Bench *out)
     const int share = (int)cores / comm_local_size(comm);
     *out = (Bench){ .comm = comm };
     TRY(device_open(&out->device, "cpu", NULL, share > 0 ? share : 1, false));
+    const bool beside = comm_overlap_pays(comm, out->device.threads);
+    out->reduce = beside ? REDUCER_BESIDE : REDUCER_IN_WAIT;
     return comm_mesh(comm, mesh_shape(comm_size(comm), 1, 1, 1), &out->groups);
 }
 

@@ -52,7 +52,7 @@ static Status measure(Bench *b, int repeats, Best *best)
     return OK;
 }
 
-static Status run(Bench *b, int repeats)
+static Status run(Bench *b, int repeats, ReducerWay chosen)
 {
     Best best;
     TRY(measure(b, repeats, &best));
@@ -60,10 +60,10 @@ static Status run(Bench *b, int repeats)
     const double *s = best.seconds;
     /* what of the reduction the step still waits for is not hidden */
     const double hidden = best.waited_s < s[ALONE] ? 1.0 - best.waited_s / s[ALONE] : 0.0;
-    printf("%-6s %5d %8.1f %11.1f %11.1f %11.1f %11.1f %6.0f%%\n", b->job->preset,
+    printf("%-6s %5d %8.1f %11.1f %11.1f %11.1f %11.1f %6.0f%% %8s\n", b->job->preset,
            b->groups.data->size, (double)b->dit.params.local_elements * 4 / (1 << 20),
-           s[OVERLAPPED] * 1e3, s[AFTER] * 1e3, s[ALONE] * 1e3, best.waited_s * 1e3,
-           100.0 * hidden);
+           s[OVERLAPPED] * 1e3, s[AFTER] * 1e3, s[ALONE] * 1e3, best.waited_s * 1e3, 100.0 * hidden,
+           chosen == REDUCER_BESIDE ? "overlap" : "after");
     (void)fflush(stdout);
     return OK;
 }
@@ -73,11 +73,13 @@ Status bench_overlap(Comm *comm, const BenchCase *job, int repeats)
     Bench b;
     TRY(bench_open(comm, &b));
     b.job = job;
+    const ReducerWay chosen = b.reduce;
+    b.reduce = REDUCER_BESIDE;
     if (comm_rank(comm) == 0)
-        printf("\n%-6s %5s %8s %11s %11s %11s %11s %7s\n", "model", "ranks", "MiB", "overlap ms",
-               "after ms", "alone ms", "waited ms", "hidden");
+        printf("\n%-6s %5s %8s %11s %11s %11s %11s %7s %8s\n", "model", "ranks", "MiB",
+               "overlap ms", "after ms", "alone ms", "waited ms", "hidden", "auto");
     Status s = comm_agree(comm, bench_create(&b));
-    if (s == OK) s = comm_agree(comm, run(&b, repeats));
+    if (s == OK) s = comm_agree(comm, run(&b, repeats, chosen));
     bench_destroy(&b);
     return s;
 }

@@ -31,6 +31,7 @@ typedef struct Bench {
     TrainStep step;
     Velocity velocity;
     Tensor latents, v, times; /* (clips, tokens, patch) twice, (clips) */
+    ReducerWay reduce;        /* as a training run would choose, until changed */
     double gemm_gflops;       /* of all ranks */
     int64_t samples[BENCH_CAPTIONS];
 } Bench;

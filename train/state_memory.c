@@ -95,6 +95,13 @@ static Status step_shapes(const TrainState *s, DitShape **shapes, int *count)
     return OK;
 }
 
+static ReducerWay reducer_way(const TrainState *s)
+{
+    const int wanted = s->config.comm.overlap; /* auto, on, off */
+    const bool beside = wanted == 0 ? comm_overlap_pays(s->comm, s->device.threads) : wanted == 1;
+    return beside ? REDUCER_BESIDE : REDUCER_IN_WAIT;
+}
+
 /* The step's activations, messages and scratch. The reducer is collective. */
 static Status create_step(TrainState *s)
 {
@@ -107,7 +114,8 @@ static Status create_step(TrainState *s)
                                        .micros_max = (int)s->loader_sizes.max_micros,
                                        .shards = s->optimizer.shards,
                                        .exact = s->config.numerics ? &s->exact : NULL,
-                                       .schedule = (ScheduleKind)s->config.parallel.schedule };
+                                       .schedule = (ScheduleKind)s->config.parallel.schedule,
+                                       .reduce = reducer_way(s) };
     const Status status =
         train_step_create(&s->dit, &s->groups, s->optimizer.grads, &options, &s->step);
     free(shapes);

@@ -103,7 +103,7 @@ Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
     TRY_TO(failed, s, device_arena(dit->dev, "scratch", scratch, &step.scratch));
     TRY_TO(failed, s, create_messages(&step, options));
     if (groups->gradient->size > 1 && !dit->dev->counting)
-        TRY_TO(failed, s, reducer_create(groups->gradient, &step.reducer));
+        TRY_TO(failed, s, reducer_create(groups->gradient, options->reduce, &step.reducer));
     *out = step;
     return OK;
 failed:

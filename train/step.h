@@ -59,6 +59,7 @@ typedef struct TrainStepOptions {
     const BucketShards *shards; /* over the gradient group; NULL: gradients are not sharded */
     ExactGrads *exact;          /* exact numerics; else NULL */
     ScheduleKind schedule;      /* several chunks a rank (mesh.chunks): interleaved */
+    ReducerWay reduce;
 } TrainStepOptions;
 
 /* Not collective: agree afterwards. ERR_MEMORY. */

@@ -88,6 +88,7 @@ static const ConfigKey keys[] = {
     { INT("parallel.threads", parallel.threads, "auto", 1, 4096), .word = "auto" },
 
     { REAL("comm.timeout_s", comm.timeout_s, "600", 0, 1e6) },
+    { ENUM("comm.overlap", comm.overlap, "auto", "auto|on|off") },
     { ROW("comm.check", CONFIG_BOOL, comm.check), .fallback = "false" },
 
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },

@@ -71,6 +71,7 @@ typedef struct ParallelKeys {
 
 typedef struct CommKeys {
     double timeout_s; /* that a rank may wait for another; 0: for ever */
+    int overlap;      /* gradients reduced under the backward; 0 auto: where it pays, 1 on, 2 off */
     bool check;       /* ranks compare their calls before each collective */
 } CommKeys;
 

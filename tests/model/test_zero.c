@@ -111,7 +111,7 @@ static Status update_shards(const ModelCase *c, const MeshGroups *groups, Side *
 
     make_order(o->params->buckets, order);
     o->bucket_order = order;
-    TRY(reducer_create(groups->gradient, &o->reducer));
+    TRY(reducer_create(groups->gradient, REDUCER_BESIDE, &o->reducer));
     for (int64_t done = 0; done < UPDATES && s == OK; done++) {
         fill_gradient(c, &groups->mesh, o->params, done, o->grads);
         for (int b = 0; b < o->params->buckets && s == OK; b++)

@@ -518,15 +518,14 @@ static Status reduce_round(Reducer *reducer, Group *data, Group *world, float *x
     return reducer_wait(reducer);
 }
 
-static void reducer_sums_every_bucket_while_others_are_computed(void **state)
+static void check_sums(Comm *comm, ReducerWay way)
 {
-    Comm *comm = comm_of(state);
     MeshGroups g;
     Reducer *reducer;
     int64_t starts[BUCKETS + 1] = { 0 };
     for (int b = 0; b < BUCKETS; b++) starts[b + 1] = starts[b] + 1 + b * 131 % 5000;
     assert_int_equal(comm_mesh(comm, mesh_shape(comm_size(comm), 1, 1, 1), &g), OK);
-    assert_int_equal(reducer_create(g.data, &reducer), OK);
+    assert_int_equal(reducer_create(g.data, way, &reducer), OK);
     float *x = allocate((size_t)starts[BUCKETS] * sizeof *x);
     Status s = reducer_wait(reducer);
     int64_t wrong = 0;
@@ -541,6 +540,12 @@ static void reducer_sums_every_bucket_while_others_are_computed(void **state)
     free(x);
     assert_int_equal(s, OK);
     assert_int_equal(wrong, 0);
+}
+
+static void reducer_sums_every_bucket_while_others_are_computed(void **state)
+{
+    check_sums(comm_of(state), REDUCER_BESIDE);
+    check_sums(comm_of(state), REDUCER_IN_WAIT);
 }
 
 /* Uneven parts, empty ones among them. */
@@ -585,9 +590,8 @@ static Status scatter_and_gather(Reducer *reducer, const Group *data, const Part
     return OK;
 }
 
-static void reducer_scatters_sums_and_gathers_parts(void **state)
+static void check_parts(Comm *comm, ReducerWay way)
 {
-    Comm *comm = comm_of(state);
     MeshGroups g;
     Reducer *reducer;
     Parts *p = allocate(sizeof *p);
@@ -599,7 +603,7 @@ static void reducer_scatters_sums_and_gathers_parts(void **state)
         part_counts(elements, b, comm_size(comm), p->counts[b]);
     }
     assert_int_equal(comm_mesh(comm, mesh_shape(comm_size(comm), 1, 1, 1), &g), OK);
-    assert_int_equal(reducer_create(g.data, &reducer), OK);
+    assert_int_equal(reducer_create(g.data, way, &reducer), OK);
     float *x = allocate((size_t)p->starts[BUCKETS] * sizeof *x);
     int64_t wrong = 0;
     const Status s = scatter_and_gather(reducer, g.data, p, x, &wrong);
@@ -610,6 +614,12 @@ static void reducer_scatters_sums_and_gathers_parts(void **state)
     assert_int_equal(wrong, 0);
 }
 
+static void reducer_scatters_sums_and_gathers_parts(void **state)
+{
+    check_parts(comm_of(state), REDUCER_BESIDE);
+    check_parts(comm_of(state), REDUCER_IN_WAIT);
+}
+
 /* Two data groups side by side, as on a mesh with a pipeline. */
 static void reducers_of_two_stages_do_not_mix(void **state)
 {
@@ -618,7 +628,7 @@ static void reducers_of_two_stages_do_not_mix(void **state)
     Reducer *reducer;
     const int size = comm_size(comm);
     assert_int_equal(comm_mesh(comm, mesh_shape(size / 2, 1, 2, 1), &g), OK);
-    assert_int_equal(reducer_create(g.data, &reducer), OK);
+    assert_int_equal(reducer_create(g.data, REDUCER_BESIDE, &reducer), OK);
     int32_t x[20];
     Status s = OK;
     for (int i = 0; i < 20 && s == OK; i++) {

@@ -110,7 +110,7 @@ static Status never_sends(Job *job)
 static Status reducer_lacks_a_bucket(Job *job)
 {
     Reducer *reducer;
-    TRY(reducer_create(job->mesh.gradient, &reducer));
+    TRY(reducer_create(job->mesh.gradient, REDUCER_BESIDE, &reducer));
     if (!job->odd) TRY(reducer_submit(reducer, values(job, F64, 4)));
     TRY(reducer_wait(reducer));
     TRY(sum(job, job->world));

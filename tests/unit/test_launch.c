@@ -66,7 +66,7 @@ static void alone_is_a_world_of_one_without_mpi(void **state)
     assert_int_equal(comm_agree(comm, OK), OK);
     assert_int_equal(comm_agree(comm, status_fail(ERR_IO, "as it is")), ERR_IO);
     assert_string_equal(status_message(), "as it is");
-    assert_int_equal(reducer_create(g.data, &reducer), OK);
+    assert_int_equal(reducer_create(g.data, REDUCER_BESIDE, &reducer), OK);
     assert_int_equal(reducer_submit(reducer, tx), OK);
     assert_int_equal(reducer_wait(reducer), OK);
     assert_true(x[0] == 1 && x[2] == 3);
