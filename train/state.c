@@ -51,6 +51,13 @@ static int threads_of_rank(const TrainState *s)
     return share > 0 ? share : 1;
 }
 
+static ReducerWay reducer_way(const TrainState *s)
+{
+    const int wanted = s->config.comm.overlap; /* auto, on, off */
+    const bool beside = wanted == 0 ? comm_overlap_pays(s->comm, s->device.threads) : wanted == 1;
+    return beside ? REDUCER_BESIDE : REDUCER_IN_WAIT;
+}
+
 static Status open_device(TrainState *s)
 {
     const TrainConfig *c = &s->config;
@@ -58,6 +65,7 @@ static Status open_device(TrainState *s)
     CHECK(c->dtype != 2, ERR_CONFIG,
           "dtype: bf16 compute needs a CUDA device; this run is on %s: take dtype f32 or auto",
           s->device.name);
+    s->reduce = reducer_way(s);
     return OK;
 }
 

@@ -27,6 +27,7 @@ typedef struct TrainState {
     LinearCodec codec;                     /* owned */
     MeshGroups groups;
     Device device;
+    ReducerWay reduce;
     Dit dit;                                           /* owned */
     Arena weights_arena, grads_arena, optimizer_arena; /* owned */
     BucketShards shards;                               /* owned; zero when parallel.zero is 0 */

@@ -95,13 +95,6 @@ static Status step_shapes(const TrainState *s, DitShape **shapes, int *count)
     return OK;
 }
 
-static ReducerWay reducer_way(const TrainState *s)
-{
-    const int wanted = s->config.comm.overlap; /* auto, on, off */
-    const bool beside = wanted == 0 ? comm_overlap_pays(s->comm, s->device.threads) : wanted == 1;
-    return beside ? REDUCER_BESIDE : REDUCER_IN_WAIT;
-}
-
 /* The step's activations, messages and scratch. The reducer is collective. */
 static Status create_step(TrainState *s)
 {
@@ -115,7 +108,7 @@ static Status create_step(TrainState *s)
                                        .shards = s->optimizer.shards,
                                        .exact = s->config.numerics ? &s->exact : NULL,
                                        .schedule = (ScheduleKind)s->config.parallel.schedule,
-                                       .reduce = reducer_way(s) };
+                                       .reduce = s->reduce };
     const Status status =
         train_step_create(&s->dit, &s->groups, s->optimizer.grads, &options, &s->step);
     free(shapes);
