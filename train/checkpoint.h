@@ -47,6 +47,7 @@ typedef struct CheckpointState {
 typedef struct CheckpointOptions {
     const char *run_dir;
     int keep;               /* newest to keep; 0: all */
+    int64_t keep_every;     /* steps that are multiples of it stay as well; 0: none */
     int64_t max_file_bytes; /* of one safetensors file; 0: 5 GB */
 } CheckpointOptions;
 

@@ -114,18 +114,19 @@ static Status commit(const Paths *paths, const Manifest *known)
     return file_remove_tree(paths->old);
 }
 
-/* The newest `keep` up to this step stay. Newer ones are of a run that went on from here before:
- * they are replaced when their step comes again. */
-static Status prune(const char *run_dir, int64_t step, int keep)
+/* The newest `keep` up to this step stay, and every multiple of `keep_every`. Newer ones are of a
+ * run that went on from here before: they are replaced when their step comes again. */
+static Status prune(const CheckpointOptions *options, int64_t step)
 {
     Status s = OK;
     int64_t *steps = NULL, count = 0;
     int kept = 0;
-    TRY(model_dir_steps(run_dir, &steps, &count));
+    TRY(model_dir_steps(options->run_dir, &steps, &count));
     for (int64_t i = 0; i < count && s == OK; i++) {
         Paths paths;
-        if (steps[i] > step || kept++ < keep) continue;
-        s = make_paths(run_dir, steps[i], &paths);
+        if (steps[i] > step || kept++ < options->keep) continue;
+        if (options->keep_every > 0 && steps[i] % options->keep_every == 0) continue;
+        s = make_paths(options->run_dir, steps[i], &paths);
         /* out of the way first: half a checkpoint never has a final name */
         if (s == OK) s = file_rename(paths.final, paths.old);
         if (s == OK) s = file_remove_tree(paths.old);
@@ -193,8 +194,7 @@ Status checkpoint_save(Comm *comm, const MeshGroups *groups, const CheckpointSta
         s = write_and_commit(comm, &groups->mesh, state, &sets, &paths);
         if (s != OK && first) remove_partial(&paths);
     }
-    if (s == OK && first && options->keep > 0 &&
-        prune(options->run_dir, state->progress.step, options->keep) != OK)
+    if (s == OK && first && options->keep > 0 && prune(options, state->progress.step) != OK)
         log_warn("checkpoint: an older one could not be removed: %s", status_message());
 done:
     checkpoint_sets_destroy(&sets);

@@ -94,6 +94,7 @@ static Status open_run_folder(TrainState *s)
     TRY(printed);
     if (comm_rank(s->comm) != 0) return OK;
     TRY(file_make_folders(s->config.run.dir));
+    TRY(folder_lock_take(s->config.run.dir, &s->lock));
     TRY(file_join(path, s->config.run.dir, "config.yaml"));
     return file_write(path, s->config_text, length);
 }
@@ -217,5 +218,6 @@ void train_state_destroy(TrainState *s)
     dataset_close(s->train);
     dataset_close(s->heldout);
     free(s->config_text);
+    folder_lock_release(&s->lock);
     *s = (TrainState){ 0 };
 }

@@ -7,6 +7,7 @@
 #define ZT_TRAIN_STATE_H
 
 #include "comm/comm.h"
+#include "core/base/lock.h"
 #include "core/codec/linear.h"
 #include "core/model/velocity.h"
 #include "data/loader.h"
@@ -21,6 +22,7 @@
 typedef struct TrainState {
     Comm *comm;                            /* view */
     TrainConfig config;                    /* model.dit channels are the dataset's */
+    FolderLock lock;                       /* owned; of run.dir, rank 0 */
     char *config_text;                     /* owned: the resolved configuration as YAML */
     Dataset *train, *heldout;              /* owned; heldout NULL: none */
     BucketList train_sizes, heldout_sizes; /* views; of a plan, of no dataset */

@@ -63,7 +63,8 @@ Status train_state_save(TrainState *s, int64_t step)
 {
     CheckpointState state = checkpoint_state(s);
     const CheckpointOptions options = { .run_dir = s->config.run.dir,
-                                        .keep = (int)s->config.checkpoint.keep };
+                                        .keep = (int)s->config.checkpoint.keep,
+                                        .keep_every = s->config.checkpoint.keep_every };
     state.progress.step = step;
     state.progress.samples = step * s->config.data.batch;
     state.progress.seed = (uint64_t)s->config.run.seed;

@@ -93,6 +93,7 @@ static const ConfigKey keys[] = {
 
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },
     { INT("checkpoint.keep", checkpoint.keep, "3", 0, 1e6) },
+    { INT("checkpoint.keep_every", checkpoint.keep_every, "0", 0, 1e9) },
 
     { ENUM("device", device, "auto", "auto|cpu|cuda") },
     { ENUM("numerics", numerics, "fast", "fast|exact") },

@@ -77,6 +77,7 @@ typedef struct CommKeys {
 
 typedef struct CheckpointKeys {
     int64_t every, keep; /* steps, 0: only at the end; newest kept, 0: all */
+    int64_t keep_every;  /* multiples of so many steps stay beside the newest; 0: none */
 } CheckpointKeys;
 
 typedef struct TrainConfig {

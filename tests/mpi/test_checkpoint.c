@@ -167,7 +167,9 @@ static void set_step(Side *side, int64_t step)
 
 static Status save(Side *side, int keep, int64_t max_file_bytes)
 {
-    const CheckpointOptions options = { run_dir, keep, max_file_bytes };
+    const CheckpointOptions options = { .run_dir = run_dir,
+                                        .keep = keep,
+                                        .max_file_bytes = max_file_bytes };
     return checkpoint_save(comm, &side->groups, &side->state, &options);
 }
 
@@ -420,6 +422,23 @@ static void only_the_newest_are_kept(void **state)
     side_destroy(&side);
 }
 
+static void multiples_of_keep_every_are_kept(void **state)
+{
+    const CheckpointOptions options = { .run_dir = run_dir, .keep = 1, .keep_every = 2 };
+    (void)state;
+    MeshShape shapes[MESHES];
+    Side side;
+    (void)meshes(shapes);
+    remove_run();
+    side_create(shapes[0], false, &side);
+    for (int64_t step = 1; step <= 5; step++) {
+        set_step(&side, step);
+        assert_int_equal(checkpoint_save(comm, &side.groups, &side.state, &options), OK);
+    }
+    assert_steps("step-00000002 step-00000004 step-00000005");
+    side_destroy(&side);
+}
+
 static void a_step_that_is_there_is_not_written_again(void **state)
 {
     (void)state;
@@ -542,6 +561,7 @@ int main(void)
         cmocka_unit_test(damage_is_passed_over),
         cmocka_unit_test(what_was_interrupted_is_ignored_and_cleaned_up),
         cmocka_unit_test(only_the_newest_are_kept),
+        cmocka_unit_test(multiples_of_keep_every_are_kept),
         cmocka_unit_test(a_step_that_is_there_is_not_written_again),
         cmocka_unit_test(a_full_disk_on_one_rank_is_an_error_on_all),
         cmocka_unit_test(another_model_is_refused),
