@@ -24,8 +24,13 @@ LIB_SOURCES  := $(filter-out tools/main.c $(CPU_SOURCES),\
 TEST_SOURCES := $(wildcard tests/*/test_*.c)
 BENCH_SOURCES := $(wildcard tests/bench/bench_*.c)
 # what several tests share
-TEST_SHARED  := $(filter-out $(TEST_SOURCES) $(BENCH_SOURCES) tests/sanitize/%,$(wildcard tests/*/*.c))
-TEST_SCRIPTS := $(filter-out %_support.sh,$(wildcard tests/e2e/*.sh))
+TEST_SHARED  := $(filter-out $(TEST_SOURCES) $(BENCH_SOURCES) tests/sanitize/% tests/fault/%,\
+                  $(wildcard tests/*/*.c))
+TEST_SCRIPTS := $(filter-out %_support.sh,$(wildcard tests/e2e/*.sh tests/fault/*.sh))
+# programs fault_*, the library shim*.c that is loaded before them, and what they share
+FAULT_SOURCES := $(wildcard tests/fault/fault_*.c)
+FAULT_SHIM    := $(wildcard tests/fault/shim*.c)
+FAULT_SHARED  := $(filter-out $(FAULT_SOURCES) $(FAULT_SHIM),$(wildcard tests/fault/*.c))
 PLANTED      := $(patsubst tests/%.sed,$(BUILD)/%,$(wildcard tests/planted/*.sed))
 ISAS         := x86_64 avx2 avx512
 SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh .ci/run)
@@ -79,6 +84,9 @@ quickstart:  ## clips, training and videos in minutes; CLIPS=folder takes your o
 bench: $(PROGRAM) $(BENCH_SOURCES:%.c=$(BUILD)/%)  ## measure training and sampling steps on this machine
 	@BUILD=$(BUILD) tools/bench.sh
 
+chaos_calls:  ## every fault at every call of a save and a load, and 10,000 losses of power: an hour
+	@LONG=1 $(MAKE) test AREAS=fault
+
 sanitize:  ## address, undefined behaviour and threads: unit, ops, model and two-rank tests
 	@CC=$(CC) tools/bootstrap.sh
 	@failed=0; \
@@ -106,7 +114,7 @@ compile_commands: compile_commands.json  ## what editors and clang-tidy read
 clean:  ## remove the build folder
 	rm -rf $(BUILD)
 
-.PHONY: all help test quickstart bench sanitize lint format install compile_commands clean \
+.PHONY: all help test quickstart bench chaos_calls sanitize lint format install compile_commands clean \
         run_tests FORCE
 
 C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* comm data train infer tools tests/*))
@@ -115,7 +123,7 @@ PARALLEL  = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 # ---- tests ---------------------------------------------------------------------------------------
 
 T     ?=
-AREAS ?= unit ops model mpi e2e
+AREAS ?= unit ops model mpi e2e fault
 # of the sizes in a test's `ranks:` line, these only; all when empty
 RANKS ?=
 # in the order of areas; by name, so that T=name links only what it runs
@@ -140,13 +148,14 @@ THREADED = $(patsubst %,tests/unit/test_%.c,base hang ingest_plan loader pipelin
            $(filter tests/mpi/%,$(SANITIZED))
 
 run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM) \
-           $(if $(filter tests/e2e/mesh_exact_planted.sh,$(CHOSEN)),$(PLANTED))
+           $(if $(filter tests/e2e/mesh_exact_planted.sh,$(CHOSEN)),$(PLANTED)) \
+           $(if $(filter tests/fault/%,$(CHOSEN)),$(FAULT_SOURCES:%.c=$(BUILD)/%) $(BUILD)/tests/fault/shim.so)
 	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) RANKS="$(RANKS)" tests/run.sh $(CHOSEN)
 
 # ---- rules ---------------------------------------------------------------------------------------
 
 # only what compiles or links needs the libraries
-ifneq ($(filter-out help test quickstart sanitize lint format clean,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help test quickstart chaos_calls sanitize lint format clean,$(or $(MAKECMDGOALS),all)),)
 PROBLEM := $(shell tools/find_libraries.sh --make $(CC) $(BUILD)/libraries.mk)
 ifneq ($(PROBLEM),)
 $(error $(PROBLEM))
@@ -204,11 +213,23 @@ $(BUILD)/tests/%: $(OBJ)/tests/%.o $(BUILD)/tests/libshared.a $(LIBRARY) $(SHIM)
 	@echo "  LINK $@"
 	$(Q)$(CC) $(CFLAGS) $(LINK) $(OPENMP) -o $@ $^ $(LDFLAGS) $(TEST_LIBS) $(LIBS) -lm
 
+# their comm.h is tests/fault/process_ranks.c: before the library, whose own is then not taken
+$(FAULT_SOURCES:%.c=$(BUILD)/%): $(BUILD)/%: $(OBJ)/%.o $(FAULT_SHARED:%.c=$(OBJ)/%.o) $(LIBRARY) $(SHIM)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(CFLAGS) $(LINK) $(OPENMP) -o $@ $^ $(LDFLAGS) $(LIBS) -lm
+
+# not fortified: it defines what fortified calls are made of
+$(BUILD)/tests/fault/shim.so: $(FAULT_SHIM) $(wildcard tests/fault/*.h)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) -O2 -g -fPIC -shared -o $@ $(FAULT_SHIM) -ldl
+
 compile_commands.json: Makefile FORCE
-	@{ echo '['; for file in $(LIB_SOURCES) $(CPU_SOURCES) tools/main.c $(TEST_SOURCES) $(TEST_SHARED); do \
+	@{ echo '['; for file in $(LIB_SOURCES) $(CPU_SOURCES) tools/main.c $(TEST_SOURCES) $(TEST_SHARED) $(wildcard tests/fault/*.c); do \
 	    printf '%s{"directory": "%s", "file": "%s", "command": "%s -DCPU_ISA=x86_64 -c %s"}' \
 	        "$$comma" "$(CURDIR)" "$$file" '$(strip $(COMPILE))' "$$file"; comma=$$(printf ',\n.'); comma=$${comma%.}; \
 	done; echo; echo ']'; } > $@
 
 -include $(LIB_OBJS:.o=.d) $(OBJ)/tools/main.d \
-         $(patsubst %.c,$(OBJ)/%.d,$(TEST_SOURCES) $(TEST_SHARED) $(BENCH_SOURCES))
+         $(patsubst %.c,$(OBJ)/%.d,$(TEST_SOURCES) $(TEST_SHARED) $(BENCH_SOURCES) $(FAULT_SOURCES) $(FAULT_SHARED))

@@ -80,7 +80,8 @@ static Status check_libav(const VideoFile *file, int rc)
 {
     char why[AV_ERROR_MAX_STRING_SIZE];
 
-    CHECK(file->write_errno == 0, ERR_IO, "%s: %s", file->writer.path, strerror(file->write_errno));
+    CHECK(file->write_errno == 0, ERR_IO, "%s: write: %s", file->writer.path,
+          strerror(file->write_errno));
     CHECK(rc >= 0, ERR_IO, "%s: %s", file->writer.path, encoder_error(rc, why));
     return OK;
 }

@@ -3,11 +3,21 @@
 
 #include "core/base/log.h"
 #include "core/formats/manifest.h"
+#include "train/checkpoint_leftovers.h"
 #include "train/checkpoint_sets.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static Status list_steps(const char *run_dir, int64_t **steps, int64_t *count)
+{
+    char checkpoints[FILE_PATH_BYTES];
+    TRY(file_join(checkpoints, run_dir, "checkpoints"));
+    /* a folder that can only be read is no reason not to load from it */
+    if (checkpoint_put_back(checkpoints) != OK) log_warn("checkpoint: %s", status_message());
+    return model_dir_steps(run_dir, steps, count);
+}
 
 /* Steps that are there, as rank 0 sees them: ranks must not each look for themselves while a file
  * system is catching up. */
@@ -15,7 +25,7 @@ static Status share_steps(Comm *comm, const char *run_dir, int64_t **steps, int6
 {
     Group *world = comm_world(comm);
     Status s = OK;
-    if (comm_rank(comm) == 0) s = model_dir_steps(run_dir, steps, count);
+    if (comm_rank(comm) == 0) s = list_steps(run_dir, steps, count);
     TRY(comm_agree(comm, s));
     TRY(group_broadcast(world, tensor_of(count, U8, SHAPE((int64_t)sizeof *count)), 0));
     if (comm_rank(comm) != 0) {

@@ -3,6 +3,7 @@
 
 #include "core/base/log.h"
 #include "core/formats/manifest.h"
+#include "train/checkpoint_leftovers.h"
 #include "train/checkpoint_progress.h"
 #include "train/checkpoint_sets.h"
 #include "train/checkpoint_write.h"
@@ -29,24 +30,6 @@ static Status make_paths(const char *run_dir, int64_t step, Paths *out)
 }
 
 /* --- prepare: rank 0 --- */
-
-/* What a killed run left: step-*.partial and step-*.old. */
-static Status remove_leftovers(const char *checkpoints)
-{
-    Status s = OK;
-    FileList list = { 0 };
-    TRY(file_list(checkpoints, &list));
-    for (int64_t i = 0; i < list.count && s == OK; i++) {
-        char path[FILE_PATH_BYTES];
-        const char *name = list.names[i], *dot = strrchr(name, '.');
-        if (strncmp(name, "step-", 5) != 0 || !dot) continue;
-        if (strcmp(dot, ".partial") != 0 && strcmp(dot, ".old") != 0) continue;
-        s = file_join(path, checkpoints, name);
-        if (s == OK) s = file_remove_tree(path);
-    }
-    file_list_destroy(&list);
-    return s;
-}
 
 /* Whether the step is there already, whole, from the same run. */
 static bool is_saved(const Paths *paths, const CheckpointProgress *progress)
@@ -95,23 +78,55 @@ static Status prepare(const CheckpointState *state, const CheckpointSets *sets, 
 
 /* --- commit: rank 0 --- */
 
+/* After a commit nothing is lost when what it replaced stays a while. */
+static void remove_replaced(const char *path)
+{
+    if (file_remove_tree(path) != OK)
+        log_warn("checkpoint: what was replaced stays: %s", status_message());
+}
+
+/* Moves one of the two aside or back, so that both stay; the error that led here stays the
+ * message. */
+static Status keep_both(const char *from, const char *to, Status status)
+{
+    char message[1024];
+    (void)snprintf(message, sizeof message, "%s", status_message());
+    if (file_kind(to) == FILE_ABSENT && file_rename(from, to) != OK)
+        log_warn("checkpoint: one stays under another name: %s", status_message());
+    return status_fail(status, "%s", message);
+}
+
+/* The new one takes the place of one that is there, damaged or of another run: in one instant where
+ * the file system can. Elsewhere the other waits as .old, and when all ends between the renames the
+ * next load gives it its name back. */
+static Status replace(const Paths *paths)
+{
+    bool swapped = false;
+    Status s = file_exchange(paths->partial, paths->final, &swapped);
+    if (swapped) {
+        /* a flush that failed: which one the disk has under that name, nobody knows */
+        if (s != OK) return keep_both(paths->partial, paths->old, s);
+        remove_replaced(paths->partial);
+        return OK;
+    }
+    TRY(s);
+    s = file_rename(paths->final, paths->old);
+    if (s == OK) s = file_rename(paths->partial, paths->final);
+    if (s != OK) return keep_both(paths->old, paths->final, s);
+    remove_replaced(paths->old);
+    return OK;
+}
+
 static Status commit(const Paths *paths, const Manifest *known)
 {
     Manifest manifest = { 0 };
-    bool swapped = false;
+    FileKind there;
     TRY(manifest_make(paths->partial, known, &manifest));
     const Status s = manifest_write(paths->partial, &manifest);
     manifest_destroy(&manifest);
     TRY(s);
-    if (file_kind(paths->final) == FILE_ABSENT) return file_rename(paths->partial, paths->final);
-
-    /* a damaged one, or one of another run: the new one takes its place in one instant where the
-     * file system can; elsewhere a crash between the renames leaves the next older one */
-    TRY(file_exchange(paths->partial, paths->final, &swapped));
-    if (swapped) return file_remove_tree(paths->partial);
-    TRY(file_rename(paths->final, paths->old));
-    TRY(file_rename(paths->partial, paths->final));
-    return file_remove_tree(paths->old);
+    TRY(file_look(paths->final, &there));
+    return there == FILE_ABSENT ? file_rename(paths->partial, paths->final) : replace(paths);
 }
 
 /* The newest `keep` up to this step stay, and every multiple of `keep_every`. Newer ones are of a
@@ -128,8 +143,8 @@ static Status prune(const CheckpointOptions *options, int64_t step)
         if (options->keep_every > 0 && steps[i] % options->keep_every == 0) continue;
         s = make_paths(options->run_dir, steps[i], &paths);
         /* out of the way first: half a checkpoint never has a final name */
-        if (s == OK) s = file_rename(paths.final, paths.old);
-        if (s == OK) s = file_remove_tree(paths.old);
+        if (s == OK) s = file_rename(paths.final, paths.partial);
+        if (s == OK) s = file_remove_tree(paths.partial);
     }
     free(steps);
     return s;
@@ -140,7 +155,11 @@ static Status prune(const CheckpointOptions *options, int64_t step)
 static Status start(const CheckpointState *state, const Paths *paths, bool *skip)
 {
     TRY(file_make_folders(paths->checkpoints));
-    TRY(remove_leftovers(paths->checkpoints));
+    /* a run may have been killed after a rename and before its flush: what takes the other's place
+     * must be on the disk before that one goes, or before it is said to be saved */
+    TRY(file_sync_folder(paths->checkpoints));
+    TRY(checkpoint_put_back(paths->checkpoints));
+    TRY(checkpoint_remove_leftovers(paths->checkpoints));
     *skip = is_saved(paths, &state->progress);
     return OK;
 }

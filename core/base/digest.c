@@ -1,5 +1,7 @@
 #include "core/base/digest.h"
 
+#include "core/base/retry.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -74,9 +76,9 @@ static Status digest_descriptor(int fd, const char *path, DigestStream *stream, 
     Status s = OK;
     int64_t total = 0;
     for (;;) {
-        const ssize_t n = read(fd, piece, PIECE);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) s = status_fail(ERR_IO, "%s: %s", path, strerror(errno));
+        ssize_t n;
+        RETRY(n, read(fd, piece, PIECE));
+        if (n < 0) s = status_fail(ERR_IO, "%s: read: %s", path, strerror(errno));
         if (n <= 0) break;
         digest_stream_update(stream, piece, (size_t)n);
         total += n;
@@ -90,8 +92,9 @@ Status digest_file(const char *path, Digest *out, int64_t *size)
 {
     Status s = OK;
     DigestStream *stream = NULL;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    CHECK(fd >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+    int fd;
+    RETRY(fd, open(path, O_RDONLY | O_CLOEXEC));
+    CHECK(fd >= 0, ERR_IO, "%s: open: %s", path, strerror(errno));
     TRY_TO(done, s, digest_stream_create(&stream));
     TRY_TO(done, s, digest_descriptor(fd, path, stream, size));
     digest_stream_finish(stream, out);

@@ -1,5 +1,7 @@
 #include "core/base/file.h"
 
+#include "core/base/retry.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -7,19 +9,35 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
-static Status fail_errno(const char *path)
+static Status fail_call(const char *path, const char *call)
 {
-    return status_fail(ERR_IO, "%s: %s", path, strerror(errno));
+    return status_fail(ERR_IO, "%s: %s: %s", path, call, strerror(errno));
+}
+
+Status file_look(const char *path, FileKind *out)
+{
+    struct stat st;
+    int result;
+    RETRY(result, stat(path, &st));
+    /* only these two say that it is not there */
+    const bool absent = result != 0 && (errno == ENOENT || errno == ENOTDIR);
+    if (result != 0 && !absent) return fail_call(path, "stat");
+    if (absent)
+        *out = FILE_ABSENT;
+    else if (S_ISREG(st.st_mode))
+        *out = FILE_REGULAR;
+    else
+        *out = S_ISDIR(st.st_mode) ? FILE_FOLDER : FILE_OTHER;
+    return OK;
 }
 
 FileKind file_kind(const char *path)
 {
-    struct stat st;
-    if (stat(path, &st) != 0) return FILE_ABSENT;
-    if (S_ISREG(st.st_mode)) return FILE_REGULAR;
-    return S_ISDIR(st.st_mode) ? FILE_FOLDER : FILE_OTHER;
+    FileKind kind;
+    return file_look(path, &kind) == OK ? kind : FILE_OTHER;
 }
 
 Status file_join(char out[FILE_PATH_BYTES], const char *folder, const char *name)
@@ -43,8 +61,8 @@ static ssize_t read_fully(int fd, char *bytes, size_t length)
 {
     size_t done = 0;
     while (done < length) {
-        const ssize_t n = read(fd, bytes + done, length - done);
-        if (n < 0 && errno == EINTR) continue;
+        ssize_t n;
+        RETRY(n, read(fd, bytes + done, length - done));
         if (n < 0) return -1;
         if (n == 0) break;
         done += (size_t)n;
@@ -57,10 +75,12 @@ Status file_read(const char *path, size_t limit, char **bytes, size_t *length)
     Status s = OK;
     char *buffer = NULL;
     struct stat st;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    if (fd < 0) return fail_errno(path);
+    int fd, result;
+    RETRY(fd, open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    if (fd < 0) return fail_call(path, "open");
 
-    CHECK_TO(done, s, fstat(fd, &st) == 0, ERR_IO, "%s: %s", path, strerror(errno));
+    RETRY(result, fstat(fd, &st));
+    CHECK_TO(done, s, result == 0, ERR_IO, "%s: stat: %s", path, strerror(errno));
     CHECK_TO(done, s, !S_ISDIR(st.st_mode), ERR_IO, "%s: is a folder, a file is wanted", path);
     CHECK_TO(done, s, S_ISREG(st.st_mode), ERR_IO, "%s: is not a regular file", path);
     CHECK_TO(done, s, (uint64_t)st.st_size <= limit, ERR_FORMAT,
@@ -69,7 +89,7 @@ Status file_read(const char *path, size_t limit, char **bytes, size_t *length)
     buffer = malloc(size + 1);
     CHECK_TO(done, s, buffer, ERR_MEMORY, "%s: no memory for its %zu bytes", path, size);
     const ssize_t n = read_fully(fd, buffer, size);
-    CHECK_TO(done, s, n >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+    CHECK_TO(done, s, n >= 0, ERR_IO, "%s: read: %s", path, strerror(errno));
     /* a file that shrank meanwhile is as long as what was read */
     buffer[n] = 0;
     *bytes = buffer;
@@ -83,8 +103,7 @@ done:
 
 void file_writer_none(FileWriter *writer)
 {
-    writer->fd = -1;
-    writer->path[0] = writer->temporary[0] = 0;
+    *writer = (FileWriter){ .fd = -1 };
 }
 
 Status file_writer_open(FileWriter *writer, const char *path)
@@ -95,22 +114,50 @@ Status file_writer_open(FileWriter *writer, const char *path)
           path, FILE_PATH_BYTES - 1);
     (void)snprintf(writer->path, FILE_PATH_BYTES, "%s", path);
     /* what a killed run left is not followed when it is a link, and not appended to */
-    if (unlink(writer->temporary) != 0 && errno != ENOENT) return fail_errno(writer->temporary);
-    writer->fd =
-        open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666);
-    if (writer->fd < 0) return fail_errno(path);
+    int result;
+    RETRY(result, unlink(writer->temporary));
+    if (result != 0 && errno != ENOENT) return fail_call(writer->temporary, "unlink");
+    RETRY(writer->fd,
+          open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
+    if (writer->fd < 0) return fail_call(path, "open");
     return OK;
+}
+
+void file_writer_expect(FileWriter *writer, int64_t bytes)
+{
+    writer->expected = bytes;
+}
+
+/* A full disk: how much more it would have to hold is worth knowing. */
+static Status fail_full(const FileWriter *writer, const char *call, size_t length)
+{
+    const int why = errno;
+    struct statvfs st;
+    const bool full = why == ENOSPC || why == EDQUOT;
+    if (!full || fstatvfs(writer->fd, &st) != 0) {
+        errno = why;
+        return fail_call(writer->path, call);
+    }
+    const int64_t rest = writer->expected - writer->written;
+    return status_fail(ERR_IO, "%s: %s: %s (%lld more bytes are needed for it, %llu are available)",
+                       writer->path, call, strerror(why),
+                       (long long)(rest > (int64_t)length ? rest : (int64_t)length),
+                       (unsigned long long)st.f_bavail * st.f_frsize);
 }
 
 Status file_writer_write(FileWriter *writer, const void *bytes, size_t length)
 {
     const char *from = bytes;
+    int stuck = 0;
     while (length > 0) {
-        const ssize_t n = write(writer->fd, from, length);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return fail_errno(writer->path);
+        ssize_t n;
+        RETRY(n, write(writer->fd, from, length));
+        if (n < 0) return fail_full(writer, "write", length);
+        stuck = n == 0 ? stuck + 1 : 0;
+        CHECK(stuck < RETRY_LIMIT, ERR_IO, "%s: write: nothing is taken", writer->path);
         from += n;
         length -= (size_t)n;
+        writer->written += n;
     }
     return OK;
 }
@@ -118,12 +165,18 @@ Status file_writer_write(FileWriter *writer, const void *bytes, size_t length)
 Status file_writer_commit(FileWriter *writer)
 {
     Status s = OK;
+    int result;
     /* an fsync that failed once may have dropped the pages: never tried again as if it had not */
-    if (fsync(writer->fd) != 0) s = fail_errno(writer->path);
+    RETRY(result, fsync(writer->fd));
+    if (result != 0) s = fail_full(writer, "fsync", 0);
     const int fd = writer->fd;
     writer->fd = -1;
-    if (close(fd) != 0 && s == OK) s = fail_errno(writer->path);
-    if (s == OK && rename(writer->temporary, writer->path) != 0) s = fail_errno(writer->path);
+    /* a close that a signal interrupted has closed, and the bytes are on the disk already */
+    if (close(fd) != 0 && errno != EINTR && s == OK) s = fail_call(writer->path, "close");
+    if (s == OK) {
+        RETRY(result, rename(writer->temporary, writer->path));
+        if (result != 0) s = fail_call(writer->path, "rename");
+    }
     if (s != OK) {
         (void)unlink(writer->temporary);
         return s;

@@ -3,7 +3,8 @@
  *
  * Nothing partial ever stands under a final name: bytes go to NAME.tmp, are flushed to the disk,
  * and are renamed; then the parent folder is flushed, or a crash could forget the rename. Every
- * failure is ERR_IO with the one line "path: reason". Not collective.
+ * failure is ERR_IO with the one line "path: call: reason". What a signal interrupts is done again.
+ * Not collective.
  */
 #ifndef ZT_CORE_BASE_FILE_H
 #define ZT_CORE_BASE_FILE_H
@@ -22,7 +23,10 @@ enum { FILE_PATH_BYTES = 4096 };
 
 typedef enum FileKind { FILE_ABSENT, FILE_REGULAR, FILE_FOLDER, FILE_OTHER } FileKind;
 
-/* What stands at `path`; a symbolic link counts as what it points to. */
+/* What stands at `path`; a symbolic link counts as what it points to. ERR_IO when it cannot be
+ * looked at: it may be there. */
+Status file_look(const char *path, FileKind *out);
+/* The same for a quick question: FILE_OTHER when it cannot be looked at. */
 FileKind file_kind(const char *path);
 /* Folder + "/" + name into out[FILE_PATH_BYTES]; ERR_IO when it is too long. */
 Status file_join(char out[FILE_PATH_BYTES], const char *folder, const char *name);
@@ -38,10 +42,13 @@ Status file_write(const char *path, const void *bytes, size_t length);
 /* A file being written under PATH.tmp. */
 typedef struct FileWriter {
     int fd; /* owned; -1 when closed */
+    int64_t written, expected;
     char path[FILE_PATH_BYTES], temporary[FILE_PATH_BYTES];
 } FileWriter;
 
 Status file_writer_open(FileWriter *writer, const char *path);
+/* How long the file will be, for what is said when the disk is full. */
+void file_writer_expect(FileWriter *writer, int64_t bytes);
 Status file_writer_write(FileWriter *writer, const void *bytes, size_t length);
 /* Flush, rename, flush the folder. The writer is closed whatever the answer. */
 Status file_writer_commit(FileWriter *writer);

@@ -1,6 +1,8 @@
 /* The folder half of core/base/file.h. */
 #include "core/base/file.h"
 
+#include "core/base/retry.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -12,9 +14,52 @@
 
 enum { MAX_DEPTH = 64 }; /* of a tree that is listed or removed: each level holds a descriptor */
 
-static Status fail_errno(const char *path)
+static Status fail_call(const char *path, const char *call)
 {
-    return status_fail(ERR_IO, "%s: %s", path, strerror(errno));
+    return status_fail(ERR_IO, "%s: %s: %s", path, call, strerror(errno));
+}
+
+static int open_folder(int parent, const char *name, int flags)
+{
+    int fd;
+    RETRY(fd, openat(parent, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | flags));
+    return fd;
+}
+
+/* One folder that is there afterwards; *made: it was not there before. */
+static Status make_folder(const char *path, bool *made)
+{
+    int result;
+    RETRY(result, mkdir(path, 0777));
+    *made = result == 0;
+    if (*made) return OK;
+    if (errno != EEXIST) return fail_call(path, "mkdir");
+    FileKind kind;
+    TRY(file_look(path, &kind));
+    CHECK(kind == FILE_FOLDER, ERR_IO, "%s: is not a folder", path);
+    return OK;
+}
+
+static Status parent_of(const char *path, char out[FILE_PATH_BYTES])
+{
+    size_t length = strlen(path);
+    CHECK(length < FILE_PATH_BYTES, ERR_IO, "%.200s...: the path is longer than %d bytes", path,
+          FILE_PATH_BYTES - 1);
+    while (length > 1 && path[length - 1] == '/') length--;
+    while (length > 0 && path[length - 1] != '/') length--;
+    while (length > 1 && path[length - 1] == '/') length--;
+    memcpy(out, path, length);
+    out[length] = 0;
+    if (length == 0) (void)snprintf(out, FILE_PATH_BYTES, ".");
+    return OK;
+}
+
+/* A parent that may not be read is not ours: nothing was made in it. */
+static Status sync_parent(const char *path, bool made)
+{
+    char parent[FILE_PATH_BYTES];
+    TRY(parent_of(path, parent));
+    return made || access(parent, R_OK) == 0 ? file_sync_folder(parent) : OK;
 }
 
 Status file_make_folders(const char *path)
@@ -27,53 +72,48 @@ Status file_make_folders(const char *path)
         if (path[i] != '/' && path[i] != 0) continue;
         memcpy(part, path, i);
         part[i] = 0;
-        if (mkdir(part, 0777) == 0) {
-            TRY(file_sync_parent(part));
-            continue;
-        }
-        if (errno != EEXIST) return fail_errno(part);
-        CHECK(file_kind(part) == FILE_FOLDER, ERR_IO, "%s: is not a folder", part);
+        bool made;
+        TRY(make_folder(part, &made));
+        /* one that is there may be of a run that was killed before it came to this */
+        if (made || i == length) TRY(sync_parent(part, made));
     }
     return OK;
 }
 
 Status file_sync_folder(const char *path)
 {
-    const int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return fail_errno(path);
+    const int fd = open_folder(AT_FDCWD, path, 0);
+    if (fd < 0) return fail_call(path, "open");
     Status s = OK;
+    int result;
+    RETRY(result, fsync(fd));
     /* some network file systems cannot flush a folder and say so with EINVAL */
-    if (fsync(fd) != 0 && errno != EINVAL) s = fail_errno(path);
+    if (result != 0 && errno != EINVAL) s = fail_call(path, "fsync");
     (void)close(fd);
     return s;
 }
 
 Status file_sync_parent(const char *path)
 {
-    char parent[FILE_PATH_BYTES];
-    size_t length = strlen(path);
-    CHECK(length < sizeof parent, ERR_IO, "%.200s...: the path is longer than %d bytes", path,
-          FILE_PATH_BYTES - 1);
-    while (length > 1 && path[length - 1] == '/') length--;
-    while (length > 0 && path[length - 1] != '/') length--;
-    if (length == 0) return file_sync_folder(".");
-    memcpy(parent, path, length);
-    parent[length] = 0;
-    return file_sync_folder(parent);
+    return sync_parent(path, true);
 }
 
 Status file_rename(const char *from, const char *to)
 {
-    CHECK(rename(from, to) == 0, ERR_IO, "%s: cannot become %s: %s", from, to, strerror(errno));
+    int result;
+    RETRY(result, rename(from, to));
+    CHECK(result == 0, ERR_IO, "%s: rename: %s (to %s)", from, strerror(errno), to);
     return file_sync_parent(to);
 }
 
 Status file_exchange(const char *a, const char *b, bool *swapped)
 {
-    *swapped = renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE) == 0;
+    int result;
+    RETRY(result, renameat2(AT_FDCWD, a, AT_FDCWD, b, RENAME_EXCHANGE));
+    *swapped = result == 0;
     if (*swapped) return file_sync_parent(b);
     if (errno == EINVAL || errno == ENOSYS || errno == ENOTSUP) return OK;
-    return status_fail(ERR_IO, "%s: cannot change places with %s: %s", a, b, strerror(errno));
+    return status_fail(ERR_IO, "%s: rename: %s (to change places with %s)", a, strerror(errno), b);
 }
 
 /* --- lists --- */
@@ -117,18 +157,39 @@ static bool is_dots(const char *name)
     return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
 }
 
+/* The folder that `fd` (then owned by *dir) stands for. */
+static Status open_list(int fd, const char *path, DIR **dir)
+{
+    if (fd < 0) return fail_call(path, "open");
+    *dir = fdopendir(fd);
+    if (*dir) return OK;
+    const Status s = fail_call(path, "open");
+    (void)close(fd);
+    return s;
+}
+
+/* The next entry but "." and ".."; NULL after the last. */
+static Status next_entry(DIR *dir, const char *path, const struct dirent **entry)
+{
+    int tries = 0;
+    do {
+        errno = 0;
+        *entry = readdir(dir);
+    } while (*entry ? is_dots((*entry)->d_name) : errno == EINTR && ++tries < RETRY_LIMIT);
+    return *entry || errno == 0 ? OK : fail_call(path, "readdir");
+}
+
 Status file_list(const char *path, FileList *out)
 {
     Status s = OK;
     FileList list = { 0 };
-    DIR *dir = opendir(path);
-    if (!dir) return fail_errno(path);
+    DIR *dir = NULL;
+    const struct dirent *entry;
+    TRY(open_list(open_folder(AT_FDCWD, path, 0), path, &dir));
     for (;;) {
-        errno = 0;
-        const struct dirent *entry = readdir(dir);
-        CHECK_TO(done, s, entry || errno == 0, ERR_IO, "%s: %s", path, strerror(errno));
+        TRY_TO(done, s, next_entry(dir, path, &entry));
         if (!entry) break;
-        if (!is_dots(entry->d_name)) TRY_TO(done, s, list_add(&list, path, entry->d_name));
+        TRY_TO(done, s, list_add(&list, path, entry->d_name));
     }
     list_sort(&list);
     *out = list;
@@ -157,7 +218,9 @@ static Status tree_add(FileList *list, const char *root, const char *below, int 
             TRY_TO(done, s, file_join(name, below, entries.names[i]));
         else
             (void)snprintf(name, sizeof name, "%s", entries.names[i]);
-        CHECK_TO(done, s, lstat(path, &st) == 0, ERR_IO, "%s: %s", path, strerror(errno));
+        int result;
+        RETRY(result, lstat(path, &st));
+        CHECK_TO(done, s, result == 0, ERR_IO, "%s: stat: %s", path, strerror(errno));
         if (S_ISDIR(st.st_mode)) {
             TRY_TO(done, s, tree_add(list, root, name, depth + 1));
             continue;
@@ -186,28 +249,29 @@ Status file_list_tree(const char *path, FileList *out)
 
 /* --- removal: by descriptors, so that a folder swapped for a link meanwhile is not followed --- */
 
-static Status remove_at(int parent, const char *name, const char *shown, int depth)
+/* `shown`: the same as a path, for messages; it is longer while what is below goes. */
+static Status remove_at(int parent, const char *name, char shown[FILE_PATH_BYTES], int depth)
 {
     Status s = OK;
     DIR *dir = NULL;
-    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) return OK;
-    CHECK(errno == EISDIR || errno == EPERM, ERR_IO, "%s: %s", shown, strerror(errno));
+    int result;
+    const size_t length = strlen(shown);
+    RETRY(result, unlinkat(parent, name, 0));
+    if (result == 0 || errno == ENOENT) return OK;
+    if (errno != EISDIR && errno != EPERM) return fail_call(shown, "unlink");
     CHECK(depth < MAX_DEPTH, ERR_IO, "%s: folders nest deeper than %d", shown, MAX_DEPTH);
 
-    const int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    CHECK(fd >= 0, ERR_IO, "%s: %s", shown, strerror(errno));
-    dir = fdopendir(fd);
-    if (!dir) {
-        (void)close(fd);
-        return status_fail(ERR_IO, "%s: %s", shown, strerror(errno));
-    }
     const struct dirent *entry;
-    while ((entry = readdir(dir)) != NULL) {
-        if (!is_dots(entry->d_name))
-            TRY_TO(done, s, remove_at(dirfd(dir), entry->d_name, shown, depth + 1));
+    TRY(open_list(open_folder(parent, name, O_NOFOLLOW), shown, &dir));
+    for (;;) {
+        TRY_TO(done, s, next_entry(dir, shown, &entry));
+        if (!entry) break;
+        (void)snprintf(shown + length, FILE_PATH_BYTES - length, "/%s", entry->d_name);
+        TRY_TO(done, s, remove_at(dirfd(dir), entry->d_name, shown, depth + 1));
+        shown[length] = 0;
     }
-    CHECK_TO(done, s, unlinkat(parent, name, AT_REMOVEDIR) == 0, ERR_IO, "%s: %s", shown,
-             strerror(errno));
+    RETRY(result, unlinkat(parent, name, AT_REMOVEDIR));
+    if (result != 0) s = fail_call(shown, "rmdir");
 done:
     (void)closedir(dir);
     return s;
@@ -215,5 +279,7 @@ done:
 
 Status file_remove_tree(const char *path)
 {
-    return remove_at(AT_FDCWD, path, path, 0);
+    char shown[FILE_PATH_BYTES];
+    (void)snprintf(shown, sizeof shown, "%s", path);
+    return remove_at(AT_FDCWD, path, shown, 0);
 }

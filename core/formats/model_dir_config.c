@@ -313,8 +313,9 @@ Status model_dir_read(const char *path, ModelDir *out)
 {
     ModelDir model = { 0 };
     bool text = false;
-    CHECK(file_kind(path) == FILE_FOLDER, ERR_IO,
-          "%s: is not a folder; a model directory is wanted", path);
+    FileKind kind;
+    TRY(file_look(path, &kind));
+    CHECK(kind == FILE_FOLDER, ERR_IO, "%s: is not a folder; a model directory is wanted", path);
     TRY(read_index(path, &text));
     TRY(read_transformer(path, &model.config.dit));
     if (text) {

@@ -221,7 +221,7 @@ bool model_dir_has(const char *path, const char *folder)
     static const char *const endings[] = { ".safetensors", ".safetensors.index.json" };
     for (int i = 0; i < 2; i++) {
         (void)snprintf(name, sizeof name, "%s/%s%s", folder, base, endings[i]);
-        if (file_join(single, path, name) == OK && file_kind(single) == FILE_REGULAR) return true;
+        if (file_join(single, path, name) == OK && file_kind(single) != FILE_ABSENT) return true;
     }
     return false;
 }

@@ -1,6 +1,8 @@
 /* The reading half of core/formats/safetensors.h. */
 #include "core/formats/safetensors_header.h"
 
+#include "core/base/retry.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -20,9 +22,9 @@ static Status read_at(const Safetensors *file, int64_t offset, void *bytes, size
 {
     char *to = bytes;
     while (length > 0) {
-        const ssize_t n = pread(file->fd, to, length, (off_t)offset);
-        if (n < 0 && errno == EINTR) continue;
-        CHECK(n >= 0, ERR_IO, "%s: %s", file->path, strerror(errno));
+        ssize_t n;
+        RETRY(n, pread(file->fd, to, length, (off_t)offset));
+        CHECK(n >= 0, ERR_IO, "%s: read: %s", file->path, strerror(errno));
         CHECK(n > 0, ERR_FORMAT, "%s: ends at byte %lld, %zu more were expected", file->path,
               (long long)offset, length);
         to += n;
@@ -37,7 +39,9 @@ static Status read_header(Safetensors *file)
     struct stat st;
     uint8_t prefix[8];
     uint64_t length = 0;
-    CHECK(fstat(file->fd, &st) == 0, ERR_IO, "%s: %s", file->path, strerror(errno));
+    int result;
+    RETRY(result, fstat(file->fd, &st));
+    CHECK(result == 0, ERR_IO, "%s: stat: %s", file->path, strerror(errno));
     CHECK(S_ISREG(st.st_mode), ERR_IO, "%s: is not a regular file", file->path);
     CHECK(st.st_size >= 8, ERR_FORMAT, "%s: has %lld bytes, a safetensors file has at least 8",
           file->path, (long long)st.st_size);
@@ -72,8 +76,8 @@ Status safetensors_open(const char *path, Safetensors **out)
     CHECK_TO(fail, s, file->path, ERR_MEMORY, "%s: no memory to open it", path);
     /* a pipe of that name must not hang the job; links are followed: caches of models are made of
      * them */
-    file->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    CHECK_TO(fail, s, file->fd >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+    RETRY(file->fd, open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    CHECK_TO(fail, s, file->fd >= 0, ERR_IO, "%s: open: %s", path, strerror(errno));
     TRY_TO(fail, s, read_header(file));
     *out = file;
     return OK;

@@ -83,9 +83,12 @@ Status safetensors_set_open(const char *folder, const char *base, SafetensorsSet
     const int n = snprintf(index, sizeof index, "%s.index.json", single);
     CHECK(n >= 0 && (size_t)n < sizeof index, ERR_IO, "%s: the path is too long", single);
 
-    if (file_kind(index) != FILE_ABSENT)
+    FileKind indexed, alone;
+    TRY(file_look(index, &indexed));
+    TRY(file_look(single, &alone));
+    if (indexed != FILE_ABSENT)
         s = open_indexed(&set, folder, index);
-    else if (file_kind(single) != FILE_ABSENT)
+    else if (alone != FILE_ABSENT)
         s = add_file(&set, folder, name);
     else
         s = status_fail(ERR_FORMAT, "%s: is missing (and so is its .index.json)", single);

@@ -89,6 +89,7 @@ Status safetensors_create(const char *path, const SafetensorsSpec *specs, int64_
     TRY_TO(fail, s, digest_stream_create(&writer->digest));
     TRY_TO(fail, s, file_writer_open(&writer->file, path));
     writer->size = 8 + (int64_t)length + data_bytes;
+    file_writer_expect(&writer->file, writer->size);
     for (int i = 0; i < 8; i++) prefix[i] = (uint8_t)(length >> 8 * i);
     TRY_TO(fail, s, put(writer, prefix, sizeof prefix));
     TRY_TO(fail, s, put(writer, header, length));

@@ -70,7 +70,7 @@ zoetrope train configs/tiny.yaml train.steps=many
 check bad_override_names_the_argument \
     says 2 "zoetrope: argument 'train.steps=many': train.steps: 'many' is not a whole number"
 zoetrope train /nowhere/c.yaml
-check absent_configuration_is_named says 3 "zoetrope: /nowhere/c.yaml: No such file or directory"
+check absent_configuration_is_named says 3 "zoetrope: /nowhere/c.yaml: open: No such file or directory"
 
 # four ranks find the same mistake; one line tells it, and the job ends with its code
 mpirun -n 4 "$ZOETROPE" train configs/tiny.yaml train.steps=many > "$work/out" 2> "$work/err"

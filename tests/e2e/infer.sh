@@ -118,7 +118,7 @@ check ranks_refuse_with_one_line '[ $code = 2 ]' 'says "not UTF-8"' 'nothing no.
 # a limit on the size of files stands for a full disk
 run bash -c 'ulimit -f 1; exec "$0" infer --model "$1" --steps 2 --prompt x --quiet --out "$2"' \
     "$ZOETROPE" "$work/run" "$no"
-check a_full_disk_is_named_and_leaves_nothing '[ $code = 3 ]' 'says "no.mp4: File too large"' 'nothing no.mp4'
+check a_full_disk_is_named_and_leaves_nothing '[ $code = 3 ]' 'says "no.mp4: write: File too large"' 'nothing no.mp4'
 
 "$ZOETROPE" infer --model "$work/run" --prompt x --steps 1000 --quiet --out "$no" 2> /dev/null &
 sleep 1

@@ -237,7 +237,7 @@ static void a_missing_file_is_named(void **state)
     (void)state;
     Sample s;
     assert_int_equal(config_load(keys, "/nowhere/c.yaml", 0, NULL, &s, sizeof s), ERR_IO);
-    assert_string_equal(status_message(), "/nowhere/c.yaml: No such file or directory");
+    assert_string_equal(status_message(), "/nowhere/c.yaml: open: No such file or directory");
     assert_int_equal(config_load(keys, "/", 0, NULL, &s, sizeof s), ERR_IO);
 }
 

@@ -80,11 +80,11 @@ static void errors_name_path_and_reason(void **state)
     char *bytes = NULL;
     size_t length = 0;
     assert_int_equal(file_read(at("absent"), 10, &bytes, &length), ERR_IO);
-    assert_non_null(strstr(status_message(), "absent: No such file or directory"));
+    assert_non_null(strstr(status_message(), "absent: open: No such file or directory"));
     assert_int_equal(file_read(root, 1 << 20, &bytes, &length), ERR_IO);
     assert_non_null(strstr(status_message(), "is a folder"));
     assert_int_equal(file_write(at("no/such/folder"), "x", 1), ERR_IO);
-    assert_non_null(strstr(status_message(), "no/such/folder: No such file"));
+    assert_non_null(strstr(status_message(), "no/such/folder: open: No such file"));
     assert_int_equal(mkfifo(at("pipe"), 0600), 0);
     assert_int_equal(file_read(at("pipe"), 10, &bytes, &length), ERR_IO);
     assert_non_null(strstr(status_message(), "not a regular file"));
@@ -119,7 +119,7 @@ static void a_full_disk_keeps_the_old_file(void **state)
     assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     (void)signal(SIGXFSZ, handler);
     assert_int_equal(s, ERR_IO);
-    assert_non_null(strstr(status_message(), "full: File too large"));
+    assert_non_null(strstr(status_message(), "full: write: File too large"));
     assert_file(at("full"), "old");
     assert_int_equal(file_kind(at("full.tmp")), FILE_ABSENT);
 }
