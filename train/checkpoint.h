@@ -2,10 +2,10 @@
  * checkpoint: a training run's whole state as a model directory, saved and loaded on any mesh.
  *
  * RUN/checkpoints/step-00001000/ holds a model directory (core/formats/model_dir.h), optimizer/,
- * state.json and manifest.json. Logical tensors in canonical shape; no mesh in any name or shape.
+ * state.json, manifest.json and, when signed, model.sig. Logical tensors in canonical shape; no mesh in any name or shape.
  * Weights are F32 and are the master, so optimizer/ holds the moments only.
  *
- * Commit: all ranks write into step-N.partial, agree, rank 0 writes the manifest and renames.
+ * Commit: all ranks write into step-N.partial, agree, rank 0 writes the manifest, signs and renames.
  * Readers see nothing before the rename and everything after it. An error on any rank is the same
  * error on every rank; the partial folder is removed and earlier checkpoints stay.
  */
@@ -15,6 +15,7 @@
 #include "comm/comm.h"
 #include "core/base/digest.h"
 #include "core/base/file.h"
+#include "core/formats/trusted_keys.h"
 #include "core/formats/model_dir.h"
 #include "core/model/params.h"
 #include "core/parallel/bucket.h"
@@ -42,6 +43,9 @@ typedef struct CheckpointState {
     /* Writes the codec's files into an existing folder; NULL: none. Rank 0 calls it. */
     Status (*codec_save)(void *context, const char *folder);
     void *codec_context;
+    const EcdsaKey *sign;       /* saving, rank 0: writes model.sig; NULL: it is not signed */
+    const TrustedKeys *trusted; /* loading: passes over what none of them has signed; NULL: takes it
+                                   unsigned */
 } CheckpointState;
 
 typedef struct CheckpointOptions {

@@ -3,6 +3,7 @@
 
 #include "core/base/log.h"
 #include "core/formats/manifest.h"
+#include "core/formats/signature.h"
 #include "train/checkpoint_progress.h"
 #include "train/checkpoint_sets.h"
 #include "train/checkpoint_write.h"
@@ -95,12 +96,13 @@ static Status prepare(const CheckpointState *state, const CheckpointSets *sets, 
 
 /* --- commit: rank 0 --- */
 
-static Status commit(const Paths *paths, const Manifest *known)
+static Status commit(const Paths *paths, const Manifest *known, const EcdsaKey *key)
 {
     Manifest manifest = { 0 };
     bool swapped = false;
     TRY(manifest_make(paths->partial, known, &manifest));
-    const Status s = manifest_write(paths->partial, &manifest);
+    Status s = manifest_write(paths->partial, &manifest);
+    if (s == OK && key) s = signature_write(paths->partial, file_name(paths->final), &manifest, key);
     manifest_destroy(&manifest);
     TRY(s);
     if (file_kind(paths->final) == FILE_ABSENT) return file_rename(paths->partial, paths->final);
@@ -161,7 +163,7 @@ static Status write_and_commit(Comm *comm, const Mesh *mesh, const CheckpointSta
     Manifest known = { 0 };
     TRY(comm_agree(comm, first ? prepare(state, sets, paths) : OK));
     TRY(checkpoint_write(comm, mesh, sets, paths->partial, &known));
-    const Status s = first ? commit(paths, &known) : OK;
+    const Status s = first ? commit(paths, &known, state->sign) : OK;
     manifest_destroy(&known);
     return comm_agree(comm, s);
 }
