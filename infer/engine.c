@@ -40,8 +40,9 @@ static Status find_signed(Engine *e, const char *path, const TrustedKeys *keys)
         if (i == 0) snprintf(why, sizeof(why), "%s", status_message());
         log_warn("checkpoint %s passed over: %s", file_name(e->path), status_message());
     }
-    return status_fail(ERR_FORMAT, "%s: none of its %lld checkpoints is signed by a trusted key: %s",
-                       path, (long long)count, why);
+    return status_fail(ERR_FORMAT,
+                       "%s: none of its %lld checkpoints is signed by a trusted key: %s", path,
+                       (long long)count, why);
 }
 
 /* Rank 0 looks (it may read whole checkpoints to verify them); the others are told. */

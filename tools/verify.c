@@ -138,9 +138,9 @@ static Status verify_dataset(const Verify *v, const char *path)
     DiskFiles files = { 0 };
     char size[32];
     const int rank = comm_rank(v->comm);
-    Status s = v->keys ? status_fail(ERR_USAGE, "--key: %s is a dataset, which has no signature",
-                                     path)
-                       : dataset_open(path, &ds);
+    Status s = v->keys
+                   ? status_fail(ERR_USAGE, "--key: %s is a dataset, which has no signature", path)
+                   : dataset_open(path, &ds);
     if (s == OK) s = disk_list(path, &files);
     s = comm_agree(v->comm, s);
     if (s == OK && files.bytes > 1 << 30)

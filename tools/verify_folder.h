@@ -16,8 +16,8 @@ typedef struct Verify {
     ByteProgress progress;   /* of this rank's share */
     /* the same on every rank, over all folders so far */
     int64_t files, bytes, problems;
-    int64_t unchecked; /* folders with a signature that no key was given for */
-    int64_t left_out;  /* files that signers left out */
+    int64_t unchecked;  /* folders with a signature that no key was given for */
+    int64_t left_out;   /* files that signers left out */
     const char *signer; /* file of the last one's key; view */
 } Verify;
 

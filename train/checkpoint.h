@@ -2,12 +2,13 @@
  * checkpoint: a training run's whole state as a model directory, saved and loaded on any mesh.
  *
  * RUN/checkpoints/step-00001000/ holds a model directory (core/formats/model_dir.h), optimizer/,
- * state.json, manifest.json and, when signed, model.sig. Logical tensors in canonical shape; no mesh in any name or shape.
- * Weights are F32 and are the master, so optimizer/ holds the moments only.
+ * state.json, manifest.json and, when signed, model.sig. Logical tensors in canonical shape; no
+ * mesh in any name or shape. Weights are F32 and are the master, so optimizer/ holds the moments
+ * only.
  *
- * Commit: all ranks write into step-N.partial, agree, rank 0 writes the manifest, signs and renames.
- * Readers see nothing before the rename and everything after it. An error on any rank is the same
- * error on every rank; the partial folder is removed and earlier checkpoints stay.
+ * Commit: all ranks write into step-N.partial, agree, rank 0 writes the manifest, signs and
+ * renames. Readers see nothing before the rename and everything after it. An error on any rank is
+ * the same error on every rank; the partial folder is removed and earlier checkpoints stay.
  */
 #ifndef ZT_TRAIN_CHECKPOINT_H
 #define ZT_TRAIN_CHECKPOINT_H

@@ -29,7 +29,8 @@ static Status share_steps(Comm *comm, const char *run_dir, int64_t **steps, int6
 }
 
 /* This rank's share of the files; every rank reads the list of them. A signature is over all that a
- * manifest is over, and nothing unsigned may be parsed before it: it stands in the manifest's place. */
+ * manifest is over, and nothing unsigned may be parsed before it: it stands in the manifest's
+ * place. */
 static Status verify_share(const char *path, const TrustedKeys *keys, int rank, int size)
 {
     Manifest manifest = { 0 };
@@ -60,10 +61,11 @@ static Status newest_that_verifies(Comm *comm, const char *run_dir, const Truste
         if (i == 0) (void)snprintf(why, sizeof why, "%s", status_message());
         log_warn("checkpoint %s passed over: %s", file_name(path), status_message());
     }
-    return status_fail(ERR_FORMAT,
-                       "%s: none of its %lld checkpoints is whole; the newest: %s (to start again, "
-                       "move them away)",
-                       run_dir, (long long)count, why);
+    return status_fail(
+        ERR_FORMAT,
+        "%s: none of its %lld checkpoints is %swhole; the newest: %s (to start again, "
+        "move them away)",
+        run_dir, (long long)count, keys ? "signed by a trusted key and " : "", why);
 }
 
 static Status load_set(const char *path, const CheckpointSet *set, const CheckpointState *state,

@@ -102,7 +102,8 @@ static Status commit(const Paths *paths, const Manifest *known, const EcdsaKey *
     bool swapped = false;
     TRY(manifest_make(paths->partial, known, &manifest));
     Status s = manifest_write(paths->partial, &manifest);
-    if (s == OK && key) s = signature_write(paths->partial, file_name(paths->final), &manifest, key);
+    if (s == OK && key)
+        s = signature_write(paths->partial, file_name(paths->final), &manifest, key);
     manifest_destroy(&manifest);
     TRY(s);
     if (file_kind(paths->final) == FILE_ABSENT) return file_rename(paths->partial, paths->final);

@@ -190,8 +190,8 @@ Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out
 {
     TrainState *s = out;
     *s = (TrainState){ .comm = comm, .config = *config, .resident_before = memory_resident_peak() };
-    Status (*const parts[])(TrainState *) = { open_keys,   open_data,           place_on_mesh,
-                                              open_device, train_state_reserve, open_loader,
+    Status (*const parts[])(TrainState *) = { open_keys,      open_data,           place_on_mesh,
+                                              open_device,    train_state_reserve, open_loader,
                                               open_run_folder };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         const Status status = comm_agree(comm, parts[i](s));

@@ -58,8 +58,8 @@ static CheckpointState checkpoint_state(TrainState *s)
                               .codec_save = codec_save,
                               .codec_context = &s->codec,
                               .sign = s->trust.sign,
-                              .trusted =
-                                  s->config.checkpoint.require_signature ? &s->trust.trusted : NULL };
+                              .trusted = s->config.checkpoint.require_signature ? &s->trust.trusted
+                                                                                : NULL };
 }
 
 Status train_state_save(TrainState *s, int64_t step)

@@ -30,7 +30,8 @@ Status trust_open(const CheckpointKeys *config, int rank, Trust *out)
     Trust trust = { 0 };
     Status s = OK;
     if (config->sign[0] && rank == 0) s = ecdsa_read_private(config->sign, &trust.sign);
-    if (s == OK && config->require_signature) s = read_trusted(&config->trusted_keys, &trust.trusted);
+    if (s == OK && config->require_signature)
+        s = read_trusted(&config->trusted_keys, &trust.trusted);
     if (s == OK && config->require_signature && rank == 0) s = check_own(config, &trust);
     if (s == OK)
         *out = trust;

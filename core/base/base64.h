@@ -1,5 +1,5 @@
-/* base64: RFC 4648's standard alphabet with padding, read as strictly as it is written: one text for
- * each sequence of bytes. Not collective. */
+/* base64: RFC 4648's standard alphabet with padding, read as strictly as it is written: one text
+ * for each sequence of bytes. Not collective. */
 #ifndef ZT_CORE_BASE_BASE64_H
 #define ZT_CORE_BASE_BASE64_H
 

@@ -226,9 +226,8 @@ Status ecdsa_sign(const EcdsaKey *key, const void *bytes, size_t length,
     size_t written = ECDSA_SIGNATURE_BYTES;
     EVP_MD_CTX *context = EVP_MD_CTX_new();
     CHECK(context, ERR_MEMORY, "%s: no memory to sign", key->path);
-    const bool done =
-        EVP_DigestSignInit(context, NULL, key->digest, NULL, key->pair) == 1 &&
-        EVP_DigestSign(context, out, &written, bytes, length) == 1;
+    const bool done = EVP_DigestSignInit(context, NULL, key->digest, NULL, key->pair) == 1 &&
+                      EVP_DigestSign(context, out, &written, bytes, length) == 1;
     EVP_MD_CTX_free(context);
     ERR_clear_error();
     CHECK(done, ERR_FORMAT, "%s: the cryptography library cannot sign with this key", key->path);
@@ -240,9 +239,9 @@ bool ecdsa_verify(const EcdsaKey *key, const void *bytes, size_t length, const u
                   size_t signature_length)
 {
     EVP_MD_CTX *context = EVP_MD_CTX_new();
-    const bool good =
-        context && EVP_DigestVerifyInit(context, NULL, key->digest, NULL, key->pair) == 1 &&
-        EVP_DigestVerify(context, signature, signature_length, bytes, length) == 1;
+    const bool good = context &&
+                      EVP_DigestVerifyInit(context, NULL, key->digest, NULL, key->pair) == 1 &&
+                      EVP_DigestVerify(context, signature, signature_length, bytes, length) == 1;
     EVP_MD_CTX_free(context);
     ERR_clear_error();
     return good;

@@ -109,6 +109,8 @@ static Status check_text(const Json *object, const char *what, const char *key, 
  * signed can write any key: it is not used. */
 static Status parse_material(const Json *bundle, const char *what, Dsse *out)
 {
+    static const char *const members[] = { "publicKey", "tlogEntries", "timestampVerificationData",
+                                           NULL };
     const Json *material, *key;
     const char *hint;
     Digest digest;
@@ -117,6 +119,7 @@ static Status parse_material(const Json *bundle, const char *what, Dsse *out)
           "%s: is not signed with a key (no \"publicKey\"); certificates and transparency logs are "
           "not read",
           what);
+    TRY(check_members(material, what, members));
     TRY(json_get_object(material, what, "publicKey", &key));
     if (!json_has(key, "hint")) return json_get_string(key, what, "rawBytes", &hint);
     TRY(json_get_string(key, what, "hint", &hint));

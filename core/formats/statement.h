@@ -1,7 +1,7 @@
 /*
  * statement: what a model's signature says, an in-toto statement with OpenSSF Model Signing's
- * predicate v1.0: every file's name and SHA-256 (method "files"). JSON text only; no file is touched.
- * Not collective.
+ * predicate v1.0: every file's name and SHA-256 (method "files"). JSON text only; no file is
+ * touched. Not collective.
  */
 #ifndef ZT_CORE_FORMATS_STATEMENT_H
 #define ZT_CORE_FORMATS_STATEMENT_H
@@ -26,8 +26,8 @@ typedef struct Statement {
     int64_t left_out_count;
 } Statement;
 
-/* The JSON text of the statement about the files, which are sorted for it, of a model called `name`;
- * the caller frees it. */
+/* The JSON text of the statement about the files, which are sorted for it, of a model called
+ * `name`; the caller frees it. */
 Status statement_write(const char *name, StatementFile *files, int64_t count, char **text,
                        size_t *length);
 /* Strict: paths are relative and plain, no name twice, the subject's digest is that of the list.
