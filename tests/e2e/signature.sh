@@ -118,6 +118,19 @@ check a_dataset_has_no_signature '[ $code = 2 ]' 'says "which has no signature"'
 verified 2 "$data"
 check two_ranks_verify_a_dataset '[ $code = 0 ]' '[ "$(wc -l <<< "$printed")" = 1 ]'
 
+# what was signed, put together by hand as the DSSE specification says
+payload=$(sed -n 's/.*"payload":"\([^"]*\)".*/\1/p' "$last/model.sig")
+base64 -d <<< "$payload" > "$work/payload"
+sed -n 's/.*"sig":"\([^"]*\)".*/\1/p' "$last/model.sig" | base64 -d > "$work/sig"
+{
+    printf 'DSSEv1 28 application/vnd.in-toto+json %d ' "$(stat -c %s "$work/payload")"
+    cat "$work/payload"
+} > "$work/signed"
+check openssl_verifies_the_signature \
+    'openssl dgst -sha256 -verify "$keys/owner.pub" -signature "$work/sig" "$work/signed" > /dev/null' \
+    'grep -q "\"name\":\"step-00000006\"" "$work/payload"' \
+    'grep -q "$(sha256sum "$last/manifest.json" | cut -c 1-64)" "$work/payload"'
+
 # ---- infer ---------------------------------------------------------------------------------------
 
 works a_signed_model_is_read "${infer[@]}" --require-signature --key "$keys/other.pub" --key "$keys/owner.pub"
