@@ -4,6 +4,8 @@
 #include "core/formats/signature.h"
 #include "tools/folder_check.h"
 
+#include <string.h>
+
 /* An agreed failure of one folder is one of its problems; anything else ends the command. */
 static Status take_problem(Verify *v, Status s)
 {
@@ -19,6 +21,13 @@ static Status add_problems(Verify *v, int64_t own)
     TRY(group_all_reduce(comm_world(v->comm), tensor_of(&own, I64, SHAPE(1))));
     v->problems += own;
     return OK;
+}
+
+/* Checkpoints of one run may be signed with one key and another. */
+static void take_signer(Verify *v, const EcdsaKey *signer)
+{
+    const char *path = ecdsa_path(signer);
+    v->signer = !v->signer || strcmp(v->signer, path) == 0 ? path : "several of the keys";
 }
 
 /* This rank's share, each fault on a line. */
@@ -44,7 +53,7 @@ static Status check_signature(Verify *v, const char *folder, const Manifest *kno
     s = comm_agree(v->comm, s);
     if (s == OK) {
         s = add_problems(v, check_signed_files(v, folder, &signature, known));
-        v->signer = ecdsa_path(signature.signer);
+        take_signer(v, signature.signer);
         v->left_out += left_out;
         if (!known) v->files += signature.statement.count;
     } else {

@@ -18,7 +18,7 @@ typedef struct Verify {
     int64_t files, bytes, problems;
     int64_t unchecked;  /* folders with a signature that no key was given for */
     int64_t left_out;   /* files that signers left out */
-    const char *signer; /* file of the last one's key; view */
+    const char *signer; /* file of the key, or what to say of several; view */
 } Verify;
 
 /* Collective. Adds to *verify. The Status is that of the check: ERR_MEMORY, ERR_COMM. */
