@@ -102,6 +102,8 @@ Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor
 
 /* Reads everything there is: every shard's SHA-256, every clip's. First fault is the error. */
 Status dataset_verify(Dataset *ds);
+/* A rank's share of it: every size-th clip and shard from `rank` on. */
+Status dataset_verify_share(Dataset *ds, int rank, int size);
 
 #ifdef __cplusplus
 }

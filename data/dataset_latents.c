@@ -138,7 +138,7 @@ Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor
 
 /* ---- verification --------------------------------------------------------------------------- */
 
-static Status verify_clips(Dataset *ds)
+static Status verify_clips(Dataset *ds, int rank, int size)
 {
     int64_t most = 0;
     for (int64_t i = 0; i < ds->bucket_count; i++) {
@@ -149,7 +149,7 @@ static Status verify_clips(Dataset *ds)
     CHECK(values != NULL, ERR_MEMORY, "%s: no memory for a clip of %lld values", ds->dir,
           (long long)most);
     Status s = OK;
-    for (int64_t clip = 0; s == OK && clip < ds->record.clips; clip++) {
+    for (int64_t clip = rank; s == OK && clip < ds->record.clips; clip += size) {
         const DatasetBucket *b = &ds->buckets[dataset_clip(ds, clip).bucket];
         s = dataset_read_latents(ds, clip, dataset_clip_tokens(ds, clip),
                                  tensor_of(values, F32, SHAPE(b->tokens, b->patch)));
@@ -160,9 +160,14 @@ static Status verify_clips(Dataset *ds)
 
 Status dataset_verify(Dataset *ds)
 {
+    return dataset_verify_share(ds, 0, 1);
+}
+
+Status dataset_verify_share(Dataset *ds, int rank, int size)
+{
     /* clips first: what they say is more exact than what a whole file can say */
-    TRY(verify_clips(ds));
-    for (int64_t i = 0; i < ds->record.shard_count; i++) {
+    TRY(verify_clips(ds, rank, size));
+    for (int64_t i = rank; i < ds->record.shard_count; i += size) {
         Digest digest;
         TRY(digest_file(ds->shards[i].path, &digest, NULL));
         CHECK(memcmp(&digest, &ds->record.shards[i].sha256, sizeof(digest)) == 0, ERR_FORMAT,

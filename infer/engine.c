@@ -1,18 +1,62 @@
 #include "infer/engine.h"
 
 #include "core/base/log.h"
+#include "core/formats/signature.h"
 
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
+/* Damage and what cannot be read pass a checkpoint over; a lost rank or no memory does not. */
+static bool passes_over(Status status)
+{
+    return status == ERR_FORMAT || status == ERR_IO;
+}
+
+/* Rank 0's choice of the index-th candidate, told to all. */
+static Status share_candidate(Engine *e, const char *path, int64_t index, int64_t *count)
+{
+    Group *world = comm_world(e->comm);
+    const bool looks = comm_rank(e->comm) == 0;
+
+    TRY(comm_agree(e->comm, looks ? model_dir_candidate(path, index, count, e->path) : OK));
+    TRY(group_broadcast(world, tensor_of(count, U8, SHAPE((int64_t)sizeof(*count))), 0));
+    return group_broadcast(world, tensor_of(e->path, U8, SHAPE(FILE_PATH_BYTES)), 0);
+}
+
+/* The newest that one of the keys has signed. Nothing of a model is parsed here but model.sig. */
+static Status find_signed(Engine *e, const char *path, const TrustedKeys *keys)
+{
+    const int rank = comm_rank(e->comm), size = comm_size(e->comm);
+    char why[1024] = "";
+    int64_t count = 1;
+
+    for (int64_t i = 0; i < count; i++) {
+        TRY(share_candidate(e, path, i, &count));
+        if (i >= count) break; /* the run has removed one since */
+        const Status s = comm_agree(e->comm, signature_verify_share(e->path, keys, rank, size));
+        if (s == OK) log_info("%s: signed by a trusted key, every file is as it was", e->path);
+        if (s == OK || !passes_over(s) || count == 1) return s;
+        if (i == 0) snprintf(why, sizeof(why), "%s", status_message());
+        log_warn("checkpoint %s passed over: %s", file_name(e->path), status_message());
+    }
+    return status_fail(ERR_FORMAT,
+                       "%s: none of its %lld checkpoints is signed by a trusted key: %s", path,
+                       (long long)count, why);
+}
+
 /* Rank 0 looks (it may read whole checkpoints to verify them); the others are told. */
-static Status find_model(Engine *e, const char *path)
+static Status find_whole(Engine *e, const char *path)
 {
     const bool looks = comm_rank(e->comm) == 0;
 
     TRY(comm_agree(e->comm, looks ? model_dir_resolve(path, e->path) : OK));
-    TRY(group_broadcast(comm_world(e->comm), tensor_of(e->path, U8, SHAPE(FILE_PATH_BYTES)), 0));
+    return group_broadcast(comm_world(e->comm), tensor_of(e->path, U8, SHAPE(FILE_PATH_BYTES)), 0);
+}
+
+static Status find_model(Engine *e, const EngineOptions *o)
+{
+    TRY(o->trusted ? find_signed(e, o->model, o->trusted) : find_whole(e, o->model));
     return comm_agree(e->comm, model_dir_read(e->path, &e->model));
 }
 
@@ -121,7 +165,7 @@ Status engine_open(Comm *comm, const EngineOptions *options, Engine *out)
     Status s = OK;
 
     *out = (Engine){ .comm = comm };
-    TRY_TO(failed, s, find_model(out, options->model));
+    TRY_TO(failed, s, find_model(out, options));
     TRY_TO(
         failed, s,
         make_mesh(out, options->shape, options->exact, options->halves > 1 ? options->halves : 1));

@@ -2,7 +2,8 @@
  * engine: a trained model, loaded over the mesh and ready to sample.
  *
  * Serves infer and evaluate. Rank 0 finds the newest checkpoint that verifies; every rank reads its
- * own slice of the weights.
+ * own slice of the weights. Where a signature is required, all ranks share out the hashing, and no
+ * file is parsed before every one has the digest that was signed.
  */
 #ifndef ZT_INFER_ENGINE_H
 #define ZT_INFER_ENGINE_H
@@ -11,6 +12,7 @@
 #include "core/base/file.h"
 #include "core/codec/linear.h"
 #include "core/formats/model_dir.h"
+#include "core/formats/trusted_keys.h"
 #include "core/model/dit.h"
 
 #include <stdbool.h>
@@ -23,6 +25,8 @@ typedef struct EngineOptions {
     int threads;     /* 0: this host's cores, shared out to its ranks */
     MeshShape shape; /* data 0: what is left of the ranks */
     int halves;      /* replicas that share a prompt, a half of guidance each: 1 or 2 */
+    /* view; not NULL: only a model that one of these has signed is read at all */
+    const TrustedKeys *trusted;
 } EngineOptions;
 
 typedef struct Engine {

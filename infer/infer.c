@@ -9,6 +9,7 @@
 
 Status infer_run(Comm *comm, const InferOptions *o)
 {
+    TrustedKeys trusted = { 0 };
     const EngineOptions engine_options = {
         .model = o->model,
         .weights = o->weights,
@@ -17,17 +18,20 @@ Status infer_run(Comm *comm, const InferOptions *o)
         .exact = o->numerics && strcmp(o->numerics, "exact") == 0,
         .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
         .halves = (int)o->guidance_ranks,
+        .trusted = o->require_signature ? &trusted : NULL,
     };
     Request request = { 0 };
     Engine engine = { 0 };
     Status s;
 
     TRY(request_load(comm, o, &request));
-    s = engine_open(comm, &engine_options, &engine);
+    s = comm_agree(comm, trusted_keys_read(o->keys.items, o->keys.count, &trusted));
+    if (s == OK) s = engine_open(comm, &engine_options, &engine);
     if (s == OK) {
         s = render_request(&engine, &request);
         engine_close(&engine);
     }
+    trusted_keys_destroy(&trusted);
     request_destroy(&request);
     return s;
 }

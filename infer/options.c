@@ -54,6 +54,10 @@ static const Option infer_options[] = {
       AT(timeout_s), .help = "seconds that a rank may wait for another; 0: for ever" },
     { .name = "numerics", .type = OPTION_STRING, .fallback = "fast", .choices = "fast|exact",
       AT(numerics), .help = "exact: the same bits on every mesh, slower" },
+    { .name = "require-signature", .type = OPTION_FLAG, AT(require_signature),
+      .help = "read only a model that one of the keys has signed (model.sig)" },
+    { .name = "key", .type = OPTION_STRINGS, .argument = "PUB.pem", AT(keys),
+      .help = "a public key to believe; repeat for more" },
     { .name = "quiet", .type = OPTION_FLAG, AT(quiet), .help = "no progress" },
     { .name = NULL },
 };

@@ -102,6 +102,15 @@ static Status check_sizes(const InferOptions *o)
     return OK;
 }
 
+static Status check_keys(const InferOptions *o)
+{
+    CHECK(!o->require_signature || o->keys.count > 0, ERR_USAGE,
+          "--require-signature: say whose with --key PUB.pem");
+    CHECK(o->require_signature || o->keys.count == 0, ERR_USAGE,
+          "--key %s: is used with --require-signature only", o->keys.items[0]);
+    return OK;
+}
+
 static Status check_guidance(const InferOptions *o)
 {
     CHECK(o->guidance_ranks <= 1 || guidance_is_on(o->guidance), ERR_USAGE,
@@ -177,6 +186,7 @@ Status request_load(Comm *comm, const InferOptions *options, Request *out)
     Status s = check_sizes(options);
 
     /* the same on every rank: the command line alone decides up to here */
+    if (s == OK) s = check_keys(options);
     if (s == OK) s = check_guidance(options);
     if (s == OK) s = choose_format(&r);
     if (s == OK) s = load_prompts(comm, &r);

@@ -24,7 +24,8 @@ typedef struct InferOptions {
     const char *numerics; /* "fast" or "exact" */
     double guidance, shift, fps, timeout_s;
     OptionSize size;
-    bool quiet;
+    OptionStrings keys; /* files of public keys */
+    bool require_signature, quiet;
 } InferOptions;
 
 extern const Command infer_command;

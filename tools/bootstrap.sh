@@ -5,10 +5,11 @@ set -eu
 cd "$(dirname "$0")/.."
 cc=${CC:-gcc}
 
-# gcc or clang (with its OpenMP), libraries, and ffprobe with which tests look at videos
+# gcc or clang (with its OpenMP), libraries, ffprobe with which tests look at videos, openssl with
+# which they make keys
 packages=(pkg-config libc6-dev libopenmpi-dev openmpi-bin libhdf5-dev libyaml-dev libssl-dev
     libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libjansson-dev libdnnl-dev
-    liblapacke-dev libcmocka-dev ffmpeg)
+    liblapacke-dev libcmocka-dev ffmpeg openssl)
 case $cc in
 *clang*) packages+=(clang libomp-dev) ;;
 *) packages+=(gcc) ;;

@@ -90,6 +90,7 @@ fi
 if [ "$mode" = --missing ]; then
     have mpirun || missing+=("mpirun (Open MPI)")
     have ffprobe || missing+=("ffprobe (ffmpeg), which tests use")
+    have openssl || missing+=("openssl (the command), which tests use")
     ((${#missing[@]})) && printf '%s\n' "${missing[@]}"
     exit 0
 fi

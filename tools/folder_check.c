@@ -1,7 +1,5 @@
 #include "tools/folder_check.h"
 
-#include "core/formats/manifest.h"
-
 #include <stdio.h>
 #include <string.h>
 
@@ -41,22 +39,30 @@ static Status check_file(const Check *check, const Manifest *manifest, int64_t i
     return OK;
 }
 
+/* What stands beside the manifest's files. */
+static bool is_apart(const char *name)
+{
+    return strcmp(name, MANIFEST_NAME) == 0 || strcmp(name, SIGNATURE_NAME) == 0;
+}
+
 /* Both lists are sorted: one walk finds what is missing and what was added. Only what the folder
  * was seen to hold is opened, whatever paths the manifest names. */
 static void compare(const Check *check, const Manifest *manifest, const FileList *list)
 {
+    const int size = check->options.size > 0 ? check->options.size : 1;
+    const bool names = check->options.rank == 0;
     int64_t i = 0, k = 0;
     while (i < manifest->count || k < list->count) {
         const char *wanted = i < manifest->count ? manifest->files[i].name : NULL;
         const char *there = k < list->count ? list->names[k] : NULL;
         const int order = !wanted ? 1 : !there ? -1 : strcmp(wanted, there);
         Status s = OK;
-        if (order < 0)
+        if (order == 0 && i % size == check->options.rank)
+            s = check_file(check, manifest, i);
+        else if (order < 0 && names)
             s = status_fail(ERR_FORMAT, "%s/%s: is missing; manifest.json lists it", check->folder,
                             wanted);
-        else if (order == 0)
-            s = check_file(check, manifest, i);
-        else if (strcmp(there, "manifest.json") != 0)
+        else if (order > 0 && names && !is_apart(there))
             s = status_fail(ERR_FORMAT, "%s/%s: was added later; manifest.json does not list it",
                             check->folder, there);
         if (s != OK) add_problem(check);
@@ -65,25 +71,45 @@ static void compare(const Check *check, const Manifest *manifest, const FileList
     }
 }
 
+Status folder_sides_read(const char *folder, FolderSides *out)
+{
+    FolderSides sides = { 0 };
+    TRY(manifest_read(folder, &sides.manifest));
+    const Status s = file_list_tree(folder, &sides.list);
+    if (s == OK)
+        *out = sides;
+    else
+        folder_sides_destroy(&sides);
+    return s;
+}
+
+void folder_sides_destroy(FolderSides *sides)
+{
+    file_list_destroy(&sides->list);
+    manifest_destroy(&sides->manifest);
+}
+
+void folder_compare(const char *folder, const FolderSides *sides, FolderCheckOptions options,
+                    FolderCheck *out)
+{
+    const Check check = { folder, options, out };
+    const Manifest *manifest = &sides->manifest;
+    *out = (FolderCheck){ .files = manifest->count, .root = manifest->root };
+    for (int64_t i = 0; i < manifest->count; i++) out->bytes += manifest->files[i].bytes;
+    compare(&check, manifest, &sides->list);
+}
+
 Status folder_check(const char *folder, FolderCheckOptions options, FolderCheck *out)
 {
     const Check check = { folder, options, out };
-    Manifest manifest = { 0 };
-    FileList list = { 0 };
+    FolderSides sides = { 0 };
     *out = (FolderCheck){ 0 };
-    Status s = manifest_read(folder, &manifest);
-    if (s == OK) {
-        out->files = manifest.count;
-        out->root = manifest.root;
-        for (int64_t i = 0; i < manifest.count; i++) out->bytes += manifest.files[i].bytes;
-        s = file_list_tree(folder, &list);
-    }
+    const Status s = folder_sides_read(folder, &sides);
     if (s == OK)
-        compare(&check, &manifest, &list);
+        folder_compare(folder, &sides, options, out);
     else if (s != ERR_MEMORY)
         add_problem(&check);
-    file_list_destroy(&list);
-    manifest_destroy(&manifest);
+    folder_sides_destroy(&sides);
     return s == ERR_MEMORY ? s : OK;
 }
 

@@ -2,13 +2,14 @@
  * checkpoint: a training run's whole state as a model directory, saved and loaded on any mesh.
  *
  * RUN/checkpoints/step-00001000/ holds a model directory (core/formats/model_dir.h), optimizer/,
- * state.json and manifest.json. Logical tensors in canonical shape; no mesh in any name or shape.
- * Weights are F32 and are the master, so optimizer/ holds the moments only.
+ * state.json, manifest.json and, when signed, model.sig. Logical tensors in canonical shape; no
+ * mesh in any name or shape. Weights are F32 and are the master, so optimizer/ holds the moments
+ * only.
  *
- * Commit: all ranks write into step-N.partial, agree, rank 0 writes the manifest and renames.
- * Readers see nothing before the rename and everything after it; one that is there already waits as
- * step-N.old where two folders cannot change places in one instant. An error on any rank is the
- * same error on every rank; the partial folder is removed and earlier checkpoints stay.
+ * Commit: all ranks write into step-N.partial, agree, rank 0 writes the manifest, signs and
+ * renames. Readers see nothing before the rename and everything after it; one that is there already
+ * waits as step-N.old where two folders cannot change places in one instant. An error on any rank is
+ * the same error on every rank; the partial folder is removed and earlier checkpoints stay.
  */
 #ifndef ZT_TRAIN_CHECKPOINT_H
 #define ZT_TRAIN_CHECKPOINT_H
@@ -16,6 +17,7 @@
 #include "comm/comm.h"
 #include "core/base/digest.h"
 #include "core/base/file.h"
+#include "core/formats/trusted_keys.h"
 #include "core/formats/model_dir.h"
 #include "core/model/params.h"
 #include "core/parallel/bucket.h"
@@ -43,6 +45,9 @@ typedef struct CheckpointState {
     /* Writes the codec's files into an existing folder; NULL: none. Rank 0 calls it. */
     Status (*codec_save)(void *context, const char *folder);
     void *codec_context;
+    const EcdsaKey *sign;       /* saving, rank 0: writes model.sig; NULL: it is not signed */
+    const TrustedKeys *trusted; /* loading: passes over what none of them has signed; NULL: takes it
+                                   unsigned */
 } CheckpointState;
 
 typedef struct CheckpointOptions {

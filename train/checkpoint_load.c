@@ -3,6 +3,7 @@
 
 #include "core/base/log.h"
 #include "core/formats/manifest.h"
+#include "core/formats/signature.h"
 #include "train/checkpoint_leftovers.h"
 #include "train/checkpoint_sets.h"
 
@@ -37,10 +38,13 @@ static Status share_steps(Comm *comm, const char *run_dir, int64_t **steps, int6
     return group_broadcast(world, tensor_of(*steps, U8, SHAPE(bytes)), 0);
 }
 
-/* This rank's share of the files; every rank reads the manifest. */
-static Status verify_share(const char *path, int rank, int size)
+/* This rank's share of the files; every rank reads the list of them. A signature is over all that a
+ * manifest is over, and nothing unsigned may be parsed before it: it stands in the manifest's
+ * place. */
+static Status verify_share(const char *path, const TrustedKeys *keys, int rank, int size)
 {
     Manifest manifest = { 0 };
+    if (keys) return signature_verify_share(path, keys, rank, size);
     TRY(manifest_read(path, &manifest));
     Status s = rank == 0 ? manifest_check_names(path, &manifest) : OK;
     for (int64_t i = rank; i < manifest.count && s == OK; i += size)
@@ -55,21 +59,23 @@ static bool passes_over(Status status)
     return status == ERR_FORMAT || status == ERR_IO;
 }
 
-static Status newest_that_verifies(Comm *comm, const char *run_dir, const int64_t *steps,
-                                   int64_t count, char path[FILE_PATH_BYTES])
+static Status newest_that_verifies(Comm *comm, const char *run_dir, const TrustedKeys *keys,
+                                   const int64_t *steps, int64_t count, char path[FILE_PATH_BYTES])
 {
     char why[1024] = "";
     for (int64_t i = 0; i < count; i++) {
         TRY(model_dir_step_path(run_dir, steps[i], "", path));
-        const Status s = comm_agree(comm, verify_share(path, comm_rank(comm), comm_size(comm)));
+        const Status s =
+            comm_agree(comm, verify_share(path, keys, comm_rank(comm), comm_size(comm)));
         if (s == OK || !passes_over(s)) return s;
         if (i == 0) (void)snprintf(why, sizeof why, "%s", status_message());
         log_warn("checkpoint %s passed over: %s", file_name(path), status_message());
     }
-    return status_fail(ERR_FORMAT,
-                       "%s: none of its %lld checkpoints is whole; the newest: %s (to start again, "
-                       "move them away)",
-                       run_dir, (long long)count, why);
+    return status_fail(
+        ERR_FORMAT,
+        "%s: none of its %lld checkpoints is %swhole; the newest: %s (to start again, "
+        "move them away)",
+        run_dir, (long long)count, keys ? "signed by a trusted key and " : "", why);
 }
 
 static Status load_set(const char *path, const CheckpointSet *set, const CheckpointState *state,
@@ -123,7 +129,7 @@ Status checkpoint_load(Comm *comm, const MeshGroups *groups, const char *run_dir
     int64_t *steps = NULL, count = 0;
     Status s = share_steps(comm, run_dir, &steps, &count);
     if (s == OK && count > 0) {
-        s = newest_that_verifies(comm, run_dir, steps, count, taken);
+        s = newest_that_verifies(comm, run_dir, state->trusted, steps, count, taken);
         if (s == OK) s = comm_agree(comm, load(taken, &groups->mesh, state));
         if (s == OK && path) memcpy(path, taken, sizeof taken);
     }

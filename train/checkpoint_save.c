@@ -3,6 +3,7 @@
 
 #include "core/base/log.h"
 #include "core/formats/manifest.h"
+#include "core/formats/signature.h"
 #include "train/checkpoint_leftovers.h"
 #include "train/checkpoint_progress.h"
 #include "train/checkpoint_sets.h"
@@ -117,12 +118,14 @@ static Status replace(const Paths *paths)
     return OK;
 }
 
-static Status commit(const Paths *paths, const Manifest *known)
+static Status commit(const Paths *paths, const Manifest *known, const EcdsaKey *key)
 {
     Manifest manifest = { 0 };
     FileKind there;
     TRY(manifest_make(paths->partial, known, &manifest));
-    const Status s = manifest_write(paths->partial, &manifest);
+    Status s = manifest_write(paths->partial, &manifest);
+    if (s == OK && key)
+        s = signature_write(paths->partial, file_name(paths->final), &manifest, key);
     manifest_destroy(&manifest);
     TRY(s);
     TRY(file_look(paths->final, &there));
@@ -180,7 +183,7 @@ static Status write_and_commit(Comm *comm, const Mesh *mesh, const CheckpointSta
     Manifest known = { 0 };
     TRY(comm_agree(comm, first ? prepare(state, sets, paths) : OK));
     TRY(checkpoint_write(comm, mesh, sets, paths->partial, &known));
-    const Status s = first ? commit(paths, &known) : OK;
+    const Status s = first ? commit(paths, &known, state->sign) : OK;
     manifest_destroy(&known);
     return comm_agree(comm, s);
 }

@@ -8,6 +8,11 @@
 #include <string.h>
 #include <unistd.h>
 
+static Status open_keys(TrainState *s)
+{
+    return trust_open(&s->config.checkpoint, comm_rank(s->comm), &s->trust);
+}
+
 static Status open_data(TrainState *s)
 {
     TrainConfig *c = &s->config;
@@ -185,8 +190,9 @@ Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out
 {
     TrainState *s = out;
     *s = (TrainState){ .comm = comm, .config = *config, .resident_before = memory_resident_peak() };
-    Status (*const parts[])(TrainState *) = { open_data,           place_on_mesh, open_device,
-                                              train_state_reserve, open_loader,   open_run_folder };
+    Status (*const parts[])(TrainState *) = { open_keys,      open_data,           place_on_mesh,
+                                              open_device,    train_state_reserve, open_loader,
+                                              open_run_folder };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         const Status status = comm_agree(comm, parts[i](s));
         if (status == OK) continue;
@@ -217,6 +223,7 @@ void train_state_destroy(TrainState *s)
     linear_codec_destroy(&s->codec);
     dataset_close(s->train);
     dataset_close(s->heldout);
+    trust_close(&s->trust);
     free(s->config_text);
     folder_lock_release(&s->lock);
     *s = (TrainState){ 0 };

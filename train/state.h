@@ -18,12 +18,14 @@
 #include "train/samples.h"
 #include "train/step.h"
 #include "train/train_config.h"
+#include "train/trust.h"
 
 typedef struct TrainState {
     Comm *comm;                            /* view */
     TrainConfig config;                    /* model.dit channels are the dataset's */
     FolderLock lock;                       /* owned; of run.dir, rank 0 */
     char *config_text;                     /* owned: the resolved configuration as YAML */
+    Trust trust;                           /* owned */
     Dataset *train, *heldout;              /* owned; heldout NULL: none */
     BucketList train_sizes, heldout_sizes; /* views; of a plan, of no dataset */
     LinearCodec codec;                     /* owned */

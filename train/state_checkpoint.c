@@ -56,7 +56,10 @@ static CheckpointState checkpoint_state(TrainState *s)
                               .exp_avg_sq = s->optimizer.exp_avg_sq,
                               .config_text = s->config_text,
                               .codec_save = codec_save,
-                              .codec_context = &s->codec };
+                              .codec_context = &s->codec,
+                              .sign = s->trust.sign,
+                              .trusted = s->config.checkpoint.require_signature ? &s->trust.trusted
+                                                                                : NULL };
 }
 
 Status train_state_save(TrainState *s, int64_t step)

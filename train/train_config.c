@@ -94,6 +94,11 @@ static const ConfigKey keys[] = {
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },
     { INT("checkpoint.keep", checkpoint.keep, "3", 0, 1e6) },
     { INT("checkpoint.keep_every", checkpoint.keep_every, "0", 0, 1e9) },
+    { TEXT("checkpoint.sign", checkpoint.sign), .fallback = "" },
+    { ROW("checkpoint.require_signature", CONFIG_BOOL, checkpoint.require_signature),
+      .fallback = "false" },
+    { ROW("checkpoint.trusted_keys", CONFIG_STRINGS, checkpoint.trusted_keys), .fallback = "[]",
+      .min = 1 },
 
     { ENUM("device", device, "auto", "auto|cpu|cuda") },
     { ENUM("numerics", numerics, "fast", "fast|exact") },
@@ -190,6 +195,8 @@ static Status check_together(const TrainConfig *c)
     CHECK(t->heldout_every == 0 || c->data.heldout[0] != 0, ERR_CONFIG,
           "train.heldout_every is %lld, but data.heldout names no dataset",
           (long long)t->heldout_every);
+    CHECK(!c->checkpoint.require_signature || c->checkpoint.trusted_keys.count > 0, ERR_CONFIG,
+          "checkpoint.require_signature is true, but checkpoint.trusted_keys is empty");
     TRY(check_exact(c));
     TRY(check_schedule(&c->parallel));
     return model_config_check(&c->model);

@@ -1,4 +1,5 @@
-/* digest: SHA-256, whole or as bytes stream by. Owns OpenSSL's libcrypto. Not collective. */
+/* digest: SHA-256, whole or as bytes stream by. Owns OpenSSL's libcrypto, with core/base/ecdsa. Not
+ * collective. */
 #ifndef ZT_CORE_BASE_DIGEST_H
 #define ZT_CORE_BASE_DIGEST_H
 

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MANIFEST_NAME "manifest.json"
-
 enum { MAX_FILES = 100000, MANIFEST_VERSION = 1 };
 
 static Status manifest_path(const char *folder, char out[FILE_PATH_BYTES])
@@ -46,7 +44,7 @@ static int compare_files(const void *a, const void *b)
     return strcmp(((const ManifestFile *)a)->name, ((const ManifestFile *)b)->name);
 }
 
-static const ManifestFile *find(const Manifest *manifest, const char *name)
+const ManifestFile *manifest_find(const Manifest *manifest, const char *name)
 {
     const union {
         const char *in;
@@ -57,13 +55,19 @@ static const ManifestFile *find(const Manifest *manifest, const char *name)
     return bsearch(&key, manifest->files, (size_t)manifest->count, sizeof key, compare_files);
 }
 
-/* The folder's files without the manifest itself. */
+/* Beside what the manifest lists. */
+static bool is_apart(const char *name)
+{
+    return strcmp(name, MANIFEST_NAME) == 0 || strcmp(name, SIGNATURE_NAME) == 0;
+}
+
+/* The folder's files without the manifest itself and the signature. */
 static Status list_files(const char *folder, FileList *out)
 {
     TRY(file_list_tree(folder, out));
     int64_t kept = 0;
     for (int64_t i = 0; i < out->count; i++) {
-        if (strcmp(out->names[i], MANIFEST_NAME) == 0)
+        if (is_apart(out->names[i]))
             free(out->names[i]);
         else
             out->names[kept++] = out->names[i];
@@ -76,7 +80,7 @@ static Status describe_file(const char *folder, const char *name, const Manifest
                             ManifestFile *out)
 {
     char path[FILE_PATH_BYTES];
-    const ManifestFile *same = known ? find(known, name) : NULL;
+    const ManifestFile *same = known ? manifest_find(known, name) : NULL;
     TRY(file_join(path, folder, name));
     if (same) {
         out->bytes = same->bytes;
@@ -102,7 +106,7 @@ Status manifest_make(const char *folder, const Manifest *known, Manifest *out)
         manifest.count++;
     }
     for (int64_t i = 0; known && i < known->count; i++)
-        CHECK_TO(done, s, find(&manifest, known->files[i].name), ERR_IO,
+        CHECK_TO(done, s, manifest_find(&manifest, known->files[i].name), ERR_IO,
                  "%s/%s: was written and is gone", folder, known->files[i].name);
     TRY_TO(done, s, compute_root(&manifest, &manifest.root));
     *out = manifest;
@@ -204,7 +208,7 @@ Status manifest_check_names(const char *folder, const Manifest *manifest)
     FileList list = { 0 };
     TRY_TO(done, s, list_files(folder, &list));
     for (int64_t i = 0; i < list.count; i++)
-        CHECK_TO(done, s, find(manifest, list.names[i]), ERR_FORMAT,
+        CHECK_TO(done, s, manifest_find(manifest, list.names[i]), ERR_FORMAT,
                  "%s/%s: is not in the manifest: it was added later", folder, list.names[i]);
     for (int64_t i = 0, k = 0; i < manifest->count; i++) {
         const char *name = manifest->files[i].name;

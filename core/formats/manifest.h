@@ -2,8 +2,9 @@
  * manifest: manifest.json of a checkpoint, every file with its size and SHA-256, and a root digest.
  *
  * The root is the SHA-256 of the lines "digest  name" in the order of the list (sorted by name):
- * what `sha256sum FILES... | sha256sum` prints. One value stands for the whole folder. Not
- * collective.
+ * what `sha256sum FILES... | sha256sum` prints. One value stands for the whole folder. A model.sig
+ * (core/formats/signature.h) is made after the manifest and over it: the manifest neither lists nor
+ * misses it. Not collective.
  */
 #ifndef ZT_CORE_FORMATS_MANIFEST_H
 #define ZT_CORE_FORMATS_MANIFEST_H
@@ -14,6 +15,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+
+#define MANIFEST_NAME "manifest.json"
+#define SIGNATURE_NAME "model.sig"
 
 typedef struct ManifestFile {
     char *name; /* owned; "transformer/config.json" */
@@ -34,6 +38,8 @@ Status manifest_write(const char *folder, const Manifest *manifest);
 /* ERR_FORMAT when it is damaged or its root does not fit its list. */
 Status manifest_read(const char *folder, Manifest *out);
 void manifest_destroy(Manifest *manifest);
+/* NULL when the manifest has no such file. */
+const ManifestFile *manifest_find(const Manifest *manifest, const char *name);
 
 /* That the folder has exactly these files with these sizes. ERR_FORMAT names the first that does
  * not fit. */

@@ -61,6 +61,11 @@ Status model_dir_load_set(const char *folder, const char *base, bool prefix, Com
  * (log_warn) why another was passed over. Reads whole files: call on one rank and tell the others.
  */
 Status model_dir_resolve(const char *path, char out[FILE_PATH_BYTES]);
+/* For whoever verifies in another way: the model directories that the path may stand for, one by
+ * one, newest first. `index` from 0; *count of them; out is set when index < *count. Nothing is
+ * read but the names in folders. */
+Status model_dir_candidate(const char *path, int64_t index, int64_t *count,
+                           char out[FILE_PATH_BYTES]);
 
 /* Steps of RUN/checkpoints/step-N, newest first; the caller frees *steps. No folder: none. */
 Status model_dir_steps(const char *run_dir, int64_t **steps, int64_t *count);

@@ -1,4 +1,4 @@
-/* From what a user names to a model directory: model_dir_steps and model_dir_resolve. */
+/* From what a user names to a model directory: model_dir_steps, _resolve and _candidate. */
 #include "core/formats/model_dir.h"
 
 #include "core/base/log.h"
@@ -73,27 +73,52 @@ static Status newest_that_verifies(const char *run_dir, const int64_t *steps, in
                        run_dir, (long long)count, why);
 }
 
-Status model_dir_resolve(const char *path, char out[FILE_PATH_BYTES])
+static Status copy_path(const char *path, char out[FILE_PATH_BYTES])
+{
+    (void)snprintf(out, FILE_PATH_BYTES, "%s", path);
+    return OK;
+}
+
+/* *direct: the path is a model directory itself. Otherwise the steps of a run, at least one. */
+static Status find(const char *path, bool *direct, int64_t **steps, int64_t *count)
 {
     char index[FILE_PATH_BYTES];
-    int64_t *steps = NULL, count = 0;
     CHECK(file_kind(path) != FILE_ABSENT, ERR_IO, "%s: no such folder", path);
     CHECK(file_kind(path) == FILE_FOLDER, ERR_FORMAT,
           "%s: is not a folder; a model directory, a checkpoint or a run's folder is wanted", path);
     TRY(file_join(index, path, "model_index.json"));
-    if (file_kind(index) == FILE_REGULAR) {
-        (void)snprintf(out, FILE_PATH_BYTES, "%s", path);
-        return OK;
-    }
-    TRY(model_dir_steps(path, &steps, &count));
+    *direct = file_kind(index) == FILE_REGULAR;
+    if (*direct) return OK;
+    TRY(model_dir_steps(path, steps, count));
+    if (*count > 0) return OK;
+    free(*steps);
+    return status_fail(ERR_FORMAT,
+                       "%s: has neither model_index.json nor checkpoints/step-*: it is no model "
+                       "directory, no checkpoint and no run's folder",
+                       path);
+}
+
+Status model_dir_resolve(const char *path, char out[FILE_PATH_BYTES])
+{
+    int64_t *steps = NULL, count = 0;
+    bool direct = false;
+    TRY(find(path, &direct, &steps, &count));
+    if (direct) return copy_path(path, out);
+    const Status s = newest_that_verifies(path, steps, count, out);
+    free(steps);
+    return s;
+}
+
+Status model_dir_candidate(const char *path, int64_t index, int64_t *count,
+                           char out[FILE_PATH_BYTES])
+{
+    int64_t *steps = NULL;
+    bool direct = false;
+    *count = 1;
+    TRY(find(path, &direct, &steps, count));
+    if (direct) return copy_path(path, out);
     Status s = OK;
-    if (count == 0)
-        s = status_fail(ERR_FORMAT,
-                        "%s: has neither model_index.json nor checkpoints/step-*: it is no model "
-                        "directory, no checkpoint and no run's folder",
-                        path);
-    else
-        s = newest_that_verifies(path, steps, count, out);
+    if (index < *count) s = model_dir_step_path(path, steps[index], "", out);
     free(steps);
     return s;
 }
