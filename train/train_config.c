@@ -204,17 +204,32 @@ static Status name_file(const char *path, Status status)
     return status_fail(status, "%s: %s", path, message);
 }
 
+/* What no key gave, and what one key alone cannot say. */
+static Status resolve(TrainConfig *config)
+{
+    ModelConfig preset;
+    TRY(model_config_preset(config->preset, &preset));
+    resolve_text(&config->model.text, &preset.text);
+    /* the transformer reads what the text encoder writes, whatever its width */
+    resolve_dit(&config->model.dit, &preset.dit, config->model.text.d_model);
+    return check_together(config);
+}
+
 Status train_config_load(const char *path, int override_count, const char *const *overrides,
                          TrainConfig *out)
 {
     TrainConfig config;
-    ModelConfig preset;
     TRY(config_load(keys, path, override_count, overrides, &config, sizeof config));
-    TRY(name_file(path, model_config_preset(config.preset, &preset)));
-    resolve_text(&config.model.text, &preset.text);
-    /* the transformer reads what the text encoder writes, whatever its width */
-    resolve_dit(&config.model.dit, &preset.dit, config.model.text.d_model);
-    TRY(name_file(path, check_together(&config)));
+    TRY(name_file(path, resolve(&config)));
+    *out = config;
+    return OK;
+}
+
+Status train_config_parse(const char *name, const char *text, size_t length, TrainConfig *out)
+{
+    TrainConfig config;
+    TRY(config_parse(keys, name, text, length, 0, NULL, &config, sizeof config));
+    TRY(name_file(name, resolve(&config)));
     *out = config;
     return OK;
 }

@@ -100,6 +100,8 @@ typedef struct TrainConfig {
  * collective: agree afterwards. */
 Status train_config_load(const char *path, int override_count, const char *const *overrides,
                          TrainConfig *out);
+/* The same from memory; `name` is what errors call it. */
+Status train_config_parse(const char *name, const char *text, size_t length, TrainConfig *out);
 /* The resolved configuration as YAML that loads back to the same struct. */
 Status train_config_print(const TrainConfig *config, FILE *stream);
 /* "auto", "cpu" or "cuda": what device_open takes. */

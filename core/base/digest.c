@@ -6,6 +6,7 @@
 #include <openssl/evp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct DigestStream {
@@ -90,8 +91,12 @@ Status digest_file(const char *path, Digest *out, int64_t *size)
 {
     Status s = OK;
     DigestStream *stream = NULL;
-    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    struct stat st;
+    /* a pipe of that name must not hang the job */
+    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     CHECK(fd >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+    CHECK_TO(done, s, fstat(fd, &st) == 0, ERR_IO, "%s: %s", path, strerror(errno));
+    CHECK_TO(done, s, S_ISREG(st.st_mode), ERR_IO, "%s: is not a regular file", path);
     TRY_TO(done, s, digest_stream_create(&stream));
     TRY_TO(done, s, digest_descriptor(fd, path, stream, size));
     digest_stream_finish(stream, out);

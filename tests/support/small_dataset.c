@@ -142,6 +142,13 @@ void small_damage(const char *dir, const char *name, int64_t offset, int delta)
     free(bytes);
 }
 
+/* A record that is edited would be refused for its digest: it goes, as in earlier versions. */
+static void drop_seal(char *text)
+{
+    char *seal = strstr(text, ",\n  \"record_sha256\": ");
+    if (seal != NULL) strcpy(seal, "\n}\n");
+}
+
 void small_edit(const char *dir, const char *name, const char *from, const char *to)
 {
     int64_t length;
@@ -152,6 +159,7 @@ void small_edit(const char *dir, const char *name, const char *from, const char 
     char *edited = malloc(before + strlen(to) + after + 1);
     assert_non_null(edited);
     sprintf(edited, "%.*s%s%s", (int)before, bytes, to, at + strlen(from));
+    drop_seal(edited);
     small_write(dir, name, edited, (int64_t)strlen(edited));
     free(edited);
     free(bytes);

@@ -28,7 +28,7 @@ Status small_dataset_try(const char *dir, int64_t clips, int64_t shard_bytes);
 
 /* Adds `delta` to the byte at `offset` of DIR/name; offset below 0 counts from the end. */
 void small_damage(const char *dir, const char *name, int64_t offset, int delta);
-/* Replaces the first `from` in DIR/name by `to`. */
+/* Replaces the first `from` in DIR/name by `to`; a dataset.json also loses its digest. */
 void small_edit(const char *dir, const char *name, const char *from, const char *to);
 /* Whole file; free it. */
 char *small_read(const char *dir, const char *name, int64_t *length);
