@@ -133,8 +133,8 @@ CHOSEN := $(foreach area,$(AREAS),$(foreach t,$(filter tests/$(area)/%,$(FILES))
 # what `make sanitize` passes on
 SANITIZE_MEMORY  = BUILD=$(BUILD)/sanitize SANITIZE=address,undefined CFLAGS="-O1 -g" \
                    RANKS=2 FILES="$(SANITIZED)"
-# the test that counts allocations puts its own malloc where a sanitizer puts another
-SANITIZED = $(filter-out tests/mpi/test_allocations.c, \
+# tests that count allocations or refuse them put a malloc of their own where a sanitizer puts its
+SANITIZED = $(filter-out tests/mpi/test_allocations.c tests/unit/test_alloc_failures.c, \
                 $(filter tests/unit/% tests/ops/% tests/model/% tests/mpi/%,$(TEST_SOURCES))) \
             $(FUZZ_SOURCES)
 # TSan does not see libgomp wait, and every parallel loop would look like a race: here loops run in

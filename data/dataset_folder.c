@@ -26,12 +26,12 @@ static Status clear_shard(const char *path)
     if (strcmp(path + length - 3, ".h5") == 0) {
         H5File *file = NULL;
         char format[H5_MAX_TEXT + 1] = "";
-        const bool ours = h5_open(path, &file) == OK &&
-                          h5_read_text(file, "format", format) == OK &&
-                          strcmp(format, SHARD_FORMAT) == 0;
+        Status s = h5_open(path, &file);
+        if (s == OK) s = h5_read_text(file, "format", format);
         h5_close(file);
-        CHECK(ours, ERR_USAGE, "%s: is no shard of an unfinished dataset: choose another folder",
-              path);
+        if (s == ERR_MEMORY) return s;
+        CHECK(s == OK && strcmp(format, SHARD_FORMAT) == 0, ERR_USAGE,
+              "%s: is no shard of an unfinished dataset: choose another folder", path);
     }
     CHECK(unlink(path) == 0, ERR_IO, "%s: %s", path, strerror(errno));
     return OK;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -13,10 +14,24 @@ struct DigestStream {
     EVP_MD_CTX *context; /* owned */
 };
 
+/* Looked up once for the process and kept until it ends: each look-up takes memory, and one that
+ * fails half-way can leave a context that seems good (OpenSSL 3.0). NULL: no memory. */
+static const EVP_MD *sha256(void)
+{
+    static _Atomic(EVP_MD *) found;
+    EVP_MD *known = atomic_load(&found);
+    if (known) return known;
+    EVP_MD *fresh = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (atomic_compare_exchange_strong(&found, &known, fresh)) return fresh;
+    EVP_MD_free(fresh); /* another thread was first */
+    return known;
+}
+
 static Status start(DigestStream *stream)
 {
-    stream->context = EVP_MD_CTX_new();
-    if (stream->context && EVP_DigestInit_ex(stream->context, EVP_sha256(), NULL) == 1) return OK;
+    const EVP_MD *kind = sha256();
+    stream->context = kind ? EVP_MD_CTX_new() : NULL;
+    if (stream->context && EVP_DigestInit_ex(stream->context, kind, NULL) == 1) return OK;
     EVP_MD_CTX_free(stream->context);
     return status_fail(ERR_MEMORY, "sha-256: the cryptography library could not start it");
 }
@@ -33,7 +48,8 @@ Status digest_stream_create(DigestStream **out)
     return s;
 }
 
-/* After a successful start, SHA-256 in software cannot fail: a failure here is a bug. */
+/* After a successful start, SHA-256 in software cannot fail and takes no memory: a failure here is
+ * a bug. (To start a context again takes memory.) */
 static void must(int result)
 {
     if (result != 1) abort();
@@ -47,7 +63,6 @@ void digest_stream_update(DigestStream *stream, const void *bytes, size_t length
 void digest_stream_finish(DigestStream *stream, Digest *out)
 {
     must(EVP_DigestFinal_ex(stream->context, out->bytes, NULL));
-    must(EVP_DigestInit_ex(stream->context, EVP_sha256(), NULL));
 }
 
 void digest_stream_destroy(DigestStream *stream)

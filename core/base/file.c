@@ -9,9 +9,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+/* No memory, of libc's or the kernel's, says nothing of the file: nobody must pass it over. */
 static Status fail_errno(const char *path)
 {
-    return status_fail(ERR_IO, "%s: %s", path, strerror(errno));
+    return status_fail(errno == ENOMEM ? ERR_MEMORY : ERR_IO, "%s: %s", path, strerror(errno));
 }
 
 FileKind file_kind(const char *path)

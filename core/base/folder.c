@@ -12,9 +12,10 @@
 
 enum { MAX_DEPTH = 64 }; /* of a tree that is listed or removed: each level holds a descriptor */
 
+/* As in core/base/file.c. */
 static Status fail_errno(const char *path)
 {
-    return status_fail(ERR_IO, "%s: %s", path, strerror(errno));
+    return status_fail(errno == ENOMEM ? ERR_MEMORY : ERR_IO, "%s: %s", path, strerror(errno));
 }
 
 Status file_make_folders(const char *path)
@@ -198,8 +199,9 @@ static Status remove_at(int parent, const char *name, const char *shown, int dep
     CHECK(fd >= 0, ERR_IO, "%s: %s", shown, strerror(errno));
     dir = fdopendir(fd);
     if (!dir) {
+        s = fail_errno(shown);
         (void)close(fd);
-        return status_fail(ERR_IO, "%s: %s", shown, strerror(errno));
+        return s;
     }
     const struct dirent *entry;
     while ((entry = readdir(dir)) != NULL) {

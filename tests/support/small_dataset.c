@@ -35,13 +35,15 @@ DatasetInfo small_info(void)
     for (int i = 0; i < SMALL_CHANNELS * SMALL_BLOCK; i++) basis[i] = (float)(i % 7) - 3;
     for (int i = 0; i < SMALL_BLOCK; i++) mean[i] = (float)i;
     for (int i = 0; i < SMALL_CHANNELS; i++) scale[i] = (float)(i + 1);
-    assert_int_equal(digest_stream_create(&stream), OK);
-    digest_stream_update(stream, basis, sizeof(basis));
-    digest_stream_update(stream, mean, sizeof(mean));
-    digest_stream_update(stream, scale, sizeof(scale));
-    digest_stream_finish(stream, &raw);
-    digest_stream_destroy(stream);
-    digest_hex(&raw, digest);
+    if (digest[0] == 0) {
+        assert_int_equal(digest_stream_create(&stream), OK);
+        digest_stream_update(stream, basis, sizeof(basis));
+        digest_stream_update(stream, mean, sizeof(mean));
+        digest_stream_update(stream, scale, sizeof(scale));
+        digest_stream_finish(stream, &raw);
+        digest_stream_destroy(stream);
+        digest_hex(&raw, digest);
+    }
     return (DatasetInfo){ .codec = "linear",
                           .codec_digest = digest,
                           .basis = tensor_of(basis, F32, SHAPE(SMALL_CHANNELS, SMALL_BLOCK)),
