@@ -100,7 +100,8 @@ TokenRange dataset_clip_tokens(const Dataset *ds, int64_t clip);
  * for a part of it. Any thread. */
 Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor dst);
 
-/* Reads everything there is: every shard's SHA-256, every clip's. First fault is the error. */
+/* Reads everything there is: every shard's SHA-256, every clip's; no shard may be there that
+ * dataset.json does not list. First fault is the error. */
 Status dataset_verify(Dataset *ds);
 
 #ifdef __cplusplus

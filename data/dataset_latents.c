@@ -5,6 +5,7 @@
  * set can have more shards than a process may have files.
  */
 #include "data/bf16.h"
+#include "data/dataset_folder.h"
 #include "data/dataset_parts.h"
 
 #include <stdbool.h>
@@ -160,6 +161,7 @@ static Status verify_clips(Dataset *ds)
 
 Status dataset_verify(Dataset *ds)
 {
+    TRY(dataset_folder_check(ds->dir, ds->record.shard_count));
     /* clips first: what they say is more exact than what a whole file can say */
     TRY(verify_clips(ds));
     for (int64_t i = 0; i < ds->record.shard_count; i++) {

@@ -187,7 +187,9 @@ static Status check_seal(const Json *root, const char *path, const char *text, s
     if (!json_has(root, "record_sha256")) return OK;
     TRY(read_digest(root, path, "record_sha256", &stored));
     const char *at = memmem(text, length, SEAL, strlen(SEAL));
-    CHECK(at != NULL, ERR_FORMAT, "%s: " SEAL " is not written plainly", path);
+    const size_t after = strlen(SEAL ": \"\"\n}\n") + DIGEST_HEX - 1;
+    CHECK(at != NULL && (size_t)(text + length - at) == after, ERR_FORMAT,
+          "%s: is damaged: " SEAL " is not its last line", path);
     TRY(digest_bytes(text, (size_t)(at - text), &computed));
     CHECK(memcmp(&stored, &computed, sizeof(stored)) == 0, ERR_FORMAT,
           "%s: is damaged: it is not the text that was written (SHA-256)", path);
