@@ -30,7 +30,7 @@
 extern "C" {
 #endif
 
-enum { DATASET_VERSION = 1 };
+enum { DATASET_VERSION = 1, DATASET_CLIP_NAME = 5120 };
 
 /* What holds for every clip. The writer is told it, the reader tells it. */
 typedef struct DatasetInfo {
@@ -91,6 +91,9 @@ int64_t dataset_captions(const Dataset *ds);
 DatasetClip dataset_clip(const Dataset *ds, int64_t clip);
 /* Wording `which` of [0, caption_count): UTF-8 without NUL. View. */
 const char *dataset_caption(const Dataset *ds, int64_t clip, int64_t which);
+
+/* "DIR/shard-00000.h5: clip 3, from a.mp4 at 1.50 s" into out: the clip, as errors name it. */
+void dataset_clip_name(const Dataset *ds, int64_t clip, char out[DATASET_CLIP_NAME]);
 
 /* All tokens of a clip. */
 TokenRange dataset_clip_tokens(const Dataset *ds, int64_t clip);

@@ -98,32 +98,24 @@ static void keep_system_error(char *reason)
 
 enum { REASON_BYTES = 512 };
 
-typedef struct Reason {
-    char text[REASON_BYTES];
-    bool no_memory; /* says nothing of the file */
-} Reason;
-
 static herr_t keep_innermost(unsigned n, const H5E_error2_t *error, void *out)
 {
-    Reason *reason = out;
-    if (n == 0 && error->desc != NULL)
-        snprintf(reason->text, sizeof(reason->text), "%s", error->desc);
-    if (error->maj_num == H5E_RESOURCE && error->min_num == H5E_NOSPACE) reason->no_memory = true;
+    char *text = out;
+    if (n == 0 && error->desc != NULL) snprintf(text, REASON_BYTES, "%s", error->desc);
     return 0;
 }
 
 Status h5_fail(Status code, const H5File *file, const char *object, const char *what)
 {
-    Reason reason = { .text = "no reason given" };
-    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, &reason);
+    char reason[REASON_BYTES] = "no reason given";
+    H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_innermost, reason);
     H5Eclear2(H5E_DEFAULT);
-    keep_system_error(reason.text);
+    keep_system_error(reason);
     /* one error is one line */
-    for (char *c = reason.text; *c != '\0'; c++) {
+    for (char *c = reason; *c != '\0'; c++) {
         if ((unsigned char)*c < 0x20) *c = ' ';
     }
-    return status_fail(reason.no_memory ? ERR_MEMORY : code, "%s: %s: %s: %s", file->path, object,
-                       what, reason.text);
+    return status_fail(code, "%s: %s: %s: %s", file->path, object, what, reason);
 }
 
 /* The old kinds of group and header have no checksums, and one changed byte in them can crash the

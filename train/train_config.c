@@ -49,6 +49,7 @@ static const ConfigKey keys[] = {
     { TEXT("data.heldout", data.heldout), .fallback = "" },
     { INT("data.batch", data.batch, "8", 1, 1 << 20) },
     { INT("data.micro_batch", data.micro_batch, "1", 1, STEP_CLIPS_MAX) },
+    { REAL("data.max_bad", data.max_bad, "0.001", 0, 1) },
 
     { INT("train.steps", train.steps, "1000", 1, 1e9) },
     { REAL("train.lr", train.lr, "1e-4", 0, 1) },

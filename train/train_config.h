@@ -32,6 +32,7 @@ typedef struct DataKeys {
     char heldout[CONFIG_PATH_MAX]; /* "": no held-out loss */
     int64_t batch;                 /* clips a step, over the whole job */
     int64_t micro_batch;           /* clips a pass through the model, on one replica */
+    double max_bad;                /* share of the clips that may be damaged and skipped */
 } DataKeys;
 
 typedef struct TimestepKeys {
