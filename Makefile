@@ -23,9 +23,10 @@ LIB_SOURCES  := $(filter-out tools/main.c $(CPU_SOURCES),\
                   $(wildcard core/*.c core/*/*.c comm/*.c data/*.c train/*.c infer/*.c tools/*.c))
 TEST_SOURCES := $(wildcard tests/*/test_*.c)
 BENCH_SOURCES := $(wildcard tests/bench/bench_*.c)
+FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 # what several tests share
-TEST_SHARED  := $(filter-out $(TEST_SOURCES) $(BENCH_SOURCES) tests/sanitize/% tests/fault/%,\
-                  $(wildcard tests/*/*.c))
+TEST_SHARED  := $(filter-out $(TEST_SOURCES) $(BENCH_SOURCES) tests/fault/% tests/fuzz/%\
+                  tests/sanitize/%,$(wildcard tests/*/*.c))
 TEST_SCRIPTS := $(filter-out %_support.sh,$(wildcard tests/e2e/*.sh tests/fault/*.sh))
 # programs fault_*, the library shim*.c that is loaded before them, and what they share
 FAULT_SOURCES := $(wildcard tests/fault/fault_*.c)
@@ -94,6 +95,11 @@ sanitize:  ## address, undefined behaviour and threads: unit, ops, model and two
 	$(MAKE) $(PARALLEL) run_tests $(SANITIZE_THREADS) || failed=1; \
 	exit $$failed
 
+fuzz:  ## libFuzzer on every reader of files, FUZZ_SECONDS=60 each; FUZZ=name takes some
+	@WITH_FUZZER=1 CC=clang tools/bootstrap.sh
+	@$(MAKE) $(PARALLEL) run_fuzz BUILD=$(BUILD)/fuzz CC=clang SANITIZE=address,undefined \
+	    CFLAGS="-O1 -g -fsanitize=fuzzer-no-link"
+
 lint:  ## include arrows, owners of libraries, formatting, shell scripts
 	@tools/check_layers.sh
 	@if command -v clang-format > /dev/null; then \
@@ -114,8 +120,8 @@ compile_commands: compile_commands.json  ## what editors and clang-tidy read
 clean:  ## remove the build folder
 	rm -rf $(BUILD)
 
-.PHONY: all help test quickstart bench chaos_calls sanitize lint format install compile_commands clean \
-        run_tests FORCE
+.PHONY: all help test quickstart bench chaos_calls sanitize fuzz lint format install compile_commands \
+        clean run_tests run_fuzz FORCE
 
 C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* comm data train infer tools tests/*))
 PARALLEL  = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
@@ -123,20 +129,21 @@ PARALLEL  = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 # ---- tests ---------------------------------------------------------------------------------------
 
 T     ?=
-AREAS ?= unit ops model mpi e2e fault
+AREAS ?= unit fuzz ops model mpi e2e fault
 # of the sizes in a test's `ranks:` line, these only; all when empty
 RANKS ?=
 # in the order of areas; by name, so that T=name links only what it runs
-FILES  ?= $(TEST_SOURCES) $(TEST_SCRIPTS)
+FILES  ?= $(TEST_SOURCES) $(FUZZ_SOURCES) $(TEST_SCRIPTS)
 CHOSEN := $(foreach area,$(AREAS),$(foreach t,$(filter tests/$(area)/%,$(FILES)),\
             $(if $(T),$(if $(findstring $(T),$(notdir $(t))),$(t)),$(t))))
 
 # what `make sanitize` passes on
 SANITIZE_MEMORY  = BUILD=$(BUILD)/sanitize SANITIZE=address,undefined CFLAGS="-O1 -g" \
                    RANKS=2 FILES="$(SANITIZED)"
-# the test that counts allocations puts its own malloc where a sanitizer puts another
-SANITIZED = $(filter-out tests/mpi/test_allocations.c, \
-                $(filter tests/unit/% tests/ops/% tests/model/% tests/mpi/%,$(TEST_SOURCES)))
+# tests that count allocations or refuse them put a malloc of their own where a sanitizer puts its
+SANITIZED = $(filter-out tests/mpi/test_allocations.c tests/unit/test_alloc_failures.c, \
+                $(filter tests/unit/% tests/ops/% tests/model/% tests/mpi/%,$(TEST_SOURCES))) \
+            $(FUZZ_SOURCES)
 # TSan does not see libgomp wait, and every parallel loop would look like a race: here loops run in
 # the thread that comes to them, and the threads left are ours (loader, reducer, watchdog, ingest,
 # ranks of tests). libgomp stays for omp_set_num_threads.
@@ -152,10 +159,17 @@ run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM) \
            $(if $(filter tests/fault/%,$(CHOSEN)),$(FAULT_SOURCES:%.c=$(BUILD)/%) $(BUILD)/tests/fault/shim.so)
 	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) RANKS="$(RANKS)" tests/run.sh $(CHOSEN)
 
+# fuzz targets with libFuzzer; with an ordinary main() they are tests
+FUZZ ?=
+FUZZ_CHOSEN := $(foreach t,$(FUZZ_SOURCES),$(if $(FUZZ),$(if $(findstring $(FUZZ),$(t)),$(t)),$(t)))
+
+run_fuzz: $(FUZZ_CHOSEN:tests/fuzz/%.c=$(BUILD)/libfuzzer/%)
+	@BUILD=$(BUILD) tests/fuzz/run.sh $(patsubst tests/fuzz/fuzz_%.c,%,$(FUZZ_CHOSEN))
+
 # ---- rules ---------------------------------------------------------------------------------------
 
 # only what compiles or links needs the libraries
-ifneq ($(filter-out help test quickstart chaos_calls sanitize lint format clean,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help test quickstart chaos_calls sanitize fuzz lint format clean,$(or $(MAKECMDGOALS),all)),)
 PROBLEM := $(shell tools/find_libraries.sh --make $(CC) $(BUILD)/libraries.mk)
 ifneq ($(PROBLEM),)
 $(error $(PROBLEM))
@@ -225,11 +239,23 @@ $(BUILD)/tests/fault/shim.so: $(FAULT_SHIM) $(wildcard tests/fault/*.h)
 	@echo "  LINK $@"
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE -I. $(WARNINGS) -O2 -g -fPIC -shared -o $@ $(FAULT_SHIM) -ldl
 
+$(BUILD)/tests/fuzz/%: $(OBJ)/tests/fuzz/%.o $(OBJ)/tests/fuzz/replay.o $(BUILD)/tests/libshared.a \
+                       $(LIBRARY) $(SHIM)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(CFLAGS) $(LINK) $(OPENMP) -o $@ $^ $(LDFLAGS) $(TEST_LIBS) $(LIBS) -lm
+
+$(BUILD)/libfuzzer/%: $(OBJ)/tests/fuzz/%.o $(BUILD)/tests/libshared.a $(LIBRARY)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(CFLAGS) $(LINK) -fsanitize=fuzzer $(OPENMP) -o $@ $^ $(LDFLAGS) $(TEST_LIBS) $(LIBS) -lm
+
 compile_commands.json: Makefile FORCE
-	@{ echo '['; for file in $(LIB_SOURCES) $(CPU_SOURCES) tools/main.c $(TEST_SOURCES) $(TEST_SHARED) $(wildcard tests/fault/*.c); do \
+	@{ echo '['; for file in $(LIB_SOURCES) $(CPU_SOURCES) tools/main.c $(TEST_SOURCES) $(FUZZ_SOURCES) $(TEST_SHARED) $(wildcard tests/fault/*.c); do \
 	    printf '%s{"directory": "%s", "file": "%s", "command": "%s -DCPU_ISA=x86_64 -c %s"}' \
 	        "$$comma" "$(CURDIR)" "$$file" '$(strip $(COMPILE))' "$$file"; comma=$$(printf ',\n.'); comma=$${comma%.}; \
 	done; echo; echo ']'; } > $@
 
 -include $(LIB_OBJS:.o=.d) $(OBJ)/tools/main.d \
-         $(patsubst %.c,$(OBJ)/%.d,$(TEST_SOURCES) $(TEST_SHARED) $(BENCH_SOURCES) $(FAULT_SOURCES) $(FAULT_SHARED))
+         $(patsubst %.c,$(OBJ)/%.d,$(TEST_SOURCES) $(TEST_SHARED) $(BENCH_SOURCES) $(FUZZ_SOURCES) \
+           tests/fuzz/replay.c $(FAULT_SOURCES) $(FAULT_SHARED))

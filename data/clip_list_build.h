@@ -29,5 +29,8 @@ void clip_builder_destroy(ClipBuilder *b);
 Status clip_list_read_folder(ClipBuilder *b, const char *folder);
 Status clip_list_read_jsonl(ClipBuilder *b, const char *path);
 Status clip_list_read_csv(ClipBuilder *b, const char *path);
+/* The same of a list that is in memory, with a 0 after its last byte; the text is changed. */
+Status clip_list_parse_jsonl(ClipBuilder *b, const char *path, char *text, size_t length);
+Status clip_list_parse_csv(ClipBuilder *b, const char *path, char *text, size_t length);
 
 #endif

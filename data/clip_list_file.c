@@ -13,18 +13,29 @@ static const size_t list_limit = (size_t)1 << 30;
 /* The list as it is read: text, and where in it the reader stands. */
 typedef struct ListFile {
     const char *path; /* view */
-    char *text;       /* owned */
+    char *text;       /* view; a 0 stands after its last byte */
     size_t length, at;
     int line; /* of `at`, from 1 */
 } ListFile;
 
-static Status list_open(const char *path, ListFile *out)
+/* At its first line, behind the mark that some editors put before it. */
+static ListFile list_file(const char *path, char *text, size_t length)
 {
-    ListFile file = { .path = path, .line = 1 };
-    TRY(file_read(path, list_limit, &file.text, &file.length));
-    if (file.length >= 3 && memcmp(file.text, "\xef\xbb\xbf", 3) == 0) file.at = 3;
-    *out = file;
-    return OK;
+    const bool marked = length >= 3 && memcmp(text, "\xef\xbb\xbf", 3) == 0;
+    return (
+        ListFile){ .path = path, .text = text, .length = length, .at = marked ? 3 : 0, .line = 1 };
+}
+
+typedef Status ListParser(ClipBuilder *b, const char *path, char *text, size_t length);
+
+static Status read_list(ClipBuilder *b, const char *path, ListParser *parse)
+{
+    char *text = NULL;
+    size_t length = 0;
+    TRY(file_read(path, list_limit, &text, &length));
+    const Status s = parse(b, path, text, length);
+    free(text);
+    return s;
 }
 
 /* "list.csv:7" */
@@ -103,14 +114,16 @@ static Status add_json_line(ClipBuilder *b, ListFile *file)
     return s;
 }
 
+Status clip_list_parse_jsonl(ClipBuilder *b, const char *path, char *text, size_t length)
+{
+    ListFile file = list_file(path, text, length);
+    while (file.at < file.length) TRY(add_json_line(b, &file));
+    return OK;
+}
+
 Status clip_list_read_jsonl(ClipBuilder *b, const char *path)
 {
-    ListFile file;
-    TRY(list_open(path, &file));
-    Status s = OK;
-    while (s == OK && file.at < file.length) s = add_json_line(b, &file);
-    free(file.text);
-    return s;
+    return read_list(b, path, clip_list_parse_jsonl);
 }
 
 /* ---- CSV ------------------------------------------------------------------------------------ */
@@ -231,11 +244,13 @@ static Status add_records(ClipBuilder *b, ListFile *file)
     return OK;
 }
 
+Status clip_list_parse_csv(ClipBuilder *b, const char *path, char *text, size_t length)
+{
+    ListFile file = list_file(path, text, length);
+    return add_records(b, &file);
+}
+
 Status clip_list_read_csv(ClipBuilder *b, const char *path)
 {
-    ListFile file;
-    TRY(list_open(path, &file));
-    const Status s = add_records(b, &file);
-    free(file.text);
-    return s;
+    return read_list(b, path, clip_list_parse_csv);
 }

@@ -49,10 +49,10 @@ static Status add_captions(ClipSource *source, const char *folder, const char *n
     }
     char *text;
     size_t length;
-    if (file_read(path, (size_t)CAPTIONS_MAX * CAPTION_MAX_BYTES, &text, &length) != OK) {
-        return clip_source_set_problem(source, "%s", status_message());
-    }
-    Status s = add_lines(source, path, text, length);
+    Status s = file_read(path, (size_t)CAPTIONS_MAX * CAPTION_MAX_BYTES, &text, &length);
+    if (s == ERR_MEMORY) return s; /* of this process, not of the clip */
+    if (s != OK) return clip_source_set_problem(source, "%s", status_message());
+    s = add_lines(source, path, text, length);
     free(text);
     if (s == OK && source->caption_count == 0) {
         s = clip_source_set_problem(source, "%s: has no caption: %s is empty", name, path);

@@ -30,7 +30,7 @@
 extern "C" {
 #endif
 
-enum { DATASET_VERSION = 1 };
+enum { DATASET_VERSION = 1, DATASET_CLIP_NAME = 5120 };
 
 /* What holds for every clip. The writer is told it, the reader tells it. */
 typedef struct DatasetInfo {
@@ -92,6 +92,9 @@ DatasetClip dataset_clip(const Dataset *ds, int64_t clip);
 /* Wording `which` of [0, caption_count): UTF-8 without NUL. View. */
 const char *dataset_caption(const Dataset *ds, int64_t clip, int64_t which);
 
+/* "DIR/shard-00000.h5: clip 3, from a.mp4 at 1.50 s" into out: the clip, as errors name it. */
+void dataset_clip_name(const Dataset *ds, int64_t clip, char out[DATASET_CLIP_NAME]);
+
 /* All tokens of a clip. */
 TokenRange dataset_clip_tokens(const Dataset *ds, int64_t clip);
 /* dst (tokens.count, patch) F32 = these tokens of the clip's latents, in data order
@@ -100,7 +103,8 @@ TokenRange dataset_clip_tokens(const Dataset *ds, int64_t clip);
  * for a part of it. Any thread. */
 Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor dst);
 
-/* Reads everything there is: every shard's SHA-256, every clip's. First fault is the error. */
+/* Reads everything there is: every shard's SHA-256, every clip's; no shard may be there that
+ * dataset.json does not list. First fault is the error. */
 Status dataset_verify(Dataset *ds);
 /* A rank's share of it: every size-th clip and shard from `rank` on. */
 Status dataset_verify_share(Dataset *ds, int rank, int size);

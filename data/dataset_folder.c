@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <unistd.h>
@@ -26,12 +27,12 @@ static Status clear_shard(const char *path)
     if (strcmp(path + length - 3, ".h5") == 0) {
         H5File *file = NULL;
         char format[H5_MAX_TEXT + 1] = "";
-        const bool ours = h5_open(path, &file) == OK &&
-                          h5_read_text(file, "format", format) == OK &&
-                          strcmp(format, SHARD_FORMAT) == 0;
+        Status s = h5_open(path, &file);
+        if (s == OK) s = h5_read_text(file, "format", format);
         h5_close(file);
-        CHECK(ours, ERR_USAGE, "%s: is no shard of an unfinished dataset: choose another folder",
-              path);
+        if (s == ERR_MEMORY) return s;
+        CHECK(s == OK && strcmp(format, SHARD_FORMAT) == 0, ERR_USAGE,
+              "%s: is no shard of an unfinished dataset: choose another folder", path);
     }
     CHECK(unlink(path) == 0, ERR_IO, "%s: %s", path, strerror(errno));
     return OK;
@@ -50,6 +51,25 @@ Status dataset_folder_clear(const char *dir)
         if (!is_shard_name(list.names[i])) continue;
         s = file_join(path, dir, list.names[i]);
         if (s == OK) s = clear_shard(path);
+    }
+    file_list_destroy(&list);
+    return s;
+}
+
+Status dataset_folder_check(const char *dir, int64_t shards)
+{
+    FileList list;
+    TRY(file_list(dir, &list));
+    Status s = OK;
+    for (int64_t i = 0; s == OK && i < list.count; i++) {
+        const char *name = list.names[i];
+        char whole[SHARD_NAME_BYTES];
+        if (!is_shard_name(name)) continue;
+        const int64_t number = strtoll(name + strlen("shard-"), NULL, 10);
+        shard_file_name(number, whole);
+        if (number < 0 || number >= shards || strcmp(name, whole) != 0)
+            s = status_fail(ERR_FORMAT, "%s/%s: is not in dataset.json: it was added later", dir,
+                            name);
     }
     file_list_destroy(&list);
     return s;

@@ -5,6 +5,7 @@
  * set can have more shards than a process may have files.
  */
 #include "data/bf16.h"
+#include "data/dataset_folder.h"
 #include "data/dataset_parts.h"
 
 #include <stdbool.h>
@@ -68,18 +69,25 @@ static Status read_bits(Dataset *ds, OpenShard *shard, const ShardRow *row, Toke
     return s;
 }
 
-/* Whatever is wrong with it, the clip is named: the remedy is to ingest its source again. */
-static Status name_clip(Status status, const OpenShard *shard, int64_t clip, const char *why)
+void dataset_clip_name(const Dataset *ds, int64_t clip, char out[DATASET_CLIP_NAME])
 {
-    char reason[512];
+    const OpenShard *shard = dataset_shard_of(ds, clip);
     const int64_t index = clip - shard->first_clip;
-    const ShardRow *row = &shard->tables.rows[index];
-    const size_t path = strlen(shard->path);
-    if (strncmp(why, shard->path, path) == 0)
-        why += path + 2; /* "PATH: " stands in front already */
+    snprintf(out, DATASET_CLIP_NAME, "%s: clip %lld, from %s at %.2f s", shard->path,
+             (long long)clip, string_list_at(&shard->tables.sources, index),
+             shard->tables.rows[index].start_s);
+}
+
+/* Whatever is wrong with it, the clip is named: the remedy is to ingest its source again. */
+static Status name_clip(Status status, const Dataset *ds, int64_t clip, const char *why)
+{
+    char reason[512], name[DATASET_CLIP_NAME];
+    const char *shard = dataset_shard_of(ds, clip)->path;
+    const size_t path = strlen(shard);
+    if (strncmp(why, shard, path) == 0) why += path + 2; /* "PATH: " stands in front already */
     snprintf(reason, sizeof(reason), "%s", why);
-    return status_fail(status, "%s: clip %lld, from %s at %.2f s: %s", shard->path, (long long)clip,
-                       string_list_at(&shard->tables.sources, index), row->start_s, reason);
+    dataset_clip_name(ds, clip, name);
+    return status_fail(status, "%s: %s", name, reason);
 }
 
 TokenRange dataset_clip_tokens(const Dataset *ds, int64_t clip)
@@ -87,13 +95,13 @@ TokenRange dataset_clip_tokens(const Dataset *ds, int64_t clip)
     return (TokenRange){ 0, ds->buckets[dataset_clip(ds, clip).bucket].tokens };
 }
 
-static Status check_digest(const OpenShard *shard, int64_t clip, const ShardRow *row,
+static Status check_digest(const Dataset *ds, int64_t clip, const ShardRow *row,
                            const uint16_t *bits, int64_t count)
 {
     Digest digest;
     TRY(digest_bytes(bits, (size_t)count * sizeof(*bits), &digest));
     if (memcmp(digest.bytes, row->sha256, sizeof(row->sha256)) == 0) return OK;
-    return name_clip(ERR_FORMAT, shard, clip, "its latents are not those that were written");
+    return name_clip(ERR_FORMAT, ds, clip, "its latents are not those that were written");
 }
 
 static void widen(float *values, const uint16_t *bits, int64_t count)
@@ -130,8 +138,8 @@ Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor
     uint16_t *bits = (uint16_t *)dst.data + count;
     const bool whole = tokens.count == bucket->tokens;
     const Status s = read_bits(ds, shard, row, tokens, whole, bits);
-    if (s != OK) return name_clip(s, shard, clip, status_message());
-    if (whole) TRY(check_digest(shard, clip, row, bits, count));
+    if (s != OK) return name_clip(s, ds, clip, status_message());
+    if (whole) TRY(check_digest(ds, clip, row, bits, count));
     widen(tensor_f32(dst), bits, count);
     return OK;
 }
@@ -165,6 +173,7 @@ Status dataset_verify(Dataset *ds)
 
 Status dataset_verify_share(Dataset *ds, int rank, int size)
 {
+    TRY(dataset_folder_check(ds->dir, ds->record.shard_count));
     /* clips first: what they say is more exact than what a whole file can say */
     TRY(verify_clips(ds, rank, size));
     for (int64_t i = rank; i < ds->record.shard_count; i += size) {

@@ -5,10 +5,13 @@
 #include "core/base/json_writer.h"
 #include "data/shard.h"
 
+#include <assert.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_SHARDS = 100 * 1000 };
+enum { MAX_SHARDS = 100 * 1000, MAX_BYTES = 64 << 20 };
+#define SEAL "\"record_sha256\""
 static const int64_t MAX_COUNT = (int64_t)1 << 50;
 
 Status dataset_record_add(DatasetRecord *record, const ShardEntry *entry)
@@ -84,6 +87,32 @@ static void write_shards(JsonWriter *w, const DatasetRecord *record)
     json_end_object(w);
 }
 
+/* Most members are there for people; so that damage to those is seen too, the last one is the
+ * SHA-256 of the text before it. */
+static Status save_sealed(JsonWriter *w, const char *path)
+{
+    static const char end[] = "\n}";
+    char *text = NULL, *sealed = NULL, hex[DIGEST_HEX];
+    size_t length = 0;
+    Digest digest;
+    Status s = OK;
+    TRY(json_writer_finish(w, &text, &length));
+    assert(length > 2 && memcmp(text + length - 2, end, 2) == 0);
+    text[length - 2] = 0;
+    const int before = asprintf(&sealed, "%s,\n  ", text);
+    CHECK_TO(done, s, before >= 0, ERR_MEMORY, "%s: no memory to write it", path);
+    TRY_TO(done, s, digest_bytes(sealed, (size_t)before, &digest));
+    digest_hex(&digest, hex);
+    free(sealed);
+    const int whole = asprintf(&sealed, "%s,\n  " SEAL ": \"%s\"\n}\n", text, hex);
+    CHECK_TO(done, s, whole >= 0, ERR_MEMORY, "%s: no memory to write it", path);
+    s = file_write(path, sealed, (size_t)whole);
+done:
+    free(sealed);
+    free(text);
+    return s;
+}
+
 Status dataset_record_save(const DatasetRecord *record, const DatasetInfo *info,
                            const DatasetBucket *buckets, int64_t bucket_count, const char *dir)
 {
@@ -103,7 +132,7 @@ Status dataset_record_save(const DatasetRecord *record, const DatasetInfo *info,
     write_buckets(&w, buckets, bucket_count);
     write_shards(&w, record);
     json_end_object(&w);
-    return json_writer_save(&w, path);
+    return save_sealed(&w, path);
 }
 
 /* ---- reading -------------------------------------------------------------------------------- */
@@ -135,6 +164,38 @@ static Status read_shard(const char *path, void *member, DatasetRecord *out)
     return dataset_record_add(out, &entry);
 }
 
+/* A name that is not one of these may be one of these, damaged. */
+static Status check_members(const Json *root, const char *path)
+{
+    static const char *const known[] = { "format",   "version", "hdf5",         "codec",
+                                         "fps",      "clips",   "shards",       "codec_digest",
+                                         "captions", "buckets", "record_sha256" };
+    for (void *i = json_first(root); i != NULL; i = json_next(root, i)) {
+        size_t k = 0;
+        while (k < sizeof(known) / sizeof(known[0]) && strcmp(known[k], json_key(i)) != 0) k++;
+        CHECK(k < sizeof(known) / sizeof(known[0]), ERR_FORMAT,
+              "%s: \"%.40s\" is no member of a dataset's record", path, json_key(i));
+    }
+    return OK;
+}
+
+/* Records of earlier versions have no seal. */
+static Status check_seal(const Json *root, const char *path, const char *text, size_t length)
+{
+    Digest stored, computed;
+    TRY(check_members(root, path));
+    if (!json_has(root, "record_sha256")) return OK;
+    TRY(read_digest(root, path, "record_sha256", &stored));
+    const char *at = memmem(text, length, SEAL, strlen(SEAL));
+    const size_t after = strlen(SEAL ": \"\"\n}\n") + DIGEST_HEX - 1;
+    CHECK(at != NULL && (size_t)(text + length - at) == after, ERR_FORMAT,
+          "%s: is damaged: " SEAL " is not its last line", path);
+    TRY(digest_bytes(text, (size_t)(at - text), &computed));
+    CHECK(memcmp(&stored, &computed, sizeof(stored)) == 0, ERR_FORMAT,
+          "%s: is damaged: it is not the text that was written (SHA-256)", path);
+    return OK;
+}
+
 static Status read_root(const Json *root, const char *path, DatasetRecord *out)
 {
     const char *format;
@@ -160,19 +221,33 @@ static Status read_root(const Json *root, const char *path, DatasetRecord *out)
     return OK;
 }
 
+Status dataset_record_parse(const char *text, size_t length, const char *path, DatasetRecord *out)
+{
+    const JsonLimits limits = { .bytes = MAX_BYTES, .depth = 4, .values = 10 * MAX_SHARDS };
+    Json *root = NULL;
+    DatasetRecord record = { 0 };
+    TRY(json_parse(text, length, path, &limits, &root));
+    Status s = read_root(root, path, &record);
+    if (s == OK) s = check_seal(root, path, text, length);
+    json_free(root);
+    if (s != OK)
+        dataset_record_destroy(&record);
+    else
+        *out = record;
+    return s;
+}
+
 Status dataset_record_read(const char *dir, DatasetRecord *out)
 {
     char path[FILE_PATH_BYTES];
-    Json *root = NULL;
-    const JsonLimits limits = { .bytes = 64 << 20, .depth = 4, .values = 10 * MAX_SHARDS };
+    char *text = NULL;
+    size_t length = 0;
     CHECK(file_kind(dir) == FILE_FOLDER, ERR_IO, "%s: no such folder", dir);
     TRY(file_join(path, dir, "dataset.json"));
     CHECK(file_kind(path) != FILE_ABSENT, ERR_FORMAT,
           "%s: has no dataset.json: not a dataset, or its ingest has not finished", dir);
-    TRY(json_read(path, &limits, &root));
-    *out = (DatasetRecord){ 0 };
-    const Status s = read_root(root, path, out);
-    if (s != OK) dataset_record_destroy(out);
-    json_free(root);
+    TRY(file_read(path, MAX_BYTES, &text, &length));
+    const Status s = dataset_record_parse(text, length, path, out);
+    free(text);
     return s;
 }

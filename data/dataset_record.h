@@ -5,6 +5,8 @@
 #include "core/base/digest.h"
 #include "data/dataset.h"
 
+#include <stddef.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -28,8 +30,11 @@ Status dataset_record_digest(const DatasetRecord *record, Digest *out);
 /* Writes DIR/dataset.json in one instant; buckets are there for people to read. */
 Status dataset_record_save(const DatasetRecord *record, const DatasetInfo *info,
                            const DatasetBucket *buckets, int64_t bucket_count, const char *dir);
-/* ERR_FORMAT when the folder is not a finished dataset or of another version. */
+/* ERR_FORMAT when the folder is not a finished dataset or of another version, or when the file is
+ * not as it was written: its last member is the SHA-256 of all before it. */
 Status dataset_record_read(const char *dir, DatasetRecord *out);
+/* The same from the text; `path` is what errors call it. */
+Status dataset_record_parse(const char *text, size_t length, const char *path, DatasetRecord *out);
 void dataset_record_destroy(DatasetRecord *record);
 
 #ifdef __cplusplus

@@ -20,6 +20,8 @@ struct Loader {
     Sampler sampler;
     BatchPlan plan; /* the thread's */
     LoaderBuffer buffers[BUFFERS];
+    float *whole; /* (whole_elements) owned, the thread's: a clip that is checked; or NULL */
+    int64_t whole_elements;
     double wait_s;
     pthread_t thread;
     bool running;
@@ -70,7 +72,7 @@ static void *read_ahead(void *argument)
     for (int64_t i = 0; s == OK && wait_for_room(loader); i++) {
         batch_plan_fill(&loader->sampler, loader->options.first_step + i, &loader->plan);
         s = loader_buffer_fill(&loader->buffers[i % BUFFERS], loader->ds, &loader->plan,
-                               &loader->options);
+                               &loader->options, loader->whole);
         report(loader, s);
     }
     return NULL;
@@ -136,6 +138,18 @@ static int64_t own_elements(const LoaderOptions *o, BucketList buckets)
     return most;
 }
 
+/* Of a clip that one of several parts reads whole. */
+static int64_t whole_elements(const LoaderOptions *o, BucketList buckets)
+{
+    int64_t most = 0;
+    if (o->parts <= 1 || o->metadata_only) return 0;
+    for (int64_t i = 0; i < buckets.count; i++) {
+        const int64_t all = buckets.items[i].tokens * buckets.items[i].patch;
+        most = all > most ? all : most;
+    }
+    return most;
+}
+
 static int64_t clips_of_micro(const SamplerOptions *o)
 {
     return o->micro_batch < o->batch ? o->micro_batch : o->batch;
@@ -149,7 +163,8 @@ Status loader_sizes(const LoaderOptions *o, BucketList buckets, LoaderSizes *out
     size_t bytes = 0;
     s.clip_elements = o->metadata_only ? 0 : own_elements(o, buckets);
     TRY(loader_buffer_bytes_of(s.max_micros, s.max_clips, s.clip_elements, &bytes));
-    s.bytes = BUFFERS * bytes;
+    s.whole_elements = whole_elements(o, buckets);
+    s.bytes = BUFFERS * bytes + (size_t)s.whole_elements * sizeof(float);
     *out = s;
     return OK;
 }
@@ -167,6 +182,12 @@ static Status prepare(Loader *loader)
     TRY(batch_plan_create(&loader->sampler, &loader->plan));
     LoaderSizes sizes;
     TRY(loader_sizes(&loader->options, dataset_bucket_list(loader->ds), &sizes));
+    loader->whole_elements = sizes.whole_elements;
+    if (sizes.whole_elements > 0) {
+        loader->whole = malloc((size_t)sizes.whole_elements * sizeof(float));
+        CHECK(loader->whole != NULL, ERR_MEMORY, "loader: no memory to check clips of %lld values",
+              (long long)sizes.whole_elements);
+    }
     for (int i = 0; i < BUFFERS; i++) {
         TRY(loader_buffer_create(sizes.max_micros, sizes.max_clips, sizes.clip_elements,
                                  &loader->buffers[i]));
@@ -214,6 +235,7 @@ void loader_destroy(Loader *loader)
     }
     for (int i = 0; i < BUFFERS; i++) loader_buffer_destroy(&loader->buffers[i]);
     batch_plan_destroy(&loader->plan);
+    free(loader->whole);
     pthread_cond_destroy(&loader->changed);
     pthread_mutex_destroy(&loader->lock);
     free(loader->bucket_tokens);
@@ -247,6 +269,17 @@ Status loader_next(Loader *loader, const Batch **out)
     return OK;
 }
 
+int64_t loader_clip_of(const Loader *loader, int64_t number)
+{
+    return sampler_sample(&loader->sampler, number).clip;
+}
+
+void loader_drop(Loader *loader, const int64_t *marks)
+{
+    /* the buffer handed out last: the thread leaves it alone until the next loader_next */
+    loader_buffer_drop(&loader->buffers[(loader->taken - 1) % BUFFERS], &loader->sampler, marks);
+}
+
 double loader_wait_s(const Loader *loader)
 {
     return loader->wait_s;
@@ -265,7 +298,7 @@ int64_t loader_max_micro_tokens(const Loader *loader)
 
 size_t loader_buffer_bytes(const Loader *loader)
 {
-    size_t bytes = 0;
+    size_t bytes = (size_t)loader->whole_elements * sizeof(float);
     for (int i = 0; i < BUFFERS; i++) bytes += loader->buffers[i].bytes;
     return bytes;
 }

@@ -4,6 +4,11 @@
  * Two buffers of fixed size: while the trainer works on one step, the thread reads, checks and
  * widens the next. A fault in the thread comes out of the loader_next that would have returned the
  * step, with the message the thread gave.
+ *
+ * A clip that is damaged is no fault: it comes marked, and once all ranks know of it loader_drop
+ * takes it out of the step. So that every mesh finds the same clips, whole clips are checked on all
+ * of them: where each rank reads a part, sample n is read whole by part n mod parts, which holds
+ * the SHA-256 against it.
  */
 #ifndef ZT_DATA_LOADER_H
 #define ZT_DATA_LOADER_H
@@ -39,6 +44,7 @@ typedef struct MicroBatch {
     const int64_t *samples;      /* (clips) global sample numbers */
     const int64_t *clip_ids;     /* (clips) in the dataset */
     const char *const *captions; /* (clips) UTF-8; "" where dropped */
+    const bool *damaged; /* (clips) found here; after loader_drop: out of the step; NULL: none */
 } MicroBatch;
 
 typedef struct Batch {
@@ -47,27 +53,36 @@ typedef struct Batch {
     const MicroBatch *micros;
     /* of the whole step, the same on every rank */
     int64_t global_clips, global_micros, global_tokens, global_elements;
+    int64_t dropped;    /* by loader_drop; the four above are without them */
+    int64_t damaged;    /* clips that this rank has found damaged */
+    const char *damage; /* what is wrong with the first of them */
 } Batch;
 
 typedef struct Loader Loader;
 
 /* What a loader reserves for clips of these sizes: its plan, and its own arithmetic. */
 typedef struct LoaderSizes {
-    int64_t max_micros;    /* most micro-batches that any step gives any data rank */
-    int64_t max_clips;     /* most clips of a step on a rank */
-    int64_t clip_elements; /* most latent values of a clip that this rank reads; 0: none */
-    size_t bytes;          /* of both buffers */
+    int64_t max_micros;     /* most micro-batches that any step gives any data rank */
+    int64_t max_clips;      /* most clips of a step on a rank */
+    int64_t clip_elements;  /* most latent values of a clip that this rank reads; 0: none */
+    int64_t whole_elements; /* of a clip that it reads whole to check it; 0: none */
+    size_t bytes;           /* of all of it */
 } LoaderSizes;
 
 /* Not collective, no dataset needed. ERR_MEMORY: more than there are addresses. */
 Status loader_sizes(const LoaderOptions *options, BucketList buckets, LoaderSizes *out);
 
-/* Not collective. `ds` must outlive the loader. ERR_CONFIG from the options, ERR_MEMORY. A part of
- * a clip is checked by its chunks' checksums only: data/dataset.h. */
+/* Not collective. `ds` must outlive the loader. ERR_CONFIG from the options, ERR_MEMORY. */
 Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out);
 /* Waits for the next step; *out and all it points to hold until the next call. Not collective, and
- * what it returns must be agreed on: one rank's shard can fail alone. */
+ * what it returns must be agreed on, damage as well: one rank's shard can fail alone. */
 Status loader_next(Loader *loader, const Batch **out);
+/* Takes samples out of the step that loader_next gave last: its i-th where marks[i] (batch) is not
+ * 0, the same on every rank. Their latents become zeros, the step's global counts are those of the
+ * others. */
+void loader_drop(Loader *loader, const int64_t *marks);
+/* The clip of sample `number`. */
+int64_t loader_clip_of(const Loader *loader, int64_t number);
 /* Seconds loader_next has waited since the loader was made. */
 double loader_wait_s(const Loader *loader);
 /* Most micro-batches that any step gives any data rank, and most clips x tokens (of the whole clip)

@@ -1,6 +1,8 @@
 #include "data/loader_buffer.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* *latents: the part of the bytes that latents take. */
 static Status count_bytes(size_t micros, size_t clips, size_t clip_elements, size_t *latents,
@@ -8,8 +10,8 @@ static Status count_bytes(size_t micros, size_t clips, size_t clip_elements, siz
 {
     CHECK(!__builtin_mul_overflow(clips, clip_elements * sizeof(float), latents), ERR_MEMORY,
           "loader: no memory for %zu clips of %zu values", clips, clip_elements);
-    *bytes =
-        micros * sizeof(MicroBatch) + clips * (2 * sizeof(int64_t) + sizeof(char *)) + *latents;
+    *bytes = micros * sizeof(MicroBatch) +
+             clips * (2 * sizeof(int64_t) + sizeof(char *) + sizeof(bool)) + *latents;
     return OK;
 }
 
@@ -32,9 +34,10 @@ Status loader_buffer_create(int64_t max_micros, int64_t max_clips, int64_t clip_
     out->samples = calloc(clips, sizeof(*out->samples));
     out->clips = calloc(clips, sizeof(*out->clips));
     out->captions = calloc(clips, sizeof(*out->captions));
+    out->damaged = calloc(clips, sizeof(*out->damaged));
     out->latents = latents > 0 ? malloc(latents) : NULL;
     if (out->micros != NULL && out->samples != NULL && out->clips != NULL &&
-        out->captions != NULL && (latents == 0 || out->latents != NULL)) {
+        out->captions != NULL && out->damaged != NULL && (latents == 0 || out->latents != NULL)) {
         return OK;
     }
     const size_t wanted = out->bytes;
@@ -49,6 +52,7 @@ void loader_buffer_destroy(LoaderBuffer *buffer)
     free(buffer->samples);
     free(buffer->clips);
     free(buffer->captions);
+    free(buffer->damaged);
     free(buffer->latents);
     *buffer = (LoaderBuffer){ 0 };
 }
@@ -58,9 +62,34 @@ typedef struct Filled {
     int64_t clips, values;
 } Filled;
 
+/* This rank's tokens of a clip; where the sample is its to check, by way of the whole clip. */
+static Status read_clip(Dataset *ds, const MicroBatch *micro, int64_t i,
+                        const LoaderOptions *options, float *whole)
+{
+    const int64_t clip = micro->clip_ids[i];
+    const Tensor own = tensor_at(micro->latents, i);
+    if (options->parts == 1 || micro->samples[i] % options->parts != options->part)
+        return dataset_read_latents(ds, clip, micro->range, own);
+    const Tensor all = tensor_of(whole, F32, SHAPE(micro->tokens, micro->patch));
+    TRY(dataset_read_latents(ds, clip, (TokenRange){ 0, micro->tokens }, all));
+    memcpy(own.data, whole + micro->range.first * micro->patch, tensor_bytes(own));
+    return OK;
+}
+
+/* What is wrong with the file is for all ranks to agree on; anything else ends the run. */
+static Status mark_damaged(LoaderBuffer *buffer, int64_t place, Status why, Tensor latents)
+{
+    if (why != ERR_FORMAT && why != ERR_IO) return why;
+    if (buffer->batch.damaged++ == 0)
+        snprintf(buffer->damage, sizeof(buffer->damage), "%s", status_message());
+    buffer->damaged[place] = true;
+    memset(latents.data, 0, tensor_bytes(latents));
+    return OK;
+}
+
 static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *samples,
-                         const PlannedMicro *planned, const LoaderOptions *options, Filled *filled,
-                         MicroBatch *out)
+                         const PlannedMicro *planned, const LoaderOptions *options, float *whole,
+                         Filled *filled, MicroBatch *out)
 {
     const DatasetBucket *b = dataset_bucket(ds, planned->bucket);
     const int64_t first = filled->clips;
@@ -76,11 +105,13 @@ static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *sample
                          .latents = tensor_none(),
                          .samples = buffer->samples + first,
                          .clip_ids = buffer->clips + first,
-                         .captions = buffer->captions + first };
+                         .captions = buffer->captions + first,
+                         .damaged = buffer->damaged + first };
     for (int64_t i = 0; i < planned->count; i++) {
         const Sample *sample = &samples[planned->first + i];
         buffer->samples[first + i] = sample->number;
         buffer->clips[first + i] = sample->clip;
+        buffer->damaged[first + i] = false;
         buffer->captions[first + i] =
             sample->caption_drop ? "" : dataset_caption(ds, sample->clip, sample->caption);
     }
@@ -91,13 +122,14 @@ static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *sample
                              SHAPE(planned->count, out->range.count, b->patch));
     filled->values += tensor_count(out->latents);
     for (int64_t i = 0; i < planned->count; i++) {
-        TRY(dataset_read_latents(ds, out->clip_ids[i], out->range, tensor_at(out->latents, i)));
+        const Status s = read_clip(ds, out, i, options, whole);
+        if (s != OK) TRY(mark_damaged(buffer, first + i, s, tensor_at(out->latents, i)));
     }
     return OK;
 }
 
 Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *plan,
-                          const LoaderOptions *options)
+                          const LoaderOptions *options, float *whole)
 {
     Filled filled = { 0 };
     buffer->batch = (Batch){ .step = plan->step,
@@ -105,11 +137,43 @@ Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *pl
                              .global_clips = plan->sample_count,
                              .global_micros = plan->micro_count,
                              .global_tokens = plan->tokens,
-                             .global_elements = plan->elements };
+                             .global_elements = plan->elements,
+                             .damage = buffer->damage };
     for (int64_t m = 0; m < plan->micro_count; m++) {
         if (batch_plan_rank(plan, m, options->size) != options->rank) continue;
         MicroBatch *micro = &buffer->micros[buffer->batch.micro_count++];
-        TRY(fill_micro(buffer, ds, plan->samples, &plan->micros[m], options, &filled, micro));
+        TRY(fill_micro(buffer, ds, plan->samples, &plan->micros[m], options, whole, &filled,
+                       micro));
     }
     return OK;
+}
+
+static void drop_from_micro(MicroBatch *micro, int64_t first_sample, const int64_t *marks,
+                            bool *damaged)
+{
+    for (int64_t i = 0; i < micro->clips; i++) {
+        damaged[i] = marks[micro->samples[i] - first_sample] != 0;
+        if (!damaged[i] || micro->latents.data == NULL) continue;
+        const Tensor latents = tensor_at(micro->latents, i);
+        memset(latents.data, 0, tensor_bytes(latents));
+    }
+}
+
+void loader_buffer_drop(LoaderBuffer *buffer, const Sampler *sampler, const int64_t *marks)
+{
+    Batch *batch = &buffer->batch;
+    const int64_t count = sampler->options.batch, first = batch->step * count;
+    for (int64_t i = 0; i < count; i++) {
+        if (marks[i] == 0) continue;
+        const int64_t bucket = sampler_sample(sampler, first + i).bucket;
+        batch->dropped++;
+        batch->global_clips--;
+        batch->global_tokens -= sampler->clips.bucket_tokens[bucket];
+        batch->global_elements -= sampler->clips.bucket_elements[bucket];
+    }
+    bool *damaged = buffer->damaged; /* of all micro-batches, one after the other */
+    for (int64_t m = 0; m < batch->micro_count; m++) {
+        drop_from_micro(&buffer->micros[m], first, marks, damaged);
+        damaged += buffer->micros[m].clips;
+    }
 }

@@ -15,6 +15,8 @@ typedef struct LoaderBuffer {
     int64_t *samples;      /* (max_clips) owned */
     int64_t *clips;        /* the same */
     const char **captions; /* the same; the strings belong to the dataset */
+    bool *damaged;         /* the same */
+    char damage[1024];     /* Batch.damage */
     size_t bytes;          /* reserved in all */
 } LoaderBuffer;
 
@@ -25,9 +27,11 @@ Status loader_buffer_bytes_of(int64_t max_micros, int64_t max_clips, int64_t cli
 Status loader_buffer_create(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
                             LoaderBuffer *out);
 /* Fills it with the share of the plan that options->rank has, and reads the tokens of it that
- * options->part says; parts is 1 or more. */
+ * options->part says; parts is 1 or more. whole: room for a clip, where there are several. */
 Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *plan,
-                          const LoaderOptions *options);
+                          const LoaderOptions *options, float *whole);
+/* loader_drop, of this buffer. */
+void loader_buffer_drop(LoaderBuffer *buffer, const Sampler *sampler, const int64_t *marks);
 void loader_buffer_destroy(LoaderBuffer *buffer);
 
 #ifdef __cplusplus

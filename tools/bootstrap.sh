@@ -1,6 +1,6 @@
 #!/bin/bash
 # Installs what the build and the tests need, on Debian and Ubuntu, as root or with sudo; elsewhere
-# prints what is missing. Does nothing when nothing is missing.
+# prints what is missing. Does nothing when nothing is missing. WITH_FUZZER=1 (make fuzz): libFuzzer too.
 set -eu
 cd "$(dirname "$0")/.."
 cc=${CC:-gcc}
@@ -14,6 +14,8 @@ case $cc in
 *clang*) packages+=(clang libomp-dev) ;;
 *) packages+=(gcc) ;;
 esac
+# libFuzzer's package has clang's version in its name
+clang_runtime() { apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1; }
 
 missing=$(tools/find_libraries.sh --missing "$cc")
 [ -z "$missing" ] && exit 0
@@ -33,9 +35,10 @@ if [ "$(id -u)" != 0 ]; then
     as_root=(sudo)
 fi
 
-echo "installing: ${packages[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" apt-get update -q
+[ -z "${WITH_FUZZER:-}" ] || packages+=("$(clang_runtime)")
+echo "installing: ${packages[*]}" >&2
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -q -y --no-install-recommends "${packages[@]}"
 

@@ -67,6 +67,16 @@ find_openmp() {
     rm -f "$out"
 }
 
+# only make fuzz asks for it
+find_fuzzer() {
+    local out
+    out=$(mktemp) || exit 1
+    printf 'int LLVMFuzzerTestOneInput(void) { return 0; }\n' |
+        "$cc" -fsanitize=fuzzer,address,undefined -x c - -o "$out" 2> /dev/null ||
+        missing+=("libFuzzer for $cc (clang and libclang-rt-N-dev)")
+    rm -f "$out"
+}
+
 have "$cc" || missing+=("a C compiler ($cc)")
 have pkg-config || missing+=("pkg-config")
 if have pkg-config; then
@@ -89,6 +99,7 @@ fi
 
 if [ "$mode" = --missing ]; then
     have mpirun || missing+=("mpirun (Open MPI)")
+    [ -z "${WITH_FUZZER:-}" ] || find_fuzzer
     have ffprobe || missing+=("ffprobe (ffmpeg), which tests use")
     have openssl || missing+=("openssl (the command), which tests use")
     ((${#missing[@]})) && printf '%s\n' "${missing[@]}"

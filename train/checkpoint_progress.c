@@ -61,15 +61,26 @@ static Status parse(const Json *root, const char *path, CheckpointProgress *out)
     return OK;
 }
 
-Status checkpoint_read_progress(const char *path, CheckpointProgress *out)
+Status checkpoint_parse_progress(const char *text, size_t length, const char *path,
+                                 CheckpointProgress *out)
 {
     const JsonLimits limits = json_limits();
-    char file[FILE_PATH_BYTES];
     Json *root = NULL;
-    TRY(file_join(file, path, "state.json"));
-    TRY(json_read(file, &limits, &root));
-    const Status s = parse(root, file, out);
+    TRY(json_parse(text, length, path, &limits, &root));
+    const Status s = parse(root, path, out);
     json_free(root);
+    return s;
+}
+
+Status checkpoint_read_progress(const char *path, CheckpointProgress *out)
+{
+    char file[FILE_PATH_BYTES];
+    char *text = NULL;
+    size_t length = 0;
+    TRY(file_join(file, path, "state.json"));
+    TRY(file_read(file, json_limits().bytes, &text, &length));
+    const Status s = checkpoint_parse_progress(text, length, file, out);
+    free(text);
     return s;
 }
 

@@ -70,6 +70,7 @@ Status metrics_write(Metrics *metrics, const StepMetrics *m)
         json_write_null(w, "grad_norm");
     json_write_real(w, "lr", m->lr);
     json_write_int(w, "clips", m->clips);
+    if (m->bad_clips > 0) json_write_int(w, "bad_clips", m->bad_clips);
     json_write_int(w, "tokens", m->tokens);
     json_write_real(w, "step_s", m->step_s);
     json_write_real(w, "wait_s", m->wait_s);

@@ -17,6 +17,7 @@ typedef struct StepMetrics {
     int64_t step; /* updates done, this one included: the first line says 1 */
     double loss, grad_norm, lr;
     int64_t clips, tokens; /* of the whole step */
+    int64_t bad_clips;     /* damaged ones, not among these */
     double step_s, wait_s; /* wall time; of which waiting for data */
     double tokens_per_s, mfu;
     double heldout; /* held-out loss measured after this step; NAN: not measured */

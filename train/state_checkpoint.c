@@ -21,6 +21,7 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
     memset(&same.run.dir, 0, sizeof same.run.dir);
     memset(&same.data.train, 0, sizeof same.data.train);
     memset(&same.data.heldout, 0, sizeof same.data.heldout);
+    same.data.max_bad = 0; /* when a run ends, not what it computes */
     same.parallel = (ParallelKeys){ 0 };
     same.comm = (CommKeys){ 0 };
     if (c->numerics) {

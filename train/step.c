@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* One chunk's activations, and the loss' tensors where its stage draws noise: the first and last.
  */
@@ -188,12 +189,24 @@ static Status prepare(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
     return OK;
 }
 
+/* A clip that is out of the step has what the model says as its target: no error, no gradient. It
+ * is computed all the same, so that the step's schedule and shapes are what was planned. */
+static void leave_out_damaged(const MicroBatch *micro, const StepSlot *slot)
+{
+    for (int64_t i = 0; micro->damaged && i < micro->clips; i++) {
+        if (!micro->damaged[i]) continue;
+        const Tensor target = tensor_at(slot->target, i);
+        memcpy(target.data, tensor_at(slot->model.v, i).data, tensor_bytes(target));
+    }
+}
+
 /* Loss of this micro-batch, and its gradient with respect to the velocity into slot->noise. */
 static Status measure(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
 {
     const Device *dev = step->dit->dev;
     double sums[STEP_CLIPS_MAX];
     assert(micro->clips <= STEP_CLIPS_MAX);
+    leave_out_damaged(micro, slot);
     TRY(op_squared_error(dev, tensor_of(sums, F64, SHAPE(micro->clips)), slot->model.v,
                          slot->target));
     for (int64_t i = 0; i < micro->clips; i++) step->loss_sum += sums[i];
@@ -201,7 +214,8 @@ static Status measure(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
         exact_sum_add_squared_errors(&step->exact_loss, tensor_f32(slot->model.v),
                                      tensor_f32(slot->target), tensor_count(slot->target),
                                      dev->threads);
-    const float scale = (float)(1.0 / (double)step->batch->global_elements);
+    const int64_t elements = step->batch->global_elements; /* 0: every clip is damaged */
+    const float scale = elements > 0 ? (float)(1.0 / (double)elements) : 0.0f;
     return op_squared_error_backward(dev, slot->noise, slot->model.v, slot->target, scale);
 }
 

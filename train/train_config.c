@@ -49,6 +49,7 @@ static const ConfigKey keys[] = {
     { TEXT("data.heldout", data.heldout), .fallback = "" },
     { INT("data.batch", data.batch, "8", 1, 1 << 20) },
     { INT("data.micro_batch", data.micro_batch, "1", 1, STEP_CLIPS_MAX) },
+    { REAL("data.max_bad", data.max_bad, "0.001", 0, 1) },
 
     { INT("train.steps", train.steps, "1000", 1, 1e9) },
     { REAL("train.lr", train.lr, "1e-4", 0, 1) },
@@ -211,17 +212,32 @@ static Status name_file(const char *path, Status status)
     return status_fail(status, "%s: %s", path, message);
 }
 
+/* What no key gave, and what one key alone cannot say. */
+static Status resolve(TrainConfig *config)
+{
+    ModelConfig preset;
+    TRY(model_config_preset(config->preset, &preset));
+    resolve_text(&config->model.text, &preset.text);
+    /* the transformer reads what the text encoder writes, whatever its width */
+    resolve_dit(&config->model.dit, &preset.dit, config->model.text.d_model);
+    return check_together(config);
+}
+
 Status train_config_load(const char *path, int override_count, const char *const *overrides,
                          TrainConfig *out)
 {
     TrainConfig config;
-    ModelConfig preset;
     TRY(config_load(keys, path, override_count, overrides, &config, sizeof config));
-    TRY(name_file(path, model_config_preset(config.preset, &preset)));
-    resolve_text(&config.model.text, &preset.text);
-    /* the transformer reads what the text encoder writes, whatever its width */
-    resolve_dit(&config.model.dit, &preset.dit, config.model.text.d_model);
-    TRY(name_file(path, check_together(&config)));
+    TRY(name_file(path, resolve(&config)));
+    *out = config;
+    return OK;
+}
+
+Status train_config_parse(const char *name, const char *text, size_t length, TrainConfig *out)
+{
+    TrainConfig config;
+    TRY(config_parse(keys, name, text, length, 0, NULL, &config, sizeof config));
+    TRY(name_file(name, resolve(&config)));
     *out = config;
     return OK;
 }

@@ -32,6 +32,7 @@ typedef struct DataKeys {
     char heldout[CONFIG_PATH_MAX]; /* "": no held-out loss */
     int64_t batch;                 /* clips a step, over the whole job */
     int64_t micro_batch;           /* clips a pass through the model, on one replica */
+    double max_bad;                /* share of the clips that may be damaged and skipped */
 } DataKeys;
 
 typedef struct TimestepKeys {
@@ -103,6 +104,8 @@ typedef struct TrainConfig {
  * collective: agree afterwards. */
 Status train_config_load(const char *path, int override_count, const char *const *overrides,
                          TrainConfig *out);
+/* The same from memory; `name` is what errors call it. */
+Status train_config_parse(const char *name, const char *text, size_t length, TrainConfig *out);
 /* The resolved configuration as YAML that loads back to the same struct. */
 Status train_config_print(const TrainConfig *config, FILE *stream);
 /* "auto", "cpu" or "cuda": what device_open takes. */

@@ -3,6 +3,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/model/flops.h"
+#include "train/damaged_clips.h"
 #include "train/heldout.h"
 #include "train/lr_schedule.h"
 #include "train/metrics.h"
@@ -15,15 +16,16 @@
 
 /* What the ranks tell one another once a step: one small all-reduce. Behind these, one place for
  * each rank's seconds of work: with the others' zeros the sum is a gather. */
-enum { CONTROL_LOSS, CONTROL_NORM, CONTROL_STOP, CONTROL_FAILED, CONTROL_COUNT };
+enum { CONTROL_LOSS, CONTROL_NORM, CONTROL_STOP, CONTROL_FAILED, CONTROL_DAMAGED, CONTROL_COUNT };
 
 typedef struct Run {
     TrainState state;
     Metrics metrics; /* rank 0 */
-    const Batch *batch;
-    double *control; /* owned; (CONTROL_COUNT + ranks) */
-    int64_t done;    /* updates */
-    int64_t skipped; /* of them without effect, the last ones in a row */
+    DamagedClips damaged;
+    const Batch *batch; /* the next step's; without its damaged clips */
+    double *control;    /* owned; (CONTROL_COUNT + ranks) */
+    int64_t done;       /* updates */
+    int64_t skipped;    /* of them without effect, the last ones in a row */
     double wait_s;
 } Run;
 
@@ -45,9 +47,9 @@ static Status exchange_exact(TrainState *s, double *out)
     return OK;
 }
 
-/* The step's loss and gradient norm, whether somebody must stop, whether all have the next batch,
- * how long each has worked. */
-static Status exchange(Run *run, double loss_sum, Status next, double worked_s)
+/* The step's loss and gradient norm, whether somebody must stop, whether all have the next batch
+ * and all of its clips, how long each has worked. */
+static Status exchange(Run *run, double loss_sum, bool more, Status next, double worked_s)
 {
     TrainState *s = &run->state;
     const int ranks = comm_size(s->comm);
@@ -59,6 +61,7 @@ static Status exchange(Run *run, double loss_sum, Status next, double worked_s)
     if (s->step.exact) TRY(exchange_exact(s, out));
     out[CONTROL_STOP] = stop_requested() ? 1.0 : 0.0;
     out[CONTROL_FAILED] = next == OK ? 0.0 : 1.0;
+    out[CONTROL_DAMAGED] = next == OK && more ? (double)run->batch->damaged : 0.0;
     return group_all_reduce(comm_world(s->comm), tensor_of(out, F64, SHAPE(CONTROL_COUNT + ranks)));
 }
 
@@ -83,6 +86,7 @@ static Status update(Run *run, double grad_norm)
 static double model_flops(const TrainState *s, const Batch *batch)
 {
     /* attention is not linear in tokens: exact for one bucket, the mean clip's for several */
+    if (batch->global_clips == 0) return 0.0; /* all of them damaged */
     const int64_t tokens = batch->global_tokens / batch->global_clips;
     return 3.0 * (double)batch->global_clips * flops_forward(&s->config.model, tokens);
 }
@@ -99,6 +103,7 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
                         .lr = lr_at_step(&s->config.train, run->done),
                         .clips = batch->global_clips,
                         .tokens = batch->global_tokens,
+                        .bad_clips = batch->dropped,
                         .heldout = NAN };
     const double elements = (double)batch->global_elements;
     const double flops = model_flops(s, batch);
@@ -109,7 +114,7 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
     const bool more = run->done + 1 < s->config.train.steps;
     const Status next = more ? loader_next(s->loader, &run->batch) : OK;
     const double worked_s = clock_seconds() - start - (comm_waited_s(s->comm) - waited_s);
-    fatal = exchange(run, loss_sum, next, worked_s);
+    fatal = exchange(run, loss_sum, more, next, worked_s);
     if (fatal != OK) comm_abort(s->comm, fatal);
 
     m->loss = control[CONTROL_LOSS] / elements;
@@ -127,7 +132,9 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
     m->tokens_per_s = (double)m->tokens / m->step_s;
     m->mfu = flops / m->step_s / (s->gemm_gflops * 1e9);
     *stop = control[CONTROL_STOP] > 0;
-    return control[CONTROL_FAILED] > 0 ? comm_agree(s->comm, next) : OK;
+    if (control[CONTROL_FAILED] > 0) return comm_agree(s->comm, next);
+    if (control[CONTROL_DAMAGED] == 0) return OK;
+    return damaged_clips_drop(&run->damaged, s->comm, s->train, s->loader, run->batch);
 }
 
 /* ---- the run -------------------------------------------------------------------------------- */
@@ -204,6 +211,16 @@ static Status loop(Run *run)
     return OK;
 }
 
+static Status first_batch(Run *run)
+{
+    TrainState *s = &run->state;
+    TRY(comm_agree(s->comm, loader_next(s->loader, &run->batch)));
+    double damaged = (double)run->batch->damaged;
+    TRY(group_all_reduce(comm_world(s->comm), tensor_of(&damaged, F64, SHAPE(1))));
+    if (damaged == 0) return OK;
+    return damaged_clips_drop(&run->damaged, s->comm, s->train, s->loader, run->batch);
+}
+
 static Status begin(Run *run)
 {
     TrainState *s = &run->state;
@@ -219,7 +236,7 @@ static Status begin(Run *run)
     }
     status = train_state_open_loader(s, run->done);
     TRY(comm_agree(s->comm, status));
-    return comm_agree(s->comm, loader_next(s->loader, &run->batch));
+    return first_batch(run);
 }
 
 Status trainer_run(Comm *comm, const TrainConfig *config)
@@ -230,11 +247,15 @@ Status trainer_run(Comm *comm, const TrainConfig *config)
     run.control = calloc((size_t)(CONTROL_COUNT + comm_size(comm)), sizeof *run.control);
     Status status =
         run.control ? OK : status_fail(ERR_MEMORY, "no memory for %d ranks", comm_size(comm));
+    if (status == OK)
+        status = damaged_clips_create(config->data.batch, dataset_clips(run.state.train),
+                                      config->data.max_bad, &run.damaged);
     status = comm_agree(comm, status);
     if (status == OK) status = begin(&run);
     if (status == OK) status = loop(&run);
     if (status == OK) status = train_state_report_peak(&run.state);
     metrics_close(&run.metrics);
+    damaged_clips_destroy(&run.damaged);
     free(run.control);
     train_state_destroy(&run.state);
     return status;

@@ -15,6 +15,32 @@ static void print_double(double value, FILE *stream)
     fputs(text, stream);
 }
 
+/* Characters that YAML takes by their number only, or reads as the end of a line. */
+static const struct {
+    const char *bytes, *escape;
+} escapes[] = {
+    { "\"", "\\\"" },
+    { "\\", "\\\\" },
+    { "\u2028", "\\L" },
+    { "\u2029", "\\P" },
+    { "\xef\xbb\xbf", "\\uFEFF" },
+    { "\xef\xbf\xbe", "\\uFFFE" },
+    { "\xef\xbf\xbf", "\\uFFFF" },
+};
+
+/* One character, or one byte of it; returns how many bytes. */
+static size_t print_letter(const char *at, FILE *stream)
+{
+    for (size_t i = 0; i < sizeof escapes / sizeof escapes[0]; i++) {
+        const size_t length = strlen(escapes[i].bytes);
+        if (strncmp(at, escapes[i].bytes, length) != 0) continue;
+        fputs(escapes[i].escape, stream);
+        return length;
+    }
+    fputc(*at, stream);
+    return 1;
+}
+
 /* Quotes where a plain word could be read as something else. */
 static void print_string(const char *text, FILE *stream)
 {
@@ -26,10 +52,7 @@ static void print_string(const char *text, FILE *stream)
         return;
     }
     fputc('"', stream);
-    for (const char *c = text; *c != 0; c++) {
-        if (*c == '"' || *c == '\\') fputc('\\', stream);
-        fputc(*c, stream);
-    }
+    for (const char *c = text; *c != 0;) c += print_letter(c, stream);
     fputc('"', stream);
 }
 

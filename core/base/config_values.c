@@ -159,9 +159,11 @@ static Status store_string(const Place *place, ConfigText text, char *out, size_
     CHECK(json_utf8_valid(text.bytes, text.length), ERR_CONFIG, "%s: %s: not valid UTF-8",
           place->where, name);
     for (size_t i = 0; i < text.length; i++) {
-        const unsigned char c = (unsigned char)text.bytes[i];
-        CHECK(c >= 0x20 && c != 0x7F, ERR_CONFIG, "%s: %s: control character 0x%02x in '%s'",
-              place->where, name, c, place->shown);
+        /* U+0080 to U+009F, which terminals obey too, begin with 0xC2 */
+        const bool second = (unsigned char)text.bytes[i] == 0xC2;
+        const unsigned char c = (unsigned char)text.bytes[second ? i + 1 : i];
+        CHECK(second ? c >= 0xA0 : c >= 0x20 && c != 0x7F, ERR_CONFIG,
+              "%s: %s: control character 0x%02x in '%s'", place->where, name, c, place->shown);
     }
     /* zeros to the end: equal configurations are equal bytes */
     memset(out, 0, size);

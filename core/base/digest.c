@@ -6,18 +6,34 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 struct DigestStream {
     EVP_MD_CTX *context; /* owned */
 };
 
+/* Looked up once for the process and kept until it ends: each look-up takes memory, and one that
+ * fails half-way can leave a context that seems good (OpenSSL 3.0). NULL: no memory. */
+static const EVP_MD *sha256(void)
+{
+    static _Atomic(EVP_MD *) found;
+    EVP_MD *known = atomic_load(&found);
+    if (known) return known;
+    EVP_MD *fresh = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (atomic_compare_exchange_strong(&found, &known, fresh)) return fresh;
+    EVP_MD_free(fresh); /* another thread was first */
+    return known;
+}
+
 static Status start(DigestStream *stream)
 {
-    stream->context = EVP_MD_CTX_new();
-    if (stream->context && EVP_DigestInit_ex(stream->context, EVP_sha256(), NULL) == 1) return OK;
+    const EVP_MD *kind = sha256();
+    stream->context = kind ? EVP_MD_CTX_new() : NULL;
+    if (stream->context && EVP_DigestInit_ex(stream->context, kind, NULL) == 1) return OK;
     EVP_MD_CTX_free(stream->context);
     return status_fail(ERR_MEMORY, "sha-256: the cryptography library could not start it");
 }
@@ -34,7 +50,8 @@ Status digest_stream_create(DigestStream **out)
     return s;
 }
 
-/* After a successful start, SHA-256 in software cannot fail: a failure here is a bug. */
+/* After a successful start, SHA-256 in software cannot fail and takes no memory: a failure here is
+ * a bug. (To start a context again takes memory.) */
 static void must(int result)
 {
     if (result != 1) abort();
@@ -48,7 +65,6 @@ void digest_stream_update(DigestStream *stream, const void *bytes, size_t length
 void digest_stream_finish(DigestStream *stream, Digest *out)
 {
     must(EVP_DigestFinal_ex(stream->context, out->bytes, NULL));
-    must(EVP_DigestInit_ex(stream->context, EVP_sha256(), NULL));
 }
 
 void digest_stream_destroy(DigestStream *stream)
@@ -92,9 +108,13 @@ Status digest_file(const char *path, Digest *out, int64_t *size)
 {
     Status s = OK;
     DigestStream *stream = NULL;
+    struct stat st;
     int fd;
-    RETRY(fd, open(path, O_RDONLY | O_CLOEXEC));
+    /* a pipe of that name must not hang the job */
+    RETRY(fd, open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
     CHECK(fd >= 0, ERR_IO, "%s: open: %s", path, strerror(errno));
+    CHECK_TO(done, s, fstat(fd, &st) == 0, ERR_IO, "%s: stat: %s", path, strerror(errno));
+    CHECK_TO(done, s, S_ISREG(st.st_mode), ERR_IO, "%s: is not a regular file", path);
     TRY_TO(done, s, digest_stream_create(&stream));
     TRY_TO(done, s, digest_descriptor(fd, path, stream, size));
     digest_stream_finish(stream, out);

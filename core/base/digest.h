@@ -23,7 +23,7 @@ typedef struct DigestStream DigestStream;
 /* ERR_MEMORY. */
 Status digest_stream_create(DigestStream **out);
 void digest_stream_update(DigestStream *stream, const void *bytes, size_t length);
-/* The digest of everything so far; the stream then starts again from nothing. */
+/* The digest of everything so far; nothing can be added after it. */
 void digest_stream_finish(DigestStream *stream, Digest *out);
 void digest_stream_destroy(DigestStream *stream);
 

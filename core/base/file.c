@@ -12,9 +12,11 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+/* No memory, of libc's or the kernel's, says nothing of the file: nobody must pass it over. */
 static Status fail_call(const char *path, const char *call)
 {
-    return status_fail(ERR_IO, "%s: %s: %s", path, call, strerror(errno));
+    return status_fail(errno == ENOMEM ? ERR_MEMORY : ERR_IO, "%s: %s: %s", path, call,
+                       strerror(errno));
 }
 
 Status file_look(const char *path, FileKind *out)

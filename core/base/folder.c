@@ -14,9 +14,11 @@
 
 enum { MAX_DEPTH = 64 }; /* of a tree that is listed or removed: each level holds a descriptor */
 
+/* As in core/base/file.c. */
 static Status fail_call(const char *path, const char *call)
 {
-    return status_fail(ERR_IO, "%s: %s: %s", path, call, strerror(errno));
+    return status_fail(errno == ENOMEM ? ERR_MEMORY : ERR_IO, "%s: %s: %s", path, call,
+                       strerror(errno));
 }
 
 static int open_folder(int parent, const char *name, int flags)

@@ -1,6 +1,7 @@
 #include "core/base/json.h"
 
 #include "core/base/file.h"
+#include "core/base/json_memory.h"
 
 #include <jansson.h>
 #include <stdio.h>
@@ -42,12 +43,12 @@ Status json_parse(const char *text, size_t length, const char *what, const JsonL
                   Json **out)
 {
     json_error_t error;
+    bool no_memory;
     CHECK(length <= limits->bytes, ERR_FORMAT, "%s: has %zu bytes, at most %zu are read", what,
           length, limits->bytes);
     TRY(scan(text, length, what, limits));
-    Json *root = json_loadb(text, length, JSON_REJECT_DUPLICATES, &error);
-    CHECK(root || json_error_code(&error) != json_error_out_of_memory, ERR_MEMORY,
-          "%s: no memory to parse it", what);
+    Json *root = json_memory_load(text, length, &error, &no_memory);
+    CHECK(!no_memory, ERR_MEMORY, "%s: no memory to parse it", what);
     CHECK(root, ERR_FORMAT, "%s: line %d, column %d: %s", what, error.line, error.column,
           error.text);
     *out = root;

@@ -19,7 +19,10 @@ Status status_fail(Status code, const char *format, ...)
     va_end(args);
     /* a message is one line, whatever a file name or a caption inside it holds */
     for (char *c = message; *c; c++) {
-        if ((unsigned char)*c < 0x20 || *c == 0x7f) *c = '?';
+        /* U+0080 to U+009F, which some terminals obey too: 0xc2 and the number itself */
+        const unsigned char first = (unsigned char)c[0], second = (unsigned char)c[1];
+        if (first == 0xc2 && second >= 0x80 && second < 0xa0) c[0] = c[1] = '?';
+        if (first < 0x20 || first == 0x7f) *c = '?';
     }
     return code;
 }

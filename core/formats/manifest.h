@@ -37,6 +37,8 @@ Status manifest_make(const char *folder, const Manifest *known, Manifest *out);
 Status manifest_write(const char *folder, const Manifest *manifest);
 /* ERR_FORMAT when it is damaged or its root does not fit its list. */
 Status manifest_read(const char *folder, Manifest *out);
+/* The same from its text; `path` is what errors call it. */
+Status manifest_parse(const char *text, size_t length, const char *path, Manifest *out);
 void manifest_destroy(Manifest *manifest);
 /* NULL when the manifest has no such file. */
 const ManifestFile *manifest_find(const Manifest *manifest, const char *name);

@@ -61,7 +61,9 @@ static Status newest_that_verifies(const char *run_dir, const int64_t *steps, in
     for (int64_t i = 0; i < count; i++) {
         char path[FILE_PATH_BYTES];
         TRY(model_dir_step_path(run_dir, steps[i], "", path));
-        if (manifest_verify(path, NULL) == OK) {
+        const Status s = manifest_verify(path, NULL);
+        if (s == ERR_MEMORY) return s; /* says nothing of the checkpoint */
+        if (s == OK) {
             log_info("%s: using checkpoint %s", run_dir, file_name(path));
             memcpy(out, path, sizeof path);
             return OK;

@@ -46,36 +46,56 @@ static Status file_of(SafetensorsSet *set, const char *folder, const char *name,
     return OK;
 }
 
-static Status open_indexed(SafetensorsSet *set, const char *folder, const char *index)
+static Status open_listed(SafetensorsSet *set, const char *folder, const char *index,
+                          const Json *root)
+{
+    const Json *map;
+    TRY(json_get_object(root, index, "weight_map", &map));
+    for (void *i = json_first(map); i; i = json_next(map, i)) {
+        const char *tensor = json_key(i), *name;
+        const Safetensors *file;
+        TRY(json_get_string(map, index, tensor, &name));
+        TRY(check_plain_name(index, tensor, name));
+        TRY(file_of(set, folder, name, &file));
+        CHECK(safetensors_find(file, tensor), ERR_FORMAT,
+              "%s: tensor %.80s should be in %s, which does not have it", index, tensor, name);
+    }
+    CHECK(safetensors_set_tensors(set) == json_count(map), ERR_FORMAT,
+          "%s: lists %lld tensors, the files hold %lld", index, (long long)json_count(map),
+          (long long)safetensors_set_tensors(set));
+    return OK;
+}
+
+Status safetensors_set_open_index(const char *folder, const char *index, const char *text,
+                                  size_t length, SafetensorsSet *out)
 {
     const JsonLimits limits = { .bytes = SAFETENSORS_MAX_HEADER,
                                 .depth = 4,
                                 .values = 2 * SAFETENSORS_MAX_TENSORS };
-    Status s = OK;
     Json *root = NULL;
-    const Json *map;
-    TRY_TO(done, s, json_read(index, &limits, &root));
-    TRY_TO(done, s, json_get_object(root, index, "weight_map", &map));
-    for (void *i = json_first(map); i; i = json_next(map, i)) {
-        const char *tensor = json_key(i), *name;
-        const Safetensors *file;
-        TRY_TO(done, s, json_get_string(map, index, tensor, &name));
-        TRY_TO(done, s, check_plain_name(index, tensor, name));
-        TRY_TO(done, s, file_of(set, folder, name, &file));
-        CHECK_TO(done, s, safetensors_find(file, tensor), ERR_FORMAT,
-                 "%s: tensor %.80s should be in %s, which does not have it", index, tensor, name);
-    }
-    CHECK_TO(done, s, safetensors_set_tensors(set) == json_count(map), ERR_FORMAT,
-             "%s: lists %lld tensors, the files hold %lld", index, (long long)json_count(map),
-             (long long)safetensors_set_tensors(set));
-done:
+    SafetensorsSet set = { 0 };
+    TRY(json_parse(text, length, index, &limits, &root));
+    const Status s = open_listed(&set, folder, index, root);
     json_free(root);
+    if (s != OK)
+        safetensors_set_close(&set);
+    else
+        *out = set;
+    return s;
+}
+
+static Status open_indexed(const char *folder, const char *index, SafetensorsSet *out)
+{
+    char *text = NULL;
+    size_t length = 0;
+    TRY(file_read(index, SAFETENSORS_MAX_HEADER, &text, &length));
+    const Status s = safetensors_set_open_index(folder, index, text, length, out);
+    free(text);
     return s;
 }
 
 Status safetensors_set_open(const char *folder, const char *base, SafetensorsSet *out)
 {
-    Status s = OK;
     SafetensorsSet set = { 0 };
     char name[256], index[FILE_PATH_BYTES], single[FILE_PATH_BYTES];
     safetensors_file_name(base, 0, 1, name);
@@ -85,13 +105,10 @@ Status safetensors_set_open(const char *folder, const char *base, SafetensorsSet
 
     FileKind indexed, alone;
     TRY(file_look(index, &indexed));
+    if (indexed != FILE_ABSENT) return open_indexed(folder, index, out);
     TRY(file_look(single, &alone));
-    if (indexed != FILE_ABSENT)
-        s = open_indexed(&set, folder, index);
-    else if (alone != FILE_ABSENT)
-        s = add_file(&set, folder, name);
-    else
-        s = status_fail(ERR_FORMAT, "%s: is missing (and so is its .index.json)", single);
+    CHECK(alone != FILE_ABSENT, ERR_FORMAT, "%s: is missing (and so is its .index.json)", single);
+    const Status s = add_file(&set, folder, name);
     if (s != OK)
         safetensors_set_close(&set);
     else

@@ -22,6 +22,9 @@ typedef struct SafetensorsSet {
 
 /* ERR_FORMAT when neither a file nor an index is there, or the index and the files disagree. */
 Status safetensors_set_open(const char *folder, const char *base, SafetensorsSet *out);
+/* The same from the text of an index, called `index` in errors, whose files lie in `folder`. */
+Status safetensors_set_open_index(const char *folder, const char *index, const char *text,
+                                  size_t length, SafetensorsSet *out);
 void safetensors_set_close(SafetensorsSet *set);
 
 /* All tensors of all files. */

@@ -28,8 +28,11 @@ Status small_dataset_try(const char *dir, int64_t clips, int64_t shard_bytes);
 
 /* Adds `delta` to the byte at `offset` of DIR/name; offset below 0 counts from the end. */
 void small_damage(const char *dir, const char *name, int64_t offset, int delta);
-/* Replaces the first `from` in DIR/name by `to`. */
+/* Replaces the first `from` in DIR/name by `to`; a dataset.json also loses its digest. */
 void small_edit(const char *dir, const char *name, const char *from, const char *to);
+/* Puts a shard in the place of that of a dataset of one clip, whose index is the same and whose
+ * latents are zeros with the right checksums: nothing but the clip's SHA-256 shows it. */
+void small_other_latents(const char *dir);
 /* Whole file; free it. */
 char *small_read(const char *dir, const char *name, int64_t *length);
 void small_write(const char *dir, const char *name, const char *bytes, int64_t length);

@@ -138,6 +138,7 @@ static const BadCase bad_cases[] = {
       "c.yaml:1:12: run.dir: 32 bytes long; at most 31 fit" },
     { "run: {dir: \"a\\x07\"}", NULL, "c.yaml:1:12: run.dir: control character 0x07 in 'a?'" },
     { "run: {dir: \"a\\0b\"}", NULL, "c.yaml:1:12: run.dir: control character 0x00 in 'a?b'" },
+    { "run: {dir: \"a\\u009e\"}", NULL, "c.yaml:1:12: run.dir: control character 0x9e in 'a\?\?'" },
     /* structure */
     { GOOD "train: 3", NULL, "c.yaml:2:8: train: expected a section with keys" },
     { GOOD "train:", NULL, "c.yaml:2:7: train: expected a section with keys" },

@@ -204,12 +204,10 @@ static void sha256_is_the_published_one(void **state)
 
     DigestStream *stream = NULL;
     assert_int_equal(digest_stream_create(&stream), OK);
-    for (int round = 0; round < 2; round++) {
-        digest_stream_update(stream, "a", 1);
-        digest_stream_update(stream, "bc", 2);
-        digest_stream_finish(stream, &parsed);
-        assert_memory_equal(&parsed, &digest, sizeof digest);
-    }
+    digest_stream_update(stream, "a", 1);
+    digest_stream_update(stream, "bc", 2);
+    digest_stream_finish(stream, &parsed);
+    assert_memory_equal(&parsed, &digest, sizeof digest);
     digest_stream_destroy(stream);
 
     assert_int_equal(file_write(at("abc"), "abc", 3), OK);
