@@ -26,9 +26,10 @@ BENCH_SOURCES := $(wildcard tests/bench/bench_*.c)
 # what several tests share
 TEST_SHARED  := $(filter-out $(TEST_SOURCES) $(BENCH_SOURCES) tests/sanitize/%,$(wildcard tests/*/*.c))
 TEST_SCRIPTS := $(filter-out %_support.sh,$(wildcard tests/e2e/*.sh))
+SLURM_TESTS  := $(filter-out %_support.sh,$(wildcard tests/slurm/*.sh))
 PLANTED      := $(patsubst tests/%.sed,$(BUILD)/%,$(wildcard tests/planted/*.sed))
 ISAS         := x86_64 avx2 avx512
-SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh .ci/run)
+SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh slurm/*.sh slurm/*.sbatch .ci/run)
 
 OBJ      := $(BUILD)/obj
 LIBRARY  := $(BUILD)/libzoetrope.a
@@ -64,12 +65,17 @@ all: $(PROGRAM)  ## build build/zoetrope (default)
 
 help:  ## this list
 	@echo "usage: make [TARGET] [CC=gcc|clang] [BUILD=DIR] [CFLAGS=...] [V=1]"
-	@sed -n 's/^\([a-z_]*\):[^#]*## \(.*\)/    \1\t\2/p' Makefile | expand -t 24
+	@sed -n 's/^\([a-z_-]*\):[^#]*## \(.*\)/    \1\t\2/p' Makefile | expand -t 24
 
 # a fine first command on a machine with only git and make: the libraries come first
 test:  ## run every test; T=name runs those whose file name contains it
 	@CC=$(CC) tools/bootstrap.sh
 	@$(MAKE) $(PARALLEL) run_tests
+
+test-slurm:  ## jobs that come back, on a cluster of Slurm inside this machine; needs root
+	@why=$$(bash -c '. tests/slurm/cluster_support.sh && cluster_able'); \
+	if [ -n "$$why" ]; then echo "tests of slurm/ left out: $$why"; echo "0 passed, 0 failed"; \
+	else CC=$(CC) tools/bootstrap.sh slurm && $(MAKE) $(PARALLEL) run_tests AREAS=slurm FILES="$(SLURM_TESTS)"; fi
 
 quickstart:  ## clips, training and videos in minutes; CLIPS=folder takes your own
 	@CC=$(CC) tools/bootstrap.sh
@@ -106,7 +112,7 @@ compile_commands: compile_commands.json  ## what editors and clang-tidy read
 clean:  ## remove the build folder
 	rm -rf $(BUILD)
 
-.PHONY: all help test quickstart bench sanitize lint format install compile_commands clean \
+.PHONY: all help test test-slurm quickstart bench sanitize lint format install compile_commands clean \
         run_tests FORCE
 
 C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* comm data train infer tools tests/*))
@@ -146,7 +152,7 @@ run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM) \
 # ---- rules ---------------------------------------------------------------------------------------
 
 # only what compiles or links needs the libraries
-ifneq ($(filter-out help test quickstart sanitize lint format clean,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help test test-slurm quickstart sanitize lint format clean,$(or $(MAKECMDGOALS),all)),)
 PROBLEM := $(shell tools/find_libraries.sh --make $(CC) $(BUILD)/libraries.mk)
 ifneq ($(PROBLEM),)
 $(error $(PROBLEM))

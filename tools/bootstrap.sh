@@ -1,6 +1,8 @@
 #!/bin/bash
 # Installs what the build and the tests need, on Debian and Ubuntu, as root or with sudo; elsewhere
 # prints what is missing. Does nothing when nothing is missing.
+#
+#     tools/bootstrap.sh [slurm]      slurm: also what `make test-slurm` needs
 set -eu
 cd "$(dirname "$0")/.."
 cc=${CC:-gcc}
@@ -14,7 +16,24 @@ case $cc in
 *) packages+=(gcc) ;;
 esac
 
-missing=$(tools/find_libraries.sh --missing "$cc")
+# missing_commands COMMAND...: one a line
+missing_commands() {
+    local command
+    for command in "$@"; do
+        command -v "$command" > /dev/null || echo "command $command"
+    done
+}
+commands=()
+if [ "${1:-}" = slurm ]; then
+    packages+=(slurm-wlm munge iproute2 util-linux)
+    commands=(sbatch slurmctld slurmd munged ip unshare)
+fi
+find_missing() {
+    tools/find_libraries.sh --missing "$cc"
+    missing_commands "${commands[@]}"
+}
+
+missing=$(find_missing)
 [ -z "$missing" ] && exit 0
 printf 'missing:\n    %s\n' "${missing//$'\n'/$'\n    '}" >&2
 
@@ -38,7 +57,7 @@ export DEBIAN_FRONTEND=noninteractive
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -q -y --no-install-recommends "${packages[@]}"
 
-missing=$(tools/find_libraries.sh --missing "$cc")
+missing=$(find_missing)
 if [ -n "$missing" ]; then
     echo "zoetrope: this distribution's packages do not have: ${missing//$'\n'/; }" >&2
     exit 1

@@ -1,0 +1,105 @@
+#!/bin/bash
+# Jobs on two nodes: submitted, stopped, requeued, cancelled; the ways of starting ranks; arrays.
+# limit_s: 300
+# shellcheck disable=SC2016,SC2034,SC2154 # conditions are expressions that `verdict` evaluates
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+# shellcheck source=tests/slurm/cluster_support.sh
+. tests/slurm/cluster_support.sh
+cluster_enter 2 "$0"
+
+# ---- ingest ----
+make_dataset || { not_ok slurm "no dataset"; exit 1; }
+submit ingest --cpus-per-task=2 -- slurm/ingest.sbatch "$work/clips" --out "$work/ingested" --frames 9 --size 32x32 --fps 8 --stride 2
+
+# ---- a run that nobody disturbs, and jobs that cannot start ----
+steps=80
+train_job() { # NAME OPTION... -- KEY=VALUE...
+    local name=$1 options=()
+    shift
+    while [ "$1" != -- ]; do options+=("$1"); shift; done
+    shift
+    submit "$name" --nodes=2 "${options[@]}" -- slurm/train.sbatch configs/tiny.yaml run.dir="$work/$name" \
+        data.train="$data" data.batch=32 data.micro_batch=4 train.warmup=0 train.schedule=constant \
+        train.steps=$steps checkpoint.every=0 "${small_model[@]}" parallel.threads=1 "$@"
+}
+train_job whole --
+ZOETROPE_LAUNCH=srun ZOETROPE_MPI=none train_job wrong --
+ZOETROPE_LAUNCH=srun ZOETROPE_MPI=pmi2 train_job pmi2 --
+train_job bad_key -- train.stepz=3
+
+# asked to stop before it has done anything, at every start
+train_job stuck --
+for ((i = 0; i < 4; i++)); do
+    until_true 90 has_line stuck "restart $i:" && signal stuck
+done &
+
+until_true 60 ended ingest
+verdict videos_become_a_dataset ingest '[ "$(field ingest ExitCode)" = 0:0 ]' 'diff -r "$data" "$work/ingested"'
+until_true 90 ended whole
+verdict job_trains_to_its_end whole '[ "$(field whole JobState)" = COMPLETED ]' '[ "$(steps "$work/whole")" = $steps ]' \
+    'has_line whole "2 ranks of .* threads on node\[1-2\]"' 'has_line whole "started by srun"' 'has_line whole "time limit in .* the Slurm job.s"'
+until_true 60 ended wrong
+verdict wrong_mpi_ends_with_2_and_the_fix wrong '[ "$(field wrong ExitCode)" = 2:0 ]' \
+    'grep "^zoetrope: ranks do not find each other here: " "$work/wrong.log" | grep -q "Slurm has 2 tasks here .*srun --mpi=pmix"'
+until_true 60 ended pmi2
+verdict pmi2_ends_with_2_and_the_fix pmi2 '[ "$(field pmi2 ExitCode)" = 2:0 ]' \
+    'grep -q "^zoetrope: ranks do not find each other here: .*srun --mpi=pmix" "$work/pmi2.log"'
+until_true 60 ended bad_key
+verdict other_codes_end_the_job bad_key '[ "$(field bad_key ExitCode)" = 2:0 ]' '[ "$(grep -c "^zoetrope: .*train.stepz" "$work/bad_key.log")" = 1 ]'
+
+# without the script: srun as it is, which starts ranks that do not know each other
+srun --nodes=2 --ntasks=2 "$ZOETROPE" train configs/tiny.yaml run.dir="$work/bare" data.train="$data" > "$work/bare.log" 2>&1
+code=$?
+verdict bare_srun_ends_with_2_and_the_fix bare '[ $code = 2 ]' 'has_line bare "zoetrope: Slurm has 2 tasks here.*srun --mpi=pmix"'
+
+# ---- jobs that come back, and one that does not ----
+train_job requeued --
+ZOETROPE_LAUNCH=mpirun train_job by_mpirun --
+train_job cancelled -- train.steps=100000
+for job in requeued by_mpirun; do
+    until_true 60 has_steps "$work/$job" 5
+    signal $job
+done
+until_true 60 has_steps "$work/cancelled" 5
+scancel "${number[cancelled]}"
+
+# ---- videos: an array, each task its share; a job that is stopped between two videos ----
+# what a shell would do with these lines must not happen
+cat > "$work/prompts.txt" << END
+a fractal grows
+\$(touch $work/executed) \`touch $work/executed\`; touch $work/executed
+"bars" 'with' \\ a counter > $work/executed & | * ?
+
+--out $work/executed
+snow
+END
+videos=(--model "$work/whole" --prompts "$work/prompts.txt" --size 32x32 --frames 9 --batch 1 --threads 1)
+submit array --array=1-3 -- slurm/infer.sbatch "${videos[@]}" --steps 4 --out "$work/array"
+submit stopped --nodes=2 -- slurm/infer.sbatch "${videos[@]}" --steps 400 --out "$work/stopped"
+some_videos() { [ "$(find "$1" -name '*.mp4' 2> /dev/null | wc -l)" -gt 0 ]; }
+until_true 90 some_videos "$work/stopped"
+signal stopped
+"$ZOETROPE" infer "${videos[@]}" --steps 4 --out "$work/array_alone" --quiet > /dev/null
+"$ZOETROPE" infer "${videos[@]}" --steps 400 --out "$work/stopped_alone" --quiet > /dev/null
+
+# ---- how all that went ----
+until_true 90 ended cancelled
+verdict cancelled_job_commits_and_stays_away cancelled '[ "$(field cancelled JobState)" = CANCELLED ]' \
+    '[ "$(field cancelled Restarts)" = 0 ]' '[ "$(checkpoints "$work/cancelled")" = 1 ]'
+for job in requeued by_mpirun; do
+    until_true 90 ended $job
+    verdict "job_${job}_goes_on_bit_by_bit" $job '[ "$(field $job JobState)" = COMPLETED ]' '[ "$(field $job Restarts)" = 1 ]' \
+        'same_run "$work/whole" "$work/$job" $steps' 'has_line $job "code 75: requeue"' 'has_line $job "resumed from"'
+done
+verdict mpirun_starts_ranks_too by_mpirun 'has_line by_mpirun "started by mpirun"'
+until_true 90 ended stuck
+verdict third_restart_without_a_checkpoint_is_the_last stuck '[ "$(field stuck ExitCode)" = 4:0 ]' '[ "$(field stuck Restarts)" = 3 ]' \
+    '[ "$(grep -c "^zoetrope: 3 restarts in a row have made nothing new since the beginning" "$work/stuck.log")" = 1 ]' \
+    '[ "$(cat "$work/stuck/restarts")" = "3 the beginning" ]'
+until_true 90 ended array
+verdict array_renders_a_file_of_prompts array 'diff -r --exclude=".*" "$work/array_alone" "$work/array"' '[ "$(ls "$work/array" | wc -l)" = 5 ]' \
+    '[ ! -e "$work/executed" ]' '[ -z "$(squeue -h)" ]'
+until_true 90 ended stopped
+verdict stopped_rendering_goes_on_to_the_same_bytes stopped '[ "$(field stopped JobState)" = COMPLETED ]' '[ "$(field stopped Restarts)" = 1 ]' \
+    'has_line stopped "videos are there"' 'diff -r --exclude=".*" "$work/stopped_alone" "$work/stopped"'
