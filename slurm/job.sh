@@ -190,10 +190,13 @@ come_back_if_lost() {
     [ -z "$lost" ] || come_back "code $code, and ${lost//$'\n'/, } does not answer"
 }
 
+# TERM, too, but from Slurm: it ends this start for a job that is more urgent
+is_preempted() { scontrol show job -o "$SLURM_JOB_ID" 2> /dev/null | grep -q ' PreemptTime=[0-9]'; }
+
 job_end() {
     case $code in
     0) ;;
-    75) [ "$asked" = TERM ] || come_back "code 75" ;;
+    75) if [ "$asked" != TERM ] || is_preempted; then come_back "code 75"; fi ;;
     *) come_back_if_lost ;;
     esac
     say "ends with code $code"

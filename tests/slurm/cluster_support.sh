@@ -50,13 +50,16 @@ ReturnToService=2
 JobRequeue=1
 SlurmctldTimeout=10
 SlurmdTimeout=60
-KillWait=15
+KillWait=8
 MinJobAge=300
 SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
 SlurmdParameters=config_overrides
 NodeName=node[1-$nodes] NodeAddr=10.77.0.[1-$nodes] CPUs=8 RealMemory=4000 State=UNKNOWN
-PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=test Nodes=ALL Default=YES MaxTime=INFINITE State=UP GraceTime=20
+PartitionName=urgent Nodes=ALL MaxTime=INFINITE State=UP PriorityTier=9 PreemptMode=OFF
 END
     echo CgroupPlugin=autodetect > "$cluster/cgroup.conf"
 }

@@ -32,7 +32,7 @@ node_down node3
 until_true 90 ended crashed
 verdict run_goes_on_without_a_crashed_node crashed '[ "$(field crashed JobState)" = COMPLETED ]' '[ "$(field crashed Restarts)" = 1 ]' \
     'same_run "$work/whole" "$work/crashed" $steps' 'has_line crashed "restart 1: 3 ranks of .* on node\[1-2,4\]"' \
-    'has_line crashed "2 nodes are used: 2 ranks"' 'has_line crashed "mesh data 2 x"' 'has_line crashed "resumed from"'
+    'has_line crashed "2 nodes are used: 2 ranks"' '[ "$(grep -c "started by srun" "$work/crashed.log")" = 2 ]' 'has_line crashed "mesh data 2 x"' 'has_line crashed "resumed from"'
 
 # The ranks notice first: they end, the node does not answer, and the job asks for the queue itself.
 ZOETROPE_NODE_TIMEOUT=3 train_job lost 1-2 comm.timeout_s=3

@@ -57,12 +57,15 @@ verdict bare_srun_ends_with_2_and_the_fix bare '[ $code = 2 ]' 'has_line bare "z
 train_job requeued --
 ZOETROPE_LAUNCH=mpirun train_job by_mpirun --
 train_job cancelled -- train.steps=100000
+train_job told_to_end -- train.steps=100000
 for job in requeued by_mpirun; do
     until_true 60 has_steps "$work/$job" 5
     signal $job
 done
 until_true 60 has_steps "$work/cancelled" 5
 scancel "${number[cancelled]}"
+until_true 60 has_steps "$work/told_to_end" 5
+scancel -s TERM --batch "${number[told_to_end]}"
 
 # ---- videos: an array, each task its share; a job that is stopped between two videos ----
 # what a shell would do with these lines must not happen
@@ -87,6 +90,9 @@ signal stopped
 until_true 90 ended cancelled
 verdict cancelled_job_commits_and_stays_away cancelled '[ "$(field cancelled JobState)" = CANCELLED ]' \
     '[ "$(field cancelled Restarts)" = 0 ]' '[ "$(checkpoints "$work/cancelled")" = 1 ]'
+until_true 90 ended told_to_end
+verdict job_told_to_end_commits_and_stays_away told_to_end '[ "$(field told_to_end ExitCode)" = 75:0 ]' \
+    '[ "$(field told_to_end Restarts)" = 0 ]' '[ "$(checkpoints "$work/told_to_end")" = 1 ]'
 for job in requeued by_mpirun; do
     until_true 90 ended $job
     verdict "job_${job}_goes_on_bit_by_bit" $job '[ "$(field $job JobState)" = COMPLETED ]' '[ "$(field $job Restarts)" = 1 ]' \
@@ -103,3 +109,11 @@ verdict array_renders_a_file_of_prompts array 'diff -r --exclude=".*" "$work/arr
 until_true 90 ended stopped
 verdict stopped_rendering_goes_on_to_the_same_bytes stopped '[ "$(field stopped JobState)" = COMPLETED ]' '[ "$(field stopped Restarts)" = 1 ]' \
     'has_line stopped "videos are there"' 'diff -r --exclude=".*" "$work/stopped_alone" "$work/stopped"'
+
+# ---- a job that makes room for one that is more urgent, and comes back after it ----
+train_job preempted --exclusive --
+until_true 60 has_steps "$work/preempted" 5
+sbatch --partition=urgent --nodes=2 --exclusive --output=/dev/null --wrap true > /dev/null
+until_true 90 ended preempted
+verdict preempted_job_comes_back preempted '[ "$(field preempted JobState)" = COMPLETED ]' '[ "$(field preempted Restarts)" = 1 ]' \
+    'has_line preempted "stopped by a signal after"' 'has_line preempted "resumed from"' 'same_run "$work/whole" "$work/preempted" $steps'
