@@ -89,8 +89,9 @@ lost_nodes() {
 # A node that is lost while Slurm takes it for well: the others go on without it.
 leave_out_lost() {
     local k
-    # A step whose node was lost leaves its socket behind for a minute and a half, under the numbers of
-    # job and step. A requeued job counts its steps from 0: it must not come to the same number.
+    # A step whose node was lost can leave its socket behind for a minute and a half, under the numbers
+    # of job and step (seen with Slurm 22.05). A requeued job counts its steps from 0 again: it must not
+    # come to the same number.
     for ((k = 0; k < 2 * (restarts % 4); k++)); do step --nodes=1 --ntasks=1 true; done
     mapfile -t left_out < <(lost_nodes)
     nodes=$((nodes - ${#left_out[@]}))

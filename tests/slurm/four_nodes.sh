@@ -44,4 +44,5 @@ sleep 2 # a start in the second of the requeue is refused as one of the old star
 node_down "$victim"
 until_true 90 ended lost
 verdict run_notices_a_lost_node_before_slurm lost '[ "$(field lost JobState)" = COMPLETED ]' '[ "$(field lost Restarts)" = 1 ]' \
-    'same_run "$work/whole" "$work/lost" $steps' 'has_line lost "code .*, and $victim does not answer: requeue"' 'has_line lost "resumed from"'
+    'same_run "$work/whole" "$work/lost" $steps' 'has_line lost "code .*, and $victim does not answer: requeue"' 'has_line lost "resumed from"' \
+    '[ "$(grep -c "started by srun" "$work/lost.log")" = 2 ]'
