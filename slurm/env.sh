@@ -17,10 +17,10 @@ mpi_plugin=${ZOETROPE_MPI:-pmix} # of `srun --mpi=list`; Open MPI wants one of t
 node_timeout=${ZOETROPE_NODE_TIMEOUT:-30} # seconds: a node that is well starts `true`; the last rank ends after the first
 
 # ---- ranks and threads ----
-# as sbatch --ntasks-per-node says; else one a GPU; else one a node (one a socket is often faster)
-ranks_per_node=${ZOETROPE_RANKS_PER_NODE:-${SLURM_NTASKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}}
-# as sbatch --cpus-per-task says; else the job's cores of a node, shared out to its ranks
-threads=${ZOETROPE_THREADS:-${SLURM_CPUS_PER_TASK:-}}
+# empty: as sbatch --ntasks-per-node or --ntasks says; else one a GPU, or one a node without GPUs
+ranks_per_node=${ZOETROPE_RANKS_PER_NODE:-}
+# empty: as sbatch --cpus-per-task says; else the job's cores of a node, shared out to its ranks
+threads=${ZOETROPE_THREADS:-}
 
 # ---- MPI's transport: only when its own choice is wrong ----
 # export UCX_NET_DEVICES=mlx5_0:1           # InfiniBand through UCX

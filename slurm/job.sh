@@ -44,6 +44,16 @@ wait_for() {
     done
 }
 
+# What env.sh leaves open.
+share_out() {
+    if [ -z "$ranks_per_node" ]; then
+        ranks_per_node=${SLURM_NTASKS_PER_NODE:-$((${SLURM_NTASKS:-0} / SLURM_JOB_NUM_NODES))}
+        ((ranks_per_node > 0)) || ranks_per_node=${SLURM_GPUS_ON_NODE:-1}
+    fi
+    [ -n "$threads" ] || threads=${SLURM_CPUS_PER_TASK:-$((${SLURM_CPUS_ON_NODE:-1} / ranks_per_node))}
+    ((threads > 0)) || threads=1
+}
+
 job_begin() {
     umask 077
     [ -n "${SLURM_JOB_ID:-}" ] || job_fail 2 "$0: is a Slurm job: start it with sbatch"
@@ -52,11 +62,8 @@ job_begin() {
     [ -x "$zoetrope" ] || job_fail 2 "$zoetrope: no such program: build it with make, or say in slurm/env.sh where it is"
     nodes=$SLURM_JOB_NUM_NODES
     if ((restarts > 0)); then leave_out_lost; fi
+    share_out
     ranks=$((nodes * ranks_per_node))
-    if [ -z "$threads" ]; then
-        threads=$((${SLURM_CPUS_ON_NODE:-1} / ranks_per_node))
-        ((threads > 0)) || threads=1
-    fi
     # Slurm before 23.02 does not say it; run.time_limit: auto reads it
     local end
     if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(date -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)" +%s 2> /dev/null); then
@@ -136,12 +143,14 @@ choose_way() {
         # the shortest program in which every rank must find all others
         start "$try" 120 "$zoetrope" infer --help < /dev/null > "$log" 2>&1 &
         wait_for $!
-        [ "$code" != 0 ] || { way=$try; break; }
+        [ "$code" != 0 ] || way=$try
+        # asked to end: there is nothing to start
+        [ -z "$way" ] && [ -z "$asked" ] || break
         line=$(grep -a -m 1 '^zoetrope: ' "$log") || line=$(grep -a -m 1 '[[:alnum:]]' "$log")
         said+="; $try: ${line:-ended with code $code and said nothing}"
     done
     rm -f "$log"
-    [ -z "$way" ] || return
+    [ -z "$way" ] && [ -z "$asked" ] || return
     [ -n "$said" ] || job_fail 2 "slurm/env.sh: launch is '$launch', not auto, srun or mpirun"
     come_back_if_lost
     job_fail 2 "ranks do not find each other here: in slurm/env.sh load an Open MPI that mpirun or srun --mpi=pmix can start, or set launch and mpi_plugin$said"

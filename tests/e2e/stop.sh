@@ -108,13 +108,13 @@ stopped() {
     shift 2
     ((ranks > 1)) && launch=(mpirun -n "$ranks")
     rm -rf "$work/cut"
-    begin "$log" "${launch[@]}" "$ZOETROPE" infer --model "$run" --size 64x64 --frames 17 --steps 1000 --threads 1 \
+    begin "$log" "${launch[@]}" "$ZOETROPE" infer --model "$run" --size 128x96 --frames 17 --steps 1000 --threads 1 \
         --prompts "$work/prompts.txt" --out "$work/cut" "$@"
     until_says "$log" 'parameters, mesh'
     sleep 0.5
     kill -TERM "$(last_rank)"
     ended
-    verdict "$name" "$log" 'stopped by a signal in round 1 of '
+    verdict "$name" "$log" 'stopped by a signal in round [1-9] of '
     # a replica that the signal did not reach finishes its round
     found=$(find "$work/cut" -type f ! -name '*.mp4')
     for video in "$work"/cut/*.mp4; do
