@@ -57,6 +57,9 @@ share_out() {
 job_begin() {
     umask 077
     [ -n "${SLURM_JOB_ID:-}" ] || job_fail 2 "$0: is a Slurm job: start it with sbatch"
+    # one task of an array: by the plain number Slurm may understand all of them
+    me=${SLURM_ARRAY_TASK_ID:+${SLURM_ARRAY_JOB_ID}_$SLURM_ARRAY_TASK_ID}
+    me=${me:-$SLURM_JOB_ID}
     trap 'on_signal USR1' USR1
     trap 'on_signal TERM' TERM
     [ -x "$zoetrope" ] || job_fail 2 "$zoetrope: no such program: build it with make, or say in slurm/env.sh where it is"
@@ -64,12 +67,12 @@ job_begin() {
     if ((restarts > 0)); then leave_out_lost; fi
     share_out
     ranks=$((nodes * ranks_per_node))
-    # Slurm before 23.02 does not say it; run.time_limit: auto reads it
+    # What run.time_limit: auto reads. Older Slurm (22.05) does not say it, and lets through that of a job
+    # from which this one was submitted.
     local end
-    if [ -z "${SLURM_JOB_END_TIME:-}" ] && end=$(date -d "$(squeue -h -j "$SLURM_JOB_ID" -o %e)" +%s 2> /dev/null); then
-        export SLURM_JOB_END_TIME=$end
-    fi
-    say "job $SLURM_JOB_ID, restart $restarts: $ranks ranks of $threads threads on $SLURM_JOB_NODELIST${left_out[0]:+ without ${left_out[*]}}"
+    end=$(date -d "$(env -u SLURM_TIME_FORMAT squeue -h -j "$me" -o %e)" +%s 2> /dev/null)
+    if [ -n "$end" ]; then export SLURM_JOB_END_TIME=$end; else unset SLURM_JOB_END_TIME; fi
+    say "job $me, restart $restarts: $ranks ranks of $threads threads on $SLURM_JOB_NODELIST${left_out[0]:+ without ${left_out[*]}}"
 }
 
 job_use() {
@@ -186,10 +189,10 @@ job_guard() {
 
 # come_back WHY: back into the queue; Slurm ends this shell. A job that was cancelled stays so.
 come_back() {
-    [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T 2> /dev/null)" = RUNNING ] || return
+    [ "$(squeue -h -j "$me" -o %T 2> /dev/null)" = RUNNING ] || return
     say "$1: requeue"
     trap - USR1 TERM
-    scontrol requeue "$SLURM_JOB_ID" || job_fail "$code" "scontrol requeue $SLURM_JOB_ID was refused: submit the job again to go on"
+    scontrol requeue "$me" || job_fail "$code" "scontrol requeue $me was refused: submit the job again to go on"
     sleep 300
 }
 
@@ -201,7 +204,7 @@ come_back_if_lost() {
 }
 
 # TERM, too, but from Slurm: it ends this start for a job that is more urgent
-is_preempted() { scontrol show job -o "$SLURM_JOB_ID" 2> /dev/null | grep -q ' PreemptTime=[0-9]'; }
+is_preempted() { scontrol show job -o "$me" 2> /dev/null | grep -q ' PreemptTime=[0-9]'; }
 
 job_end() {
     case $code in
