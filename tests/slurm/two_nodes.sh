@@ -20,7 +20,7 @@ train_job() { # NAME OPTION... -- KEY=VALUE...
     while [ "$1" != -- ]; do options+=("$1"); shift; done
     shift
     submit "$name" --nodes=2 "${options[@]}" -- slurm/train.sbatch configs/tiny.yaml run.dir="$work/$name" \
-        data.train="$data" data.batch=32 data.micro_batch=4 train.warmup=0 train.schedule=constant \
+        data.train="$data" data.batch=96 data.micro_batch=4 train.warmup=0 train.schedule=constant \
         train.steps=$steps checkpoint.every=0 "${small_model[@]}" parallel.threads=1 "$@"
 }
 train_job whole --
@@ -116,7 +116,8 @@ verdict tasks_of_an_array_come_back_one_by_one stopped '[ "$(grep -c "code 75: r
     'has_line stopped "videos are there"' 'diff -r --exclude=".*" "$work/stopped_alone" "$work/stopped"'
 
 # ---- a job that makes room for one that is more urgent, and comes back after it ----
-train_job preempted --exclusive --
+# a checkpoint after each step, for the time that it takes
+train_job preempted --exclusive -- checkpoint.every=1
 until_true 60 has_steps "$work/preempted" 5
 sbatch --partition=urgent --nodes=2 --exclusive --output=/dev/null --wrap true > /dev/null
 until_true 90 ended preempted
