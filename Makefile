@@ -28,13 +28,14 @@ FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 TEST_SHARED  := $(filter-out $(TEST_SOURCES) $(BENCH_SOURCES) tests/fault/% tests/fuzz/%\
                   tests/sanitize/%,$(wildcard tests/*/*.c))
 TEST_SCRIPTS := $(filter-out %_support.sh,$(wildcard tests/e2e/*.sh tests/fault/*.sh))
+SLURM_TESTS  := $(filter-out %_support.sh,$(wildcard tests/slurm/*.sh))
 # programs fault_*, the library shim*.c that is loaded before them, and what they share
 FAULT_SOURCES := $(wildcard tests/fault/fault_*.c)
 FAULT_SHIM    := $(wildcard tests/fault/shim*.c)
 FAULT_SHARED  := $(filter-out $(FAULT_SOURCES) $(FAULT_SHIM),$(wildcard tests/fault/*.c))
 PLANTED      := $(patsubst tests/%.sed,$(BUILD)/%,$(wildcard tests/planted/*.sed))
 ISAS         := x86_64 avx2 avx512
-SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh .ci/run)
+SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh slurm/*.sh slurm/*.sbatch .ci/run)
 
 OBJ      := $(BUILD)/obj
 LIBRARY  := $(BUILD)/libzoetrope.a
@@ -70,12 +71,17 @@ all: $(PROGRAM)  ## build build/zoetrope (default)
 
 help:  ## this list
 	@echo "usage: make [TARGET] [CC=gcc|clang] [BUILD=DIR] [CFLAGS=...] [V=1]"
-	@sed -n 's/^\([a-z_]*\):[^#]*## \(.*\)/    \1\t\2/p' Makefile | expand -t 24
+	@sed -n 's/^\([a-z_-]*\):[^#]*## \(.*\)/    \1\t\2/p' Makefile | expand -t 24
 
 # a fine first command on a machine with only git and make: the libraries come first
 test:  ## run every test; T=name runs those whose file name contains it
 	@CC=$(CC) tools/bootstrap.sh
 	@$(MAKE) $(PARALLEL) run_tests
+
+test-slurm:  ## jobs that come back, on a cluster of Slurm inside this machine; needs root
+	@why=$$(bash -c '. tests/slurm/cluster_support.sh && cluster_able'); \
+	if [ -n "$$why" ]; then echo "tests of slurm/ left out: $$why"; echo "0 passed, 0 failed"; \
+	else CC=$(CC) tools/bootstrap.sh slurm && $(MAKE) $(PARALLEL) run_tests AREAS=slurm FILES="$(SLURM_TESTS)"; fi
 
 quickstart:  ## clips, training and videos in minutes; CLIPS=folder takes your own
 	@CC=$(CC) tools/bootstrap.sh
@@ -120,8 +126,8 @@ compile_commands: compile_commands.json  ## what editors and clang-tidy read
 clean:  ## remove the build folder
 	rm -rf $(BUILD)
 
-.PHONY: all help test quickstart bench chaos_calls sanitize fuzz lint format install compile_commands \
-        clean run_tests run_fuzz FORCE
+.PHONY: all help test test-slurm quickstart bench chaos_calls sanitize fuzz lint format install \
+        compile_commands clean run_tests run_fuzz FORCE
 
 C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* comm data train infer tools tests/*))
 PARALLEL  = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
@@ -169,7 +175,8 @@ run_fuzz: $(FUZZ_CHOSEN:tests/fuzz/%.c=$(BUILD)/libfuzzer/%)
 # ---- rules ---------------------------------------------------------------------------------------
 
 # only what compiles or links needs the libraries
-ifneq ($(filter-out help test quickstart chaos_calls sanitize fuzz lint format clean,$(or $(MAKECMDGOALS),all)),)
+NO_LIBRARIES := help test test-slurm quickstart chaos_calls sanitize fuzz lint format clean
+ifneq ($(filter-out $(NO_LIBRARIES),$(or $(MAKECMDGOALS),all)),)
 PROBLEM := $(shell tools/find_libraries.sh --make $(CC) $(BUILD)/libraries.mk)
 ifneq ($(PROBLEM),)
 $(error $(PROBLEM))

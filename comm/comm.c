@@ -4,6 +4,7 @@
 #include "comm/launch.h"
 #include "core/base/log.h"
 
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -29,6 +30,8 @@ static Status add_group(Comm *comm, MPI_Comm handle, const char *name, Group **o
 static Status start_mpi(Comm *comm)
 {
     launch_set_defaults();
+    /* writing to a rank that is gone is an error to tell, not this rank's silent end */
+    (void)signal(SIGPIPE, SIG_IGN);
     /* the reducer talks while the step computes and talks too */
     int provided = MPI_THREAD_SINGLE;
     TRY(check_start(MPI_Init_thread(NULL, NULL, MPI_THREAD_MULTIPLE, &provided),

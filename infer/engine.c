@@ -1,6 +1,7 @@
 #include "infer/engine.h"
 
 #include "core/base/log.h"
+#include "core/base/stop.h"
 #include "core/formats/signature.h"
 
 #include <limits.h>
@@ -169,6 +170,7 @@ Status engine_open(Comm *comm, const EngineOptions *options, Engine *out)
     TRY_TO(
         failed, s,
         make_mesh(out, options->shape, options->exact, options->halves > 1 ? options->halves : 1));
+    TRY_TO(failed, s, comm_agree(comm, stop_check("loading the model")));
     TRY_TO(failed, s, comm_agree(comm, load(out, options)));
     char mesh[96];
     log_info("model %s (%s weights) %.2f M parameters, mesh %s, %s, %d threads a rank", out->path,

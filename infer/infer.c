@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/base/log.h"
+#include "core/base/stop.h"
 #include "infer/engine.h"
 #include "infer/render.h"
 #include "infer/request.h"
@@ -25,6 +26,11 @@ Status infer_run(Comm *comm, const InferOptions *o)
     Status s;
 
     TRY(request_load(comm, o, &request));
+    if (request.count == 0) {
+        log_info("%s: nothing to render", o->out);
+        request_destroy(&request);
+        return OK;
+    }
     s = comm_agree(comm, trusted_keys_read(o->keys.items, o->keys.count, &trusted));
     if (s == OK) s = engine_open(comm, &engine_options, &engine);
     if (s == OK) {
@@ -43,6 +49,7 @@ Status infer_main(int argc, char **argv)
     Comm *comm = NULL;
     Status s;
 
+    stop_install();
     TRY(comm_start(&comm));
     s = comm_agree(comm, options_parse(&infer_command, argc, argv, &options, &helped));
     log_set_quiet(options.quiet);

@@ -13,7 +13,7 @@ Status record_write(const Engine *engine, const Request *request, int64_t index,
     json_write_string(&w, "prompt", request->prompts[index]);
     json_write_string(&w, "negative", o->negative);
     json_write_int(&w, "seed", o->seed);
-    json_write_int(&w, "request", index);
+    json_write_int(&w, "request", (int64_t)request->numbers[index]);
     json_write_int(&w, "steps", o->steps);
     json_write_real(&w, "guidance", o->guidance);
     json_write_real(&w, "shift", shift);

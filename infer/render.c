@@ -2,6 +2,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/base/stop.h"
 #include "core/solver/generate.h"
 #include "data/latent_video.h"
 #include "data/sheet.h"
@@ -156,7 +157,7 @@ static Status render_round(Render *r)
     if (count == 0) return OK;
     x = tensor_slice(r->x, 0, count);
     TRY(generate_latents(&r->velocity, r->grid, &r->options, r->request->prompts + first,
-                         (uint64_t)first, &r->arena, x));
+                         r->request->numbers + first, &r->arena, x));
     if (!engine_leads(r->engine)) return OK;
     if (r->kept.data) memcpy(tensor_at(r->kept, first).data, x.data, tensor_bytes(x));
     for (int64_t i = 0; i < count; i++) TRY(write_video(r, first + i, tensor_at(x, i)));
@@ -240,12 +241,19 @@ static Status render_rounds(Render *r)
 
     progress_begin(&r->progress, "infer", "steps", r->rounds * r->options.denoise.steps);
     for (r->round = 0; r->round < r->rounds && s == OK; r->round++) {
-        s = render_round(r);
+        s = comm_agree(comm, stop_check("rendering"));
+        if (s == OK) s = render_round(r);
         /* a rank lost inside the model leaves the others waiting: nothing can be agreed on */
         if (s == ERR_COMM) comm_abort(comm, s);
         s = comm_agree(comm, s);
     }
     progress_end(&r->progress);
+    CHECK(
+        s != ERR_STOPPED, ERR_STOPPED,
+        "stopped by a signal in round %lld of %lld; videos that are there are whole: run the same "
+        "command%s to go on",
+        (long long)r->round, (long long)r->rounds,
+        r->request->options->skip_existing ? "" : " with --skip-existing");
     return s;
 }
 

@@ -1,10 +1,12 @@
 #include "infer/request.h"
 
+#include "core/base/log.h"
 #include "core/solver/guidance.h"
 #include "core/text/byte_tokens.h"
 #include "infer/names.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +45,7 @@ static Status add_prompt(Request *r, const char *what, const char *text, size_t 
 {
     TRY(byte_tokens_check(what, text, bytes));
     CHECK(r->count < PROMPTS_MAX, ERR_USAGE, "%s: more than %d prompts", what, PROMPTS_MAX);
+    r->numbers[r->count] = (uint64_t)r->count;
     r->prompts[r->count++] = text;
     return OK;
 }
@@ -80,11 +83,75 @@ static Status load_prompts(Comm *comm, Request *r)
           o->prompt ? ", not both" : "");
     if (o->negative) TRY(byte_tokens_check("--negative", o->negative, strlen(o->negative)));
     r->prompts = calloc(PROMPTS_MAX, sizeof(*r->prompts));
-    CHECK(r->prompts, ERR_MEMORY, "no memory for the prompts");
+    r->numbers = calloc(PROMPTS_MAX, sizeof(*r->numbers));
+    CHECK(r->prompts && r->numbers, ERR_MEMORY, "no memory for the prompts");
     if (o->prompt) return add_prompt(r, "--prompt", o->prompt, strlen(o->prompt));
 
     TRY(share_file(comm, o->prompts, &r->text, &length));
     return split_lines(r, o->prompts, r->text, length);
+}
+
+/* ---- which of them --------------------------------------------------------------------------- */
+
+/* Prompt `from` becomes prompt `to`, from >= to. */
+static void move_prompt(Request *r, int64_t from, int64_t to)
+{
+    r->prompts[to] = r->prompts[from];
+    r->numbers[to] = r->numbers[from];
+}
+
+/* "2/4": part 2 of 4, parts of like size in the order of the file. */
+static Status take_share(Request *r)
+{
+    const char *share = r->options->share;
+    char *slash = NULL, *end = NULL;
+
+    if (!share) return OK;
+    CHECK(r->options->prompts, ERR_USAGE, "--share %s: goes with --prompts", share);
+    const long long part = strtoll(share, &slash, 10);
+    const long long parts = *slash == '/' ? strtoll(slash + 1, &end, 10) : 0;
+    CHECK(end && end != slash + 1 && *end == 0 && part >= 1 && part <= parts && parts <= INT_MAX,
+          ERR_USAGE, "--share %s: want I/N with I from 1 to N, as in 2/4", share);
+    const int64_t first = r->count * (part - 1) / parts, last = r->count * part / parts;
+    for (int64_t i = first; i < last; i++) move_prompt(r, i, i - first);
+    r->count = last - first;
+    return OK;
+}
+
+/* Whether the whole video is there: nothing else ever has its name. */
+static bool is_there(const char *path, VideoFormat format)
+{
+    const FileKind kind = file_kind(path);
+    FileList list = { 0 };
+
+    if (format != VIDEO_FRAMES || kind != FILE_FOLDER) return kind == FILE_REGULAR;
+    const bool full = file_list(path, &list) == OK && list.count > 0;
+    file_list_destroy(&list);
+    return full;
+}
+
+/* Rank 0 looks; every rank leaves out the same. */
+static Status leave_out_existing(Comm *comm, Request *r)
+{
+    uint8_t there[PROMPTS_MAX] = { 0 };
+    Status s = OK;
+    int64_t left = 0;
+
+    if (!r->options->skip_existing || r->count == 0) return OK;
+    for (int64_t i = 0; i < r->count && s == OK && comm_rank(comm) == 0; i++) {
+        char path[FILE_PATH_BYTES];
+        s = request_path(r, i, path);
+        if (s == OK) there[i] = is_there(path, r->format);
+    }
+    TRY(comm_agree(comm, s));
+    TRY(group_broadcast(comm_world(comm), tensor_of(there, U8, SHAPE(r->count)), 0));
+    for (int64_t i = 0; i < r->count; i++)
+        if (!there[i]) move_prompt(r, i, left++);
+    if (left < r->count)
+        log_info("%s: %lld of %lld videos are there", r->options->out, (long long)(r->count - left),
+                 (long long)r->count);
+    r->count = left;
+    return OK;
 }
 
 /* ---- sizes and places ------------------------------------------------------------------------ */
@@ -116,6 +183,14 @@ static Status check_guidance(const InferOptions *o)
     CHECK(o->guidance_ranks <= 1 || guidance_is_on(o->guidance), ERR_USAGE,
           "--guidance-ranks %lld: at --guidance 1 there is one half only",
           (long long)o->guidance_ranks);
+    return OK;
+}
+
+static Status check_skipping(const InferOptions *o)
+{
+    CHECK(!o->skip_existing || !(o->sheet || o->latents), ERR_USAGE,
+          "--skip-existing: what is left out would be missing from %s",
+          o->sheet ? "--sheet" : "--save-latents");
     return OK;
 }
 
@@ -158,7 +233,7 @@ static Status check_parent(const char *option, const char *path)
     return OK;
 }
 
-static Status check_places(const Request *r)
+static Status check_folders(const Request *r)
 {
     const InferOptions *o = r->options;
     char trimmed[FILE_PATH_BYTES];
@@ -171,13 +246,18 @@ static Status check_places(const Request *r)
               "--out %s: is a file; name a folder, or a file ending in .mp4 or .apng", o->out);
         TRY(file_make_folders(trimmed));
     }
+    if (o->sheet) TRY(check_parent("--sheet", o->sheet));
+    return o->latents ? check_parent("--save-latents", o->latents) : OK;
+}
+
+static Status check_paths(const Request *r)
+{
     for (int64_t i = 0; i < r->count; i++) {
         char path[FILE_PATH_BYTES];
         TRY(request_path(r, i, path));
         TRY(video_out_check_path(path, r->format));
     }
-    if (o->sheet) TRY(check_parent("--sheet", o->sheet));
-    return o->latents ? check_parent("--save-latents", o->latents) : OK;
+    return OK;
 }
 
 Status request_load(Comm *comm, const InferOptions *options, Request *out)
@@ -188,10 +268,14 @@ Status request_load(Comm *comm, const InferOptions *options, Request *out)
     /* the same on every rank: the command line alone decides up to here */
     if (s == OK) s = check_keys(options);
     if (s == OK) s = check_guidance(options);
+    if (s == OK) s = check_skipping(options);
     if (s == OK) s = choose_format(&r);
     if (s == OK) s = load_prompts(comm, &r);
+    if (s == OK) s = take_share(&r);
     s = comm_agree(comm, s);
-    if (s == OK) s = comm_agree(comm, comm_rank(comm) == 0 ? check_places(&r) : OK);
+    if (s == OK) s = comm_agree(comm, comm_rank(comm) == 0 ? check_folders(&r) : OK);
+    if (s == OK) s = leave_out_existing(comm, &r);
+    if (s == OK) s = comm_agree(comm, comm_rank(comm) == 0 ? check_paths(&r) : OK);
     if (s != OK) {
         request_destroy(&r);
         return s;
@@ -202,6 +286,7 @@ Status request_load(Comm *comm, const InferOptions *options, Request *out)
 
 void request_destroy(Request *request)
 {
+    free(request->numbers);
     free(request->prompts);
     free(request->text);
     *request = (Request){ 0 };
@@ -212,7 +297,8 @@ Status request_path(const Request *request, int64_t index, char out[FILE_PATH_BY
     const char *given = request->options->out;
 
     if (!request->single) {
-        return video_name(given, index, request->prompts[index], request->format, out);
+        return video_name(given, (int64_t)request->numbers[index], request->prompts[index],
+                          request->format, out);
     }
     CHECK(strlen(given) < FILE_PATH_BYTES, ERR_IO, "--out: the path is too long");
     strcpy(out, given);

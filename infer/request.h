@@ -22,10 +22,11 @@ typedef struct InferOptions {
     const char *device;
     int64_t steps, seed, frames, batch, tensor, pipeline, context, guidance_ranks, threads;
     const char *numerics; /* "fast" or "exact" */
+    const char *share;    /* "2/4": the second quarter of the prompts */
     double guidance, shift, fps, timeout_s;
     OptionSize size;
     OptionStrings keys; /* files of public keys */
-    bool require_signature, quiet;
+    bool require_signature, skip_existing, quiet;
 } InferOptions;
 
 extern const Command infer_command;
@@ -34,7 +35,8 @@ typedef struct Request {
     const InferOptions *options; /* view */
     char *text;                  /* owned: the prompts' bytes */
     const char **prompts;        /* owned; views of text */
-    int64_t count;
+    uint64_t *numbers;           /* owned; places among all that were asked for, from 0 */
+    int64_t count;               /* to render; 0: every video is there */
     VideoFormat format;
     bool single; /* --out names the file (or the folder of frames) itself */
 } Request;
@@ -43,7 +45,7 @@ typedef struct Request {
 Status request_load(Comm *comm, const InferOptions *options, Request *out);
 void request_destroy(Request *request);
 
-/* Where video `index` goes: --out itself, or "OUT/0001-words-of-the-prompt.mp4". */
+/* Where video `index` goes: --out itself, or "OUT/0001-words-of-the-prompt.mp4", by its number. */
 Status request_path(const Request *request, int64_t index, char out[FILE_PATH_BYTES]);
 
 #endif

@@ -1,6 +1,8 @@
 #!/bin/bash
 # Installs what the build and the tests need, on Debian and Ubuntu, as root or with sudo; elsewhere
 # prints what is missing. Does nothing when nothing is missing. WITH_FUZZER=1 (make fuzz): libFuzzer too.
+#
+#     tools/bootstrap.sh [slurm]      slurm: also what `make test-slurm` needs
 set -eu
 cd "$(dirname "$0")/.."
 cc=${CC:-gcc}
@@ -17,7 +19,24 @@ esac
 # libFuzzer's package has clang's version in its name
 clang_runtime() { apt-cache depends clang | sed -n 's/.*Depends: clang-\([0-9]*\)$/libclang-rt-\1-dev/p' | head -n 1; }
 
-missing=$(tools/find_libraries.sh --missing "$cc")
+# missing_commands COMMAND...: one a line
+missing_commands() {
+    local command
+    for command in "$@"; do
+        command -v "$command" > /dev/null || echo "command $command"
+    done
+}
+commands=()
+if [ "${1:-}" = slurm ]; then
+    packages+=(slurm-wlm munge iproute2 util-linux)
+    commands=(sbatch slurmctld slurmd munged ip unshare)
+fi
+find_missing() {
+    tools/find_libraries.sh --missing "$cc"
+    missing_commands "${commands[@]}"
+}
+
+missing=$(find_missing)
 [ -z "$missing" ] && exit 0
 printf 'missing:\n    %s\n' "${missing//$'\n'/$'\n    '}" >&2
 
@@ -42,7 +61,7 @@ echo "installing: ${packages[*]}" >&2
 "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
     apt-get install -q -y --no-install-recommends "${packages[@]}"
 
-missing=$(tools/find_libraries.sh --missing "$cc")
+missing=$(find_missing)
 if [ -n "$missing" ]; then
     echo "zoetrope: this distribution's packages do not have: ${missing//$'\n'/; }" >&2
     exit 1

@@ -99,13 +99,14 @@ static Status render_scene(Matching *m, int64_t scene)
     const int64_t *p = m->engine->model.config.dit.patch_size;
     const DitShape grid = { 1, b->t / p[0], b->h / p[1], b->w / p[2] };
     const char *prompt = prompt_of(m, scene);
+    const uint64_t id = (uint64_t)scene;
     GenerateOptions options = m->options->generate;
     Tensor x;
 
     options.denoise.on_step = on_step;
     options.denoise.watcher = m;
     x = tensor_of(m->latents[scene], F32, SHAPE(1, b->tokens, b->patch));
-    TRY(generate_latents(m->velocity, grid, &options, &prompt, (uint64_t)scene, &m->scratch, x));
+    TRY(generate_latents(m->velocity, grid, &options, &prompt, &id, &m->scratch, x));
     if (!m->options->out || !engine_leads(m->engine)) return OK;
     return write_scene(m, scene, tensor_at(x, 0));
 }

@@ -8,8 +8,8 @@
  *
  * Commit: all ranks write into step-N.partial, agree, rank 0 writes the manifest, signs and
  * renames. Readers see nothing before the rename and everything after it; one that is there already
- * waits as step-N.old where two folders cannot change places in one instant. An error on any rank is
- * the same error on every rank; the partial folder is removed and earlier checkpoints stay.
+ * waits as step-N.old where two folders cannot change places in one instant. An error on any rank
+ * is the same error on every rank; the partial folder is removed and earlier checkpoints stay.
  */
 #ifndef ZT_TRAIN_CHECKPOINT_H
 #define ZT_TRAIN_CHECKPOINT_H

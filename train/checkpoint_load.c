@@ -2,6 +2,7 @@
 #include "train/checkpoint.h"
 
 #include "core/base/log.h"
+#include "core/base/stop.h"
 #include "core/formats/manifest.h"
 #include "core/formats/signature.h"
 #include "train/checkpoint_leftovers.h"
@@ -47,8 +48,10 @@ static Status verify_share(const char *path, const TrustedKeys *keys, int rank, 
     if (keys) return signature_verify_share(path, keys, rank, size);
     TRY(manifest_read(path, &manifest));
     Status s = rank == 0 ? manifest_check_names(path, &manifest) : OK;
-    for (int64_t i = rank; i < manifest.count && s == OK; i += size)
-        s = manifest_check_file(path, &manifest, i);
+    for (int64_t i = rank; i < manifest.count && s == OK; i += size) {
+        s = stop_check("verifying a checkpoint");
+        if (s == OK) s = manifest_check_file(path, &manifest, i);
+    }
     manifest_destroy(&manifest);
     return s;
 }
@@ -115,8 +118,10 @@ static Status load(const char *path, const Mesh *mesh, CheckpointState *state)
     if (state->ema.data && !model_dir_has(path, "transformer_ema")) present.ema.data = NULL;
     TRY(checkpoint_sets_create(&present, INT64_MAX, &sets));
     Status s = OK;
-    for (int i = 0; i < sets.count && s == OK; i++)
-        s = load_set(path, &sets.items[i], &present, mesh);
+    for (int i = 0; i < sets.count && s == OK; i++) {
+        s = stop_check("loading a checkpoint");
+        if (s == OK) s = load_set(path, &sets.items[i], &present, mesh);
+    }
     checkpoint_sets_destroy(&sets);
     if (s == OK) copy_missing_ema(path, state);
     return s;

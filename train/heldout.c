@@ -1,5 +1,7 @@
 #include "train/heldout.h"
 
+#include "core/base/stop.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -120,7 +122,7 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, He
                 ds, clip, dataset_clip_tokens(ds, clip),
                 tensor_reshape(shaped(space->latents, b), SHAPE(b->tokens, b->patch)));
         }
-        TRY(comm_agree(comm, s));
+        TRY(comm_agree(comm, s == OK ? stop_check("measuring the held-out loss") : s));
         if (mine) s = measure_clip(velocity, ds, clip, seed, bins, space, sums + clip * bins);
         /* inside the model nothing fails on one rank alone that the others could outlive */
         if (s != OK) comm_abort(comm, s);

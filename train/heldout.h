@@ -28,7 +28,7 @@ void heldout_space_destroy(HeldoutSpace *space);
 
 /* bins: as the space was made for. losses (bins) by timestep bin, *mean over all; the same on every
  * rank. Clips are dealt over the data replicas. Collective over the world; an error on any rank is
- * an error on all. */
+ * an error on all, ERR_STOPPED between two clips when a signal came. */
 Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, HeldoutSpace *space,
                     Dataset *ds, uint64_t seed, int bins, double *losses, double *mean);
 

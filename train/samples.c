@@ -76,8 +76,9 @@ Status samples_render(TrainState *s, int64_t step)
     Status written = OK, status = OK;
     for (int64_t i = mesh->dp; i < prompts->count && status == OK; i += mesh->shape.data) {
         const char *const prompt = prompts->items[i];
-        status = generate_latents(&sampling->velocity, sampling->shape, &options, &prompt,
-                                  (uint64_t)i, &sampling->arena, sampling->x);
+        const uint64_t id = (uint64_t)i;
+        status = generate_latents(&sampling->velocity, sampling->shape, &options, &prompt, &id,
+                                  &sampling->arena, sampling->x);
         /* a disk that fails on one rank must not keep it from the replica's next collective */
         if (status == OK && written == OK && s->groups.replica->rank == 0)
             written = write_video(s, prompt, step, i + 1);

@@ -25,7 +25,8 @@ Status sampling_create(const Dit *dit, Group *pipeline, const DatasetBucket *buc
 void sampling_destroy(Sampling *sampling);
 size_t sampling_bytes(const Sampling *sampling);
 
-/* Prompts are dealt over the data replicas. Collective over the world. */
+/* Prompts are dealt over the data replicas. ERR_STOPPED when a signal came. Collective over the
+ * world. */
 Status samples_render(struct TrainState *state, int64_t step);
 
 #endif

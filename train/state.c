@@ -2,6 +2,7 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/base/stop.h"
 #include "train/state_plan.h"
 
 #include <stdlib.h>
@@ -194,7 +195,9 @@ Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out
                                               open_device,    train_state_reserve, open_loader,
                                               open_run_folder };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        const Status status = comm_agree(comm, parts[i](s));
+        /* some parts are collective: nobody leaves one out alone */
+        Status status = comm_agree(comm, stop_check("starting"));
+        if (status == OK) status = comm_agree(comm, parts[i](s));
         if (status == OK) continue;
         train_state_destroy(s);
         return status;

@@ -19,6 +19,8 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
     const TrainConfig *c = &s->config;
     TrainConfig same = *c;
     memset(&same.run.dir, 0, sizeof same.run.dir);
+    memset(&same.run.time_limit, 0, sizeof same.run.time_limit);
+    same.run.time_margin_s = 0;
     memset(&same.data.train, 0, sizeof same.data.train);
     memset(&same.data.heldout, 0, sizeof same.data.heldout);
     same.data.max_bad = 0; /* when a run ends, not what it computes */

@@ -2,6 +2,7 @@
 
 #include "core/base/log.h"
 #include "core/base/options.h"
+#include "core/base/stop.h"
 #include "train/trainer.h"
 
 typedef struct TrainOptions {
@@ -57,6 +58,7 @@ Status train_main(int argc, char **argv)
     TrainOptions options = { 0 };
     Comm *comm = NULL;
     bool helped = false;
+    stop_install();
     TRY(comm_start(&comm));
     Status status = comm_agree(comm, options_parse(&command, argc, argv, &options, &helped));
     if (status == OK && !helped) status = run(comm, &options);

@@ -1,6 +1,8 @@
 #include "train/train_config.h"
 
 #include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
 
 #define ROW(key, kind, member) \
     .name = (key), .type = (kind), .offset = offsetof(TrainConfig, member)
@@ -21,6 +23,8 @@
 static const ConfigKey keys[] = {
     { TEXT("run.dir", run.dir), .min = 1 },
     { INT("run.seed", run.seed, "1234", 0, 9e15) },
+    { TEXT("run.time_limit", run.time_limit), .fallback = "auto", .min = 1 },
+    { REAL("run.time_margin_s", run.time_margin_s, "300", 0, 1e6) },
 
     { TEXT("model.preset", preset), .fallback = "tiny", .min = 1 },
     { SIZE("model.num_layers", model.dit.num_layers) },
@@ -185,6 +189,8 @@ static Status check_schedule(const ParallelKeys *p)
 static Status check_together(const TrainConfig *c)
 {
     const TrainKeys *t = &c->train;
+    double limit_s = 0.0;
+    TRY(train_time_limit_parse(c->run.time_limit, &limit_s));
     CHECK(c->data.micro_batch <= c->data.batch, ERR_CONFIG,
           "data.micro_batch %lld is larger than data.batch %lld", (long long)c->data.micro_batch,
           (long long)c->data.batch);
@@ -245,6 +251,43 @@ Status train_config_parse(const char *name, const char *text, size_t length, Tra
 Status train_config_print(const TrainConfig *config, FILE *stream)
 {
     return config_print(keys, config, stream);
+}
+
+/* Two digits at *text, below `end`; moves on. */
+static bool take_two_digits(const char **text, int end, int *out)
+{
+    const char *t = *text;
+    if (t[0] < '0' || t[0] > '9' || t[1] < '0' || t[1] > '9') return false;
+    *out = 10 * (t[0] - '0') + t[1] - '0';
+    *text = t + 2;
+    return *out < end;
+}
+
+static bool parse_duration(const char *text, double *seconds)
+{
+    char *dash = NULL;
+    int hours = 0, minutes = 0, rest = 0;
+    long days = 0;
+    if (strchr(text, '-')) {
+        if (text[0] < '0' || text[0] > '9') return false;
+        days = strtol(text, &dash, 10);
+        if (*dash != '-' || days > 10000) return false;
+        text = dash + 1;
+    }
+    if (!take_two_digits(&text, dash ? 24 : 100, &hours) || *text++ != ':') return false;
+    if (!take_two_digits(&text, 60, &minutes) || *text++ != ':') return false;
+    if (!take_two_digits(&text, 60, &rest) || *text) return false;
+    *seconds = 86400.0 * (double)days + 3600.0 * hours + 60.0 * minutes + rest;
+    return *seconds > 0.0;
+}
+
+Status train_time_limit_parse(const char *text, double *seconds)
+{
+    *seconds = strcmp(text, "auto") == 0 ? -1.0 : 0.0;
+    if (*seconds < 0.0 || strcmp(text, "none") == 0) return OK;
+    CHECK(parse_duration(text, seconds), ERR_CONFIG,
+          "run.time_limit: '%s' is not auto, none, HH:MM:SS or D-HH:MM:SS", text);
+    return OK;
 }
 
 const char *train_device_name(const TrainConfig *config)

@@ -22,6 +22,8 @@ typedef enum TimestepSampler { TIMESTEP_LOGIT_NORMAL, TIMESTEP_UNIFORM } Timeste
 typedef struct RunKeys {
     char dir[CONFIG_PATH_MAX]; /* the run's folder */
     int64_t seed;
+    char time_limit[CONFIG_NAME_MAX]; /* train/time_limit.h */
+    double time_margin_s;             /* before it: what saving a checkpoint may take */
 } RunKeys;
 
 /* Clips of one pass through the model. */
@@ -108,6 +110,8 @@ Status train_config_load(const char *path, int override_count, const char *const
 Status train_config_parse(const char *name, const char *text, size_t length, TrainConfig *out);
 /* The resolved configuration as YAML that loads back to the same struct. */
 Status train_config_print(const TrainConfig *config, FILE *stream);
+/* run.time_limit in seconds; 0: none, -1: auto. ERR_CONFIG. */
+Status train_time_limit_parse(const char *text, double *seconds);
 /* "auto", "cpu" or "cuda": what device_open takes. */
 const char *train_device_name(const TrainConfig *config);
 /* Canonical chunks of exact numerics; 0: fast. */

@@ -2,6 +2,7 @@
 
 #include "core/base/clock.h"
 #include "core/base/log.h"
+#include "core/base/stop.h"
 #include "core/model/flops.h"
 #include "train/damaged_clips.h"
 #include "train/heldout.h"
@@ -9,14 +10,22 @@
 #include "train/metrics.h"
 #include "train/samples.h"
 #include "train/state.h"
-#include "train/stop.h"
+#include "train/time_limit.h"
 
 #include <math.h>
 #include <stdlib.h>
 
 /* What the ranks tell one another once a step: one small all-reduce. Behind these, one place for
  * each rank's seconds of work: with the others' zeros the sum is a gather. */
-enum { CONTROL_LOSS, CONTROL_NORM, CONTROL_STOP, CONTROL_FAILED, CONTROL_DAMAGED, CONTROL_COUNT };
+enum {
+    CONTROL_LOSS,
+    CONTROL_NORM,
+    CONTROL_SIGNAL,
+    CONTROL_TIME, /* rank 0's clock: run.time_limit */
+    CONTROL_FAILED,
+    CONTROL_DAMAGED,
+    CONTROL_COUNT
+};
 
 typedef struct Run {
     TrainState state;
@@ -27,6 +36,8 @@ typedef struct Run {
     int64_t done;       /* updates */
     int64_t skipped;    /* of them without effect, the last ones in a row */
     double wait_s;
+    double longest_s; /* step */
+    TimeLimit limit;  /* rank 0 */
 } Run;
 
 /* ---- a step --------------------------------------------------------------------------------- */
@@ -59,7 +70,9 @@ static Status exchange(Run *run, double loss_sum, bool more, Status next, double
     TRY(optimizer_square_norm(&s->optimizer, &out[CONTROL_NORM]));
     out[CONTROL_LOSS] = loss_sum;
     if (s->step.exact) TRY(exchange_exact(s, out));
-    out[CONTROL_STOP] = stop_requested() ? 1.0 : 0.0;
+    out[CONTROL_SIGNAL] = stop_requested() ? 1.0 : 0.0;
+    /* this step is nearly over, the next would be one more */
+    out[CONTROL_TIME] = time_limit_reached(&run->limit, 2.0 * run->longest_s) ? 1.0 : 0.0;
     out[CONTROL_FAILED] = next == OK ? 0.0 : 1.0;
     out[CONTROL_DAMAGED] = next == OK && more ? (double)run->batch->damaged : 0.0;
     return group_all_reduce(comm_world(s->comm), tensor_of(out, F64, SHAPE(CONTROL_COUNT + ranks)));
@@ -131,7 +144,8 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
     run->wait_s += m->wait_s;
     m->tokens_per_s = (double)m->tokens / m->step_s;
     m->mfu = flops / m->step_s / (s->gemm_gflops * 1e9);
-    *stop = control[CONTROL_STOP] > 0;
+    if (m->step_s > run->longest_s) run->longest_s = m->step_s;
+    *stop = control[CONTROL_SIGNAL] > 0 || control[CONTROL_TIME] > 0;
     if (control[CONTROL_FAILED] > 0) return comm_agree(s->comm, next);
     if (control[CONTROL_DAMAGED] == 0) return OK;
     return damaged_clips_drop(&run->damaged, s->comm, s->train, s->loader, run->batch);
@@ -144,7 +158,8 @@ static bool due(int64_t every, int64_t done)
     return every > 0 && done % every == 0;
 }
 
-/* Held-out loss and sample videos, where this step is one for them. */
+/* Held-out loss and sample videos, where this step is one for them. ERR_STOPPED on every rank when
+ * a signal cut them short: what is missing can be had from the checkpoint. */
 static Status look(Run *run, StepMetrics *m)
 {
     TrainState *s = &run->state;
@@ -190,7 +205,9 @@ static Status loop(Run *run)
     while (run->done < steps && !stop) {
         StepMetrics m;
         TRY(run_step(run, &m, &stop));
-        TRY(look(run, &m));
+        const Status looked = stop ? OK : look(run, &m);
+        if (looked == ERR_STOPPED) stop = true;
+        TRY(looked == ERR_STOPPED ? OK : looked);
         /* a metrics file that cannot be written ends the run, but not before a checkpoint */
         if (recorded == OK) recorded = record(run, &m);
         TRY(check_skipped(run));
@@ -203,11 +220,10 @@ static Status loop(Run *run)
         }
     }
     if (saved < run->done) TRY(train_state_save(s, run->done));
-    if (stop && run->done < steps)
-        return status_fail(ERR_STOPPED,
-                           "stopped by a signal after step %lld; the checkpoint is committed, run "
-                           "the same command to go on",
-                           (long long)run->done);
+    CHECK(
+        !stop || run->done == steps, ERR_STOPPED,
+        "stopped by %s after step %lld; the checkpoint is committed, run the same command to go on",
+        run->control[CONTROL_TIME] > 0 ? "run.time_limit" : "a signal", (long long)run->done);
     return OK;
 }
 
@@ -235,14 +251,15 @@ static Status begin(Run *run)
         return OK;
     }
     status = train_state_open_loader(s, run->done);
-    TRY(comm_agree(s->comm, status));
+    /* a signal during all that: nothing is there that was not there before */
+    TRY(comm_agree(s->comm, status == OK ? stop_check("starting") : status));
     return first_batch(run);
 }
 
 Status trainer_run(Comm *comm, const TrainConfig *config)
 {
     Run run = { 0 };
-    stop_install();
+    if (comm_rank(comm) == 0) run.limit = time_limit_start(&config->run);
     TRY(train_state_create(comm, config, &run.state));
     run.control = calloc((size_t)(CONTROL_COUNT + comm_size(comm)), sizeof *run.control);
     Status status =

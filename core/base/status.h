@@ -22,7 +22,7 @@ typedef enum Status {
     ERR_DEVICE,   /* a device or a library under it failed; exit code 4 */
     ERR_COMM,     /* a rank or a message was lost; exit code 4 */
     ERR_DIVERGED, /* a run's numbers are not finite and do not recover; exit code 4 */
-    ERR_STOPPED,  /* stopped by a signal after committing a checkpoint; exit code 75 */
+    ERR_STOPPED,  /* a signal or the time limit; what is committed is whole; exit code 75 */
 } Status;
 
 /* The last message of this thread, one line, never NULL. */

@@ -2,6 +2,7 @@
 #include "core/formats/model_dir.h"
 
 #include "core/base/log.h"
+#include "core/base/stop.h"
 #include "core/formats/manifest.h"
 
 #include <stdio.h>
@@ -54,6 +55,20 @@ Status model_dir_steps(const char *run_dir, int64_t **steps, int64_t *count)
     return OK;
 }
 
+/* manifest_verify that a signal may interrupt: a checkpoint can take minutes to read. */
+static Status verify(const char *path)
+{
+    Manifest manifest = { 0 };
+    TRY(manifest_read(path, &manifest));
+    Status s = manifest_check_names(path, &manifest);
+    for (int64_t i = 0; i < manifest.count && s == OK; i++) {
+        s = stop_check("verifying a checkpoint");
+        if (s == OK) s = manifest_check_file(path, &manifest, i);
+    }
+    manifest_destroy(&manifest);
+    return s;
+}
+
 static Status newest_that_verifies(const char *run_dir, const int64_t *steps, int64_t count,
                                    char out[FILE_PATH_BYTES])
 {
@@ -61,8 +76,8 @@ static Status newest_that_verifies(const char *run_dir, const int64_t *steps, in
     for (int64_t i = 0; i < count; i++) {
         char path[FILE_PATH_BYTES];
         TRY(model_dir_step_path(run_dir, steps[i], "", path));
-        const Status s = manifest_verify(path, NULL);
-        if (s == ERR_MEMORY) return s; /* says nothing of the checkpoint */
+        const Status s = verify(path);
+        if (s == ERR_STOPPED || s == ERR_MEMORY) return s; /* says nothing of the checkpoint */
         if (s == OK) {
             log_info("%s: using checkpoint %s", run_dir, file_name(path));
             memcpy(out, path, sizeof path);

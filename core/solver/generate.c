@@ -1,5 +1,6 @@
 #include "core/solver/generate.h"
 
+#include "core/base/stop.h"
 #include "core/solver/guidance.h"
 #include "core/solver/pipelined.h"
 
@@ -16,11 +17,26 @@ typedef struct Conditioned {
     Tensor t;            /* (rows) */
 } Conditioned;
 
+/* The ranks that share the samples all hear of a signal that one got: none leaves the others
+ * waiting. */
+static Status check_stop(Group *replica, Group *halves)
+{
+    int64_t asked = stop_requested() ? 1 : 0;
+    const Tensor t = tensor_of(&asked, I64, SHAPE(1));
+
+    TRY(group_all_reduce(replica, t));
+    if (halves) TRY(group_all_reduce(halves, t));
+    CHECK(asked == 0, ERR_STOPPED,
+          "stopped by a signal while sampling; run the same command to go on");
+    return OK;
+}
+
 static Status evaluate(void *context, Tensor v, Tensor x, float sigma)
 {
     const Conditioned *c = context;
     const Tensor own = tensor_slice(v, c->first, c->rows);
 
+    TRY(check_stop(c->velocity->dit->groups.replica, c->rows < v.shape[0] ? c->halves : NULL));
     TRY(op_fill(c->velocity->dit->dev, c->t, TIMESTEP_SCALE * sigma));
     TRY(velocity_eval(c->velocity, c->grid, own, tensor_slice(x, c->first, c->rows), c->t));
     return c->rows < v.shape[0] ? group_all_gather(c->halves, v, own) : OK;
@@ -74,7 +90,7 @@ size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch, double g
 }
 
 Status generate_latents(Velocity *velocity, DitShape grid, const GenerateOptions *options,
-                        const char *const *prompts, uint64_t first_id, Arena *scratch, Tensor x)
+                        const char *const *prompts, const uint64_t *ids, Arena *scratch, Tensor x)
 {
     const int64_t count = x.shape[0];
     const double guidance = options->denoise.guidance;
@@ -89,7 +105,8 @@ Status generate_latents(Velocity *velocity, DitShape grid, const GenerateOptions
     TRY_TO(done, s, tensor_alloc(scratch, F32, SHAPE(rows), "generate.t", &conditioned.t));
     if (is_shared(guidance, options->halves)) conditioned.first = options->halves->rank * count;
     TRY_TO(done, s, encode_captions(&conditioned, options, prompts, count, scratch));
-    TRY_TO(done, s, denoise_noise(dev, x, options->seed, first_id));
+    for (int64_t i = 0; i < count; i++)
+        TRY_TO(done, s, denoise_noise(dev, tensor_slice(x, i, 1), options->seed, ids[i]));
     /* ranks with several virtual stages, as in interleaved training, go one timestep at a time */
     if (velocity->pipeline->size > 1 && velocity->chunks == 1)
         s = pipelined_run(velocity, grid, &options->denoise, options->halves, scratch, x);

@@ -28,10 +28,11 @@ int64_t generate_rows(int64_t samples, double guidance, const Group *halves);
 /* Bytes of scratch for x (samples, tokens, patch). */
 size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch, double guidance);
 
-/* x (count, tokens, patch) = latents of prompts[0 .. count), which are requests first_id + i, on a
+/* x (count, tokens, patch) = latents of prompts[0 .. count), which are requests ids[i], on a
  * grid of patches (its batch is ignored); the same bits on every rank of the replica. ERR_USAGE,
- * ERR_DEVICE as denoise_run. Collective over the replica, or both that share the halves. */
+ * ERR_DEVICE as denoise_run; ERR_STOPPED between two steps when a signal came. Collective over the
+ * replica, or both that share the halves. */
 Status generate_latents(Velocity *velocity, DitShape grid, const GenerateOptions *options,
-                        const char *const *prompts, uint64_t first_id, Arena *scratch, Tensor x);
+                        const char *const *prompts, const uint64_t *ids, Arena *scratch, Tensor x);
 
 #endif

@@ -1,5 +1,6 @@
 #include "core/solver/pipelined.h"
 
+#include "core/base/stop.h"
 #include "core/ops.h"
 #include "core/solver/flow_euler.h"
 #include "core/solver/guidance.h"
@@ -7,6 +8,10 @@
 #include <assert.h>
 
 enum { SAMPLES_MAX = 64, HALVES = 2 };
+
+/* What goes ahead of a step: the first stage's answer for it, and whether a stage was asked since.
+ */
+enum { STOP_NOW, STOP_ASKED, STOP_FIELDS };
 
 /* One run of the loop on this rank; tokens are the rank's own. */
 typedef struct Run {
@@ -22,6 +27,8 @@ typedef struct Run {
     Tensor norms; /* (MAX_STEPS) F64: squares of all x after each step; last stage */
     GroupRequest sent[SAMPLES_MAX];
     int64_t turn;
+    int64_t stop[STOP_FIELDS];
+    GroupRequest stop_sent;
 } Run;
 
 static Status alloc(Arena *arena, int64_t samples, int64_t tokens, int64_t patch, Run *run)
@@ -94,16 +101,77 @@ static Status pass(Run *run, int step, int64_t sample)
     return dit->last ? update(run, step, sample) : OK;
 }
 
-static Status pass_all(Run *run)
+/* ---- stopping -------------------------------------------------------------------------------- */
+
+/* The first stage's answer, the same on all its ranks and on both halves. */
+static Status answer(Run *run)
+{
+    const Tensor asked = tensor_of(&run->stop[STOP_ASKED], I64, SHAPE(1));
+
+    TRY(group_all_reduce(run->velocity->dit->groups.sequence, asked));
+    if (run->halves) TRY(group_all_reduce(run->halves, asked));
+    run->stop[STOP_NOW] = run->stop[STOP_ASKED];
+    return OK;
+}
+
+/* Samples on their way from the last stage to the first arrive, and nobody waits for them. */
+static Status drain(Run *run, int step)
+{
+    Group *pipeline = run->velocity->pipeline;
+
+    for (int64_t i = 0; i < run->samples && step > 0; i++) {
+        if (run->velocity->dit->first)
+            TRY(group_receive(pipeline, tensor_at(run->x, i), pipeline->size - 1));
+        if (run->velocity->dit->last) TRY(group_wait(pipeline, &run->sent[i]));
+    }
+    return group_wait(pipeline, &run->stop_sent);
+}
+
+/* Before a step, on every stage: ERR_STOPPED on all or on none. */
+static Status check_stop(Run *run, int step)
+{
+    const Dit *dit = run->velocity->dit;
+    Group *pipeline = run->velocity->pipeline;
+    const int before = (pipeline->rank + pipeline->size - 1) % pipeline->size;
+    const int after = (pipeline->rank + 1) % pipeline->size;
+    const Tensor message = tensor_of(run->stop, I64, SHAPE(STOP_FIELDS));
+
+    TRY(group_wait(pipeline, &run->stop_sent));
+    if (step > 0 || !dit->first) TRY(group_receive(pipeline, message, before));
+    if (stop_requested()) run->stop[STOP_ASKED] = 1;
+    if (dit->first) TRY(answer(run));
+    const bool stop = run->stop[STOP_NOW] > 0;
+    /* the last stage's goes to the first for the step after this one */
+    if (!dit->last || (!stop && step + 1 < run->options->steps))
+        TRY(group_send(pipeline, message, after, &run->stop_sent));
+    if (!stop) return OK;
+    TRY(drain(run, step));
+    return status_fail(ERR_STOPPED,
+                       "stopped by a signal while sampling; run the same command to go on");
+}
+
+/* ---- the steps ------------------------------------------------------------------------------- */
+
+static Status pass_steps(Run *run)
 {
     const DenoiseOptions *o = run->options;
 
     for (int step = 0; step < o->steps; step++) {
+        TRY(check_stop(run, step));
         for (int64_t sample = 0; sample < run->samples; sample++) TRY(pass(run, step, sample));
         /* every sample was begun anew: the step before is done */
         if (step > 0 && o->on_step) o->on_step(o->watcher, step);
     }
-    return velocity_pass_end(run->velocity);
+    return group_wait(run->velocity->pipeline, &run->stop_sent);
+}
+
+static Status pass_all(Run *run)
+{
+    const Status s = pass_steps(run);
+
+    /* messages of the last passes are on their way still, also when the steps were cut short */
+    TRY(s == OK || s == ERR_STOPPED ? velocity_pass_end(run->velocity) : s);
+    return s;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */

@@ -7,6 +7,10 @@
  * with the x of its own step, as in denoise_run, so the result has the same bits. On every stage
  * the order is: for each step, for each sample, its conditional row, its unconditional row. With
  * n samples of r rows and p stages no stage waits once the pipeline is full when n r >= p + r - 1.
+ *
+ * A signal may reach any stage, and all must leave before the same step without waiting for each
+ * other: "somebody was asked" travels round with the samples, the first stage answers, and its
+ * answer goes down the pipeline ahead of each step.
  */
 #ifndef ZT_CORE_SOLVER_PIPELINED_H
 #define ZT_CORE_SOLVER_PIPELINED_H
@@ -24,7 +28,7 @@ size_t pipelined_scratch(int64_t samples, int64_t tokens, int64_t patch);
 /* x (samples, tokens, patch): noise in, latents out, the same on every rank. The captions are those
  * that velocity_captions was given: the samples' rows as in VelocityFn, or one half of them where
  * `halves` (two ranks; NULL or alone: none) share the halves of guidance. The pipeline has two
- * stages or more. Errors and collective as denoise_run. */
+ * stages or more. Errors and collective as generate_latents. */
 Status pipelined_run(Velocity *velocity, DitShape grid, const DenoiseOptions *options,
                      Group *halves, Arena *scratch, Tensor x);
 

@@ -137,12 +137,15 @@ static Status rank_body(int rank, const MeshGroups *groups, void *argument)
                                       .halves = halves };
     const Tensor x = tensor_of(work->latents[rank], F32,
                                SHAPE(work->count, work->model.tokens, work->model.patch));
+    uint64_t ids[PROMPTS_MAX];
     Status s = rank_create(&r, work, halves);
+
+    for (int i = 0; i < PROMPTS_MAX; i++) ids[i] = FIRST_ID + (uint64_t)i;
 
     if (s == OK)
         s = work->emptied
                 ? sample_emptied(&r, &options, work, x)
-                : generate_latents(&r.velocity, r.grid, &options, prompts, FIRST_ID, &r.scratch, x);
+                : generate_latents(&r.velocity, r.grid, &options, prompts, ids, &r.scratch, x);
     rank_destroy(&r);
     return s;
 }

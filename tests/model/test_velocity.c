@@ -179,8 +179,10 @@ static Status sample(Rank *r, const ModelCase *c, float *out)
                                       .seed = 3 };
     const size_t bytes = generate_scratch(2, c->tokens, c->patch, options.denoise.guidance);
 
+    const uint64_t ids[] = { 10, 11 };
+
     TRY(arena_create(&r->scratch, "sampling", bytes));
-    return generate_latents(&r->velocity, shape_of(c), &options, captions + 2, 10, &r->scratch,
+    return generate_latents(&r->velocity, shape_of(c), &options, captions + 2, ids, &r->scratch,
                             tensor_of(out, F32, SHAPE(2, c->tokens, c->patch)));
 }
 

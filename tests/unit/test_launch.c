@@ -161,6 +161,15 @@ static void job_that_goes_well_ends_with_0(void **state)
     assert_int_equal(o.code, 0);
 }
 
+static void broken_pipe_does_not_end_a_rank(void **state)
+{
+    (void)state;
+    Outcome o;
+    run_job("piping", &o);
+    if (o.code != 0) print_error("%s\n", o.output);
+    assert_int_equal(o.code, 0);
+}
+
 static void killed_rank_ends_the_job_within_10_s(void **state)
 {
     (void)state;
@@ -201,6 +210,12 @@ static int run_rank(const char *role)
     (void)alarm(60);
     if (comm_start(&comm) != OK) return 1;
     const bool special = comm_rank(comm) == 1;
+    if (strcmp(role, "piping") == 0) {
+        int ends[2];
+        const bool told = pipe(ends) == 0 && close(ends[0]) == 0 && write(ends[1], "x", 1) == -1;
+        comm_finish(comm);
+        return told ? 0 : 1;
+    }
     Status s = work(comm, 10);
     if (strcmp(role, "well") == 0) {
         comm_finish(comm);
@@ -226,6 +241,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(one_rank_inside_slurm_is_welcome, clear_environment),
         cmocka_unit_test_setup(waiting_ranks_yield_only_when_cores_are_short, clear_environment),
         cmocka_unit_test_setup(job_that_goes_well_ends_with_0, clear_environment),
+        cmocka_unit_test_setup(broken_pipe_does_not_end_a_rank, clear_environment),
         cmocka_unit_test_setup(killed_rank_ends_the_job_within_10_s, clear_environment),
         cmocka_unit_test_setup(abort_ends_the_job_with_the_code_of_the_status, clear_environment),
     };

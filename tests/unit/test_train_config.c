@@ -151,6 +151,35 @@ static void what_does_not_fit_together_is_named(void **state)
     }
 }
 
+static void time_limits_are_as_slurm_writes_them(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        double seconds;
+    } good[] = {
+        { "auto", -1 },           { "none", 0 },
+        { "00:00:01", 1 },        { "99:59:59", 359999 },
+        { "2-00:00:00", 172800 }, { "1-23:01:02", 169262 },
+    };
+    static const char *const bad[] = { "",           "1h",        "10:00",      "1:00:00",
+                                       "00:60:00",   "00:00:60",  "00:00:00",   "-1:00:00",
+                                       "1-24:00:00", "00:00:01 ", "x-00:00:01", "99999-00:00:00" };
+    TrainConfig config;
+    double seconds;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_int_equal(train_time_limit_parse(good[i].text, &seconds), OK);
+        assert_true(seconds == good[i].seconds);
+    }
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        assert_int_equal(train_time_limit_parse(bad[i], &seconds), ERR_CONFIG);
+    assert_int_equal(load(MINIMAL, "run.time_limit=12:30:00", &config), OK);
+    assert_string_equal(config.run.time_limit, "12:30:00");
+    assert_int_equal(load(MINIMAL, "run.time_limit=soon", &config), ERR_CONFIG);
+    assert_non_null(strstr(status_message(),
+                           "run.time_limit: 'soon' is not auto, none, HH:MM:SS or D-HH:MM:SS"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -160,6 +189,7 @@ int main(void)
         cmocka_unit_test(auto_is_zero),
         cmocka_unit_test(schedules_have_their_words),
         cmocka_unit_test(what_does_not_fit_together_is_named),
+        cmocka_unit_test(time_limits_are_as_slurm_writes_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

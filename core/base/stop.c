@@ -1,4 +1,4 @@
-#include "train/stop.h"
+#include "core/base/stop.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -59,4 +59,11 @@ void stop_install(void)
 bool stop_requested(void)
 {
     return requested != 0;
+}
+
+Status stop_check(const char *doing)
+{
+    CHECK(!stop_requested(), ERR_STOPPED,
+          "stopped by a signal while %s; run the same command to go on", doing);
+    return OK;
 }
