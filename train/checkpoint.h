@@ -37,7 +37,7 @@ typedef struct CheckpointState {
     const ModelDir *model;
     const BucketShards *shards; /* over the gradient group, of the three below; NULL: not sharded */
     Tensor weights;             /* (params->local_elements) F32: this rank's flat buffer */
-    Tensor ema;        /* same or, with shards, (bucket_shards_elements); absent: data NULL */
+    Tensor ema;        /* same or, with shards, (bucket_shards_elements); or tensor_none() */
     Tensor exp_avg;    /* as ema */
     Tensor exp_avg_sq; /* as ema */
     CheckpointProgress progress;
@@ -50,6 +50,9 @@ typedef struct CheckpointState {
                                    unsigned */
 } CheckpointState;
 
+/* Between a rank's tensors and its files, when training waits for them. */
+enum { CHECKPOINT_BUFFER_BYTES = 64 << 20 };
+
 typedef struct CheckpointOptions {
     const char *run_dir;
     int keep;               /* newest to keep; 0: all */
@@ -60,7 +63,7 @@ typedef struct CheckpointOptions {
 /*
  * Collective over the world. When step N is already there, whole, with the same progress (a run
  * stopped right after it resumed), nothing is written; otherwise the new one takes its place.
- * Older ones beyond `keep` are removed last.
+ * Older ones beyond `keep` are removed last. train/checkpoint_saver.h saves beside training.
  */
 Status checkpoint_save(Comm *comm, const MeshGroups *groups, const CheckpointState *state,
                        const CheckpointOptions *options);

@@ -115,7 +115,7 @@ static Status load(const char *path, const Mesh *mesh, CheckpointState *state)
     TRY(model_dir_read(path, &stored));
     TRY(model_dir_compare(path, &stored.config, &state->model->config));
     TRY(checkpoint_read_progress(path, &state->progress));
-    if (state->ema.data && !model_dir_has(path, "transformer_ema")) present.ema.data = NULL;
+    if (state->ema.data && !model_dir_has(path, "transformer_ema")) present.ema = tensor_none();
     TRY(checkpoint_sets_create(&present, INT64_MAX, &sets));
     Status s = OK;
     for (int i = 0; i < sets.count && s == OK; i++) {

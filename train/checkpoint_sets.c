@@ -83,7 +83,7 @@ static Status add_all(CheckpointSets *sets, const CheckpointState *state, int64_
                                    .flat = state->exp_avg_sq,
                                    .shards = state->shards };
     TRY(add_models(sets, state, state->weights, NULL, "", max_file_bytes));
-    if (state->ema.data)
+    if (tensor_count(state->ema) > 0) /* a plan has no data */
         TRY(add_models(sets, state, state->ema, state->shards, "_ema", max_file_bytes));
     TRY(add(sets, state->params, first, max_file_bytes));
     return add(sets, state->params, second, max_file_bytes);

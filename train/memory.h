@@ -36,6 +36,7 @@
     X(MESSAGES, "messages", "between pipeline stages")                                       \
     X(COLLECTIVES, "collectives", "sums over ranks")                                         \
     X(LOADER, "loader", "two steps' clips")                                                  \
+    X(SAVING, "saving", "a checkpoint on its way to the disk")                               \
     X(HELDOUT, "held-out", "the held-out loss")                                              \
     X(SAMPLES, "samples", "videos rendered on the way")
 

@@ -74,6 +74,7 @@ Status metrics_write(Metrics *metrics, const StepMetrics *m)
     json_write_int(w, "tokens", m->tokens);
     json_write_real(w, "step_s", m->step_s);
     json_write_real(w, "wait_s", m->wait_s);
+    json_write_real(w, "save_s", m->save_s);
     json_write_real(w, "tokens_per_s", m->tokens_per_s);
     json_write_real(w, "mfu", m->mfu);
     if (isfinite(m->heldout)) json_write_real(w, "heldout_loss", m->heldout);

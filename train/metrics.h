@@ -19,6 +19,7 @@ typedef struct StepMetrics {
     int64_t clips, tokens; /* of the whole step */
     int64_t bad_clips;     /* damaged ones, not among these */
     double step_s, wait_s; /* wall time; of which waiting for data */
+    double save_s;         /* before it, by checkpoints: the time for which training stood still */
     double tokens_per_s, mfu;
     double heldout; /* held-out loss measured after this step; NAN: not measured */
     bool skipped;   /* the gradient was not finite: no update */

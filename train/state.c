@@ -75,6 +75,13 @@ static Status open_device(TrainState *s)
     return OK;
 }
 
+static Status open_saver(TrainState *s)
+{
+    const CheckpointOptions options = train_state_checkpoint_options(s);
+    return checkpoint_saver_create(s->comm, &s->groups, &options, s->saving_arena.base,
+                                   (int64_t)s->saving_arena.size, &s->saver);
+}
+
 static Status open_loader(TrainState *s)
 {
     return train_state_open_loader(s, 0);
@@ -191,9 +198,9 @@ Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out
 {
     TrainState *s = out;
     *s = (TrainState){ .comm = comm, .config = *config, .resident_before = memory_resident_peak() };
-    Status (*const parts[])(TrainState *) = { open_keys,      open_data,           place_on_mesh,
-                                              open_device,    train_state_reserve, open_loader,
-                                              open_run_folder };
+    Status (*const parts[])(TrainState *) = { open_keys,   open_data,           place_on_mesh,
+                                              open_device, train_state_reserve, open_saver,
+                                              open_loader, open_run_folder };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         /* some parts are collective: nobody leaves one out alone */
         Status status = comm_agree(comm, stop_check("starting"));
@@ -202,7 +209,6 @@ Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out
         train_state_destroy(s);
         return status;
     }
-    s->model = (ModelDir){ .config = s->config.model, .shift = config->train.timestep.shift };
     report(s);
     Status status = comm_agree(comm, report_memory(s));
     if (status == OK) status = comm_agree(comm, measure_gemm(s));
@@ -212,6 +218,8 @@ Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out
 
 void train_state_destroy(TrainState *s)
 {
+    checkpoint_saver_destroy(s->saver);
+    arena_destroy(&s->saving_arena);
     loader_destroy(s->loader);
     sampling_destroy(&s->sampling);
     heldout_space_destroy(&s->heldout_space);

@@ -11,7 +11,7 @@
 #include "core/codec/linear.h"
 #include "core/model/velocity.h"
 #include "data/loader.h"
-#include "train/checkpoint.h"
+#include "train/checkpoint_saver.h"
 #include "train/heldout.h"
 #include "train/memory.h"
 #include "train/optimizer.h"
@@ -34,6 +34,8 @@ typedef struct TrainState {
     ReducerWay reduce;
     Dit dit;                                           /* owned */
     Arena weights_arena, grads_arena, optimizer_arena; /* owned */
+    Arena saving_arena;                                /* owned */
+    CheckpointSaver *saver;                            /* owned */
     BucketShards shards;                               /* owned; zero when parallel.zero is 0 */
     Optimizer optimizer;
     ExactGrads exact;           /* owned; exact numerics */
@@ -53,10 +55,14 @@ Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *sta
 /* Collective (the reducer). */
 void train_state_destroy(TrainState *state);
 
-/* Saves or loads RUN/checkpoints. Collective over the world. samples = step * batch. */
-Status train_state_save(TrainState *state, int64_t step);
+/* Saves RUN/checkpoints/step-N. Collective over the world. samples = step * batch. With
+ * checkpoint.async and not `last` it goes on beside training. */
+Status train_state_save(TrainState *state, int64_t step, bool last);
 /* *step: updates done, 0 when the run has no checkpoint: then the weights are initialised. */
 Status train_state_load(TrainState *state, int64_t *step);
+/* How far a save that goes on is, by what ranks said in the step's control all-reduce: how many are
+ * ready. Collective over the world, with the same number on every rank. */
+Status train_state_saving(TrainState *state, int64_t ready);
 /* Opens the loader at a step. Not collective: agree afterwards. */
 Status train_state_open_loader(TrainState *state, int64_t step);
 
@@ -68,6 +74,9 @@ Status train_state_reserve(TrainState *state);
 /* Tells how much of the rank that has used the most was resident, beside its plan. Collective over
  * the world. */
 Status train_state_report_peak(TrainState *state);
+/* What a checkpoint of this run is of: views. */
+CheckpointState train_state_checkpoint(TrainState *state);
+CheckpointOptions train_state_checkpoint_options(const TrainState *state);
 /* What has been reserved. */
 Status train_state_memory(const TrainState *state, RankMemory *out);
 /* What the loader of this rank does, from its first step on. */

@@ -48,7 +48,7 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
     return status;
 }
 
-static CheckpointState checkpoint_state(TrainState *s)
+CheckpointState train_state_checkpoint(TrainState *s)
 {
     return (CheckpointState){ .params = &s->dit.params,
                               .model = &s->model,
@@ -65,17 +65,27 @@ static CheckpointState checkpoint_state(TrainState *s)
                                                                                 : NULL };
 }
 
-Status train_state_save(TrainState *s, int64_t step)
+CheckpointOptions train_state_checkpoint_options(const TrainState *s)
 {
-    CheckpointState state = checkpoint_state(s);
-    const CheckpointOptions options = { .run_dir = s->config.run.dir,
-                                        .keep = (int)s->config.checkpoint.keep,
-                                        .keep_every = s->config.checkpoint.keep_every };
+    return (CheckpointOptions){ .run_dir = s->config.run.dir,
+                                .keep = (int)s->config.checkpoint.keep,
+                                .keep_every = s->config.checkpoint.keep_every };
+}
+
+Status train_state_save(TrainState *s, int64_t step, bool last)
+{
+    CheckpointState state = train_state_checkpoint(s);
     state.progress.step = step;
     state.progress.samples = step * s->config.data.batch;
     state.progress.seed = (uint64_t)s->config.run.seed;
     TRY(comm_agree(s->comm, run_digest(s, state.progress.config_digest)));
-    return checkpoint_save(s->comm, &s->groups, &state, &options);
+    TRY(checkpoint_saver_begin(s->saver, &state));
+    return last || !s->config.checkpoint.async ? checkpoint_saver_finish(s->saver) : OK;
+}
+
+Status train_state_saving(TrainState *s, int64_t ready)
+{
+    return ready == comm_size(s->comm) ? checkpoint_saver_advance(s->saver) : OK;
 }
 
 static Status check_resume(const TrainState *s, const CheckpointProgress *p, const char *path)
@@ -100,7 +110,7 @@ static Status check_resume(const TrainState *s, const CheckpointProgress *p, con
 
 Status train_state_load(TrainState *s, int64_t *step)
 {
-    CheckpointState state = checkpoint_state(s);
+    CheckpointState state = train_state_checkpoint(s);
     char path[FILE_PATH_BYTES];
     bool found = false;
     TRY(checkpoint_load(s->comm, &s->groups, s->config.run.dir, &state, &found, path));

@@ -136,6 +136,22 @@ static Status create_sampling(TrainState *s)
     return sampling_create(&s->dit, s->groups.pipeline, &s->train_sizes.items[0], &s->sampling);
 }
 
+/* What a rank's files pass through: all of them when training goes on meanwhile, or what there is
+ * room for. */
+static Status reserve_saving(TrainState *s)
+{
+    const int64_t most = s->config.checkpoint.async ? s->config.checkpoint.buffer_mib << 20
+                                                    : CHECKPOINT_BUFFER_BYTES;
+    s->model = (ModelDir){ .config = s->config.model, .shift = s->config.train.timestep.shift };
+    const CheckpointState state = train_state_checkpoint(s);
+    const CheckpointOptions options = train_state_checkpoint_options(s);
+    int64_t bytes;
+    TRY(checkpoint_saver_bytes(&state, &options, s->groups.mesh.rank, s->groups.mesh.size, &bytes));
+    if (bytes > most) bytes = most;
+    if (bytes == 0) bytes = 1; /* a rank without a file */
+    return device_arena(&s->device, "saving", (size_t)bytes, &s->saving_arena);
+}
+
 Status train_state_reserve(TrainState *s)
 {
     TRY(create_model(s));
@@ -143,6 +159,7 @@ Status train_state_reserve(TrainState *s)
     TRY(count_loader(s));
     TRY(create_step(s));
     TRY(create_heldout(s));
+    TRY(reserve_saving(s));
     return create_sampling(s);
 }
 
@@ -223,6 +240,7 @@ Status train_state_memory(const TrainState *s, RankMemory *out)
     m.bytes[MEMORY_COLLECTIVES] = collectives_bytes(s);
     m.bytes[MEMORY_LOADER] =
         (int64_t)(s->loader ? loader_buffer_bytes(s->loader) : s->loader_sizes.bytes);
+    m.bytes[MEMORY_SAVING] = (int64_t)s->saving_arena.size;
     m.bytes[MEMORY_HELDOUT] = (int64_t)(velocity_bytes(&s->velocity) + s->heldout_space.arena.size);
     m.bytes[MEMORY_SAMPLES] = (int64_t)sampling_bytes(&s->sampling);
     *out = m;

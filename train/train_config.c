@@ -99,6 +99,8 @@ static const ConfigKey keys[] = {
     { INT("checkpoint.every", checkpoint.every, "500", 0, 1e9) },
     { INT("checkpoint.keep", checkpoint.keep, "3", 0, 1e6) },
     { INT("checkpoint.keep_every", checkpoint.keep_every, "0", 0, 1e9) },
+    { ROW("checkpoint.async", CONFIG_BOOL, checkpoint.async), .fallback = "true" },
+    { INT("checkpoint.buffer_mib", checkpoint.buffer_mib, "1024", 1, 1 << 20) },
     { TEXT("checkpoint.sign", checkpoint.sign), .fallback = "" },
     { ROW("checkpoint.require_signature", CONFIG_BOOL, checkpoint.require_signature),
       .fallback = "false" },

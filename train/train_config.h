@@ -81,6 +81,8 @@ typedef struct CommKeys {
 typedef struct CheckpointKeys {
     int64_t every, keep;        /* steps, 0: only at the end; newest kept, 0: all */
     int64_t keep_every;         /* multiples of so many steps stay beside the newest; 0: none */
+    bool async;                 /* saved while training goes on */
+    int64_t buffer_mib;         /* of a rank, for that: the most it may take */
     char sign[CONFIG_PATH_MAX]; /* private key that model.sig is made with; "": none is */
     bool require_signature;     /* resume only from what one of trusted_keys has signed */
     ConfigTexts trusted_keys;   /* files of public keys */

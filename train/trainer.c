@@ -13,6 +13,7 @@
 #include "train/time_limit.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /* What the ranks tell one another once a step: one small all-reduce. Behind these, one place for
@@ -24,6 +25,7 @@ enum {
     CONTROL_TIME, /* rank 0's clock: run.time_limit */
     CONTROL_FAILED,
     CONTROL_DAMAGED,
+    CONTROL_SAVED, /* ranks that a save in flight waits for no longer */
     CONTROL_COUNT
 };
 
@@ -36,6 +38,7 @@ typedef struct Run {
     int64_t done;       /* updates */
     int64_t skipped;    /* of them without effect, the last ones in a row */
     double wait_s;
+    double save_s;    /* by checkpoints, since the last step began */
     double longest_s; /* step */
     TimeLimit limit;  /* rank 0 */
 } Run;
@@ -74,6 +77,7 @@ static Status exchange(Run *run, double loss_sum, bool more, Status next, double
     /* this step is nearly over, the next would be one more */
     out[CONTROL_TIME] = time_limit_reached(&run->limit, 2.0 * run->longest_s) ? 1.0 : 0.0;
     out[CONTROL_FAILED] = next == OK ? 0.0 : 1.0;
+    out[CONTROL_SAVED] = checkpoint_saver_ready(s->saver) ? 1.0 : 0.0;
     out[CONTROL_DAMAGED] = next == OK && more ? (double)run->batch->damaged : 0.0;
     return group_all_reduce(comm_world(s->comm), tensor_of(out, F64, SHAPE(CONTROL_COUNT + ranks)));
 }
@@ -117,7 +121,9 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
                         .clips = batch->global_clips,
                         .tokens = batch->global_tokens,
                         .bad_clips = batch->dropped,
+                        .save_s = run->save_s,
                         .heldout = NAN };
+    run->save_s = 0.0;
     const double elements = (double)batch->global_elements;
     const double flops = model_flops(s, batch);
 
@@ -195,11 +201,21 @@ static Status check_skipped(const Run *run)
     return OK;
 }
 
+/* One in flight goes on, or a new one begins; the last is waited for. */
+static Status save(Run *run, bool due_now, bool last)
+{
+    TrainState *s = &run->state;
+    const double start = clock_seconds();
+    TRY(train_state_saving(s, (int64_t)run->control[CONTROL_SAVED]));
+    if (due_now || last) TRY(train_state_save(s, run->done, last));
+    run->save_s += clock_seconds() - start;
+    return OK;
+}
+
 static Status loop(Run *run)
 {
     TrainState *s = &run->state;
     const int64_t steps = s->config.train.steps;
-    int64_t saved = run->done;
     bool stop = false;
     Status recorded = OK;
     while (run->done < steps && !stop) {
@@ -212,14 +228,11 @@ static Status loop(Run *run)
         if (recorded == OK) recorded = record(run, &m);
         TRY(check_skipped(run));
         /* weights that lead to nothing finite must not push good checkpoints out */
-        const bool sound = run->skipped == 0;
-        if ((sound && due(s->config.checkpoint.every, run->done)) || run->done == steps || stop) {
-            TRY(train_state_save(s, run->done));
-            saved = run->done;
-            TRY(comm_agree(s->comm, recorded));
-        }
+        const bool now = run->skipped == 0 && due(s->config.checkpoint.every, run->done);
+        const bool last = run->done == steps || stop;
+        TRY(save(run, now, last));
+        if (now || last) TRY(comm_agree(s->comm, recorded));
     }
-    if (saved < run->done) TRY(train_state_save(s, run->done));
     CHECK(
         !stop || run->done == steps, ERR_STOPPED,
         "stopped by %s after step %lld; the checkpoint is committed, run the same command to go on",
@@ -256,6 +269,17 @@ static Status begin(Run *run)
     return first_batch(run);
 }
 
+/* What is in flight when a run fails is finished, where ranks can still speak to one another. */
+static Status settle(Run *run, Status status)
+{
+    char message[1024];
+    if (status == OK || status == ERR_COMM) return status;
+    (void)snprintf(message, sizeof message, "%s", status_message());
+    if (checkpoint_saver_finish(run->state.saver) != OK)
+        log_warn("the last checkpoint was not saved: %s", status_message());
+    return status_fail(status, "%s", message);
+}
+
 Status trainer_run(Comm *comm, const TrainConfig *config)
 {
     Run run = { 0 };
@@ -269,7 +293,7 @@ Status trainer_run(Comm *comm, const TrainConfig *config)
                                       config->data.max_bad, &run.damaged);
     status = comm_agree(comm, status);
     if (status == OK) status = begin(&run);
-    if (status == OK) status = loop(&run);
+    if (status == OK) status = settle(&run, loop(&run));
     if (status == OK) status = train_state_report_peak(&run.state);
     metrics_close(&run.metrics);
     damaged_clips_destroy(&run.damaged);

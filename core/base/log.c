@@ -3,6 +3,7 @@
 #include "core/base/clock.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,8 +12,9 @@
  * its failure was told. */
 static struct {
     int rank, size;
-    bool quiet, bar_shown, failure_told;
-} state = { 0, 1, false, false, false };
+    bool quiet, failure_told;
+    atomic_bool bar_shown; /* threads log too */
+} state = { .size = 1 };
 
 void log_set_rank(int rank, int size)
 {

@@ -1,28 +1,15 @@
-/* Saving: prepare, write, commit, prune. See train/checkpoint.h. */
-#include "train/checkpoint.h"
+#include "train/checkpoint_commit.h"
 
 #include "core/base/log.h"
-#include "core/formats/manifest.h"
 #include "core/formats/signature.h"
 #include "train/checkpoint_leftovers.h"
 #include "train/checkpoint_progress.h"
-#include "train/checkpoint_sets.h"
-#include "train/checkpoint_write.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* diffusers' own limit is 10 GB; half of it keeps more ranks writing at once */
-static const int64_t DEFAULT_FILE_BYTES = 5000000000;
-
-/* Folders of one save. */
-typedef struct Paths {
-    char checkpoints[FILE_PATH_BYTES];
-    char final[FILE_PATH_BYTES], partial[FILE_PATH_BYTES], old[FILE_PATH_BYTES];
-} Paths;
-
-static Status make_paths(const char *run_dir, int64_t step, Paths *out)
+Status checkpoint_paths(const char *run_dir, int64_t step, CheckpointPaths *out)
 {
     TRY(file_join(out->checkpoints, run_dir, "checkpoints"));
     TRY(model_dir_step_path(run_dir, step, "", out->final));
@@ -30,10 +17,10 @@ static Status make_paths(const char *run_dir, int64_t step, Paths *out)
     return model_dir_step_path(run_dir, step, ".old", out->old);
 }
 
-/* --- prepare: rank 0 --- */
+/* ---- before --------------------------------------------------------------------------------- */
 
 /* Whether the step is there already, whole, from the same run. */
-static bool is_saved(const Paths *paths, const CheckpointProgress *progress)
+static bool is_saved(const CheckpointPaths *paths, const CheckpointProgress *progress)
 {
     CheckpointProgress found;
     return file_kind(paths->final) == FILE_FOLDER && manifest_verify(paths->final, NULL) == OK &&
@@ -41,12 +28,36 @@ static bool is_saved(const Paths *paths, const CheckpointProgress *progress)
            checkpoint_same_progress(&found, progress);
 }
 
+static Status make_folders(const CheckpointSets *sets, const char *folder)
+{
+    TRY(file_make_folders(folder));
+    for (int i = 0; i < sets->count; i++) {
+        char path[FILE_PATH_BYTES];
+        TRY(file_join(path, folder, sets->items[i].folder));
+        TRY(file_make_folders(path));
+    }
+    return OK;
+}
+
+Status checkpoint_commit_prepare(const CheckpointCommit *c, bool *skip)
+{
+    const CheckpointPaths *paths = &c->paths;
+    TRY(file_make_folders(paths->checkpoints));
+    /* a run may have been killed after a rename and before its flush: what takes the other's place
+     * must be on the disk before that one goes, or before it is said to be saved */
+    TRY(file_sync_folder(paths->checkpoints));
+    TRY(checkpoint_put_back(paths->checkpoints));
+    TRY(checkpoint_remove_leftovers(paths->checkpoints));
+    *skip = is_saved(paths, &c->state.progress);
+    return *skip ? OK : make_folders(c->sets, paths->partial);
+}
+
+/* ---- after ---------------------------------------------------------------------------------- */
+
 static Status write_small_files(const CheckpointState *state, const char *folder)
 {
     char path[FILE_PATH_BYTES];
     TRY(model_dir_write(folder, state->model, state->ema.data != NULL));
-    TRY(file_join(path, folder, "optimizer"));
-    TRY(file_make_folders(path));
     TRY(checkpoint_write_progress(folder, &state->progress));
     if (state->config_text) {
         TRY(file_join(path, folder, "config.yaml"));
@@ -70,15 +81,6 @@ static Status write_indices(const CheckpointSets *sets, const char *folder)
     return OK;
 }
 
-static Status prepare(const CheckpointState *state, const CheckpointSets *sets, const Paths *paths)
-{
-    TRY(file_make_folders(paths->partial));
-    TRY(write_small_files(state, paths->partial));
-    return write_indices(sets, paths->partial);
-}
-
-/* --- commit: rank 0 --- */
-
 /* After a commit nothing is lost when what it replaced stays a while. */
 static void remove_replaced(const char *path)
 {
@@ -100,7 +102,7 @@ static Status keep_both(const char *from, const char *to, Status status)
 /* The new one takes the place of one that is there, damaged or of another run: in one instant where
  * the file system can. Elsewhere the other waits as .old, and when all ends between the renames the
  * next load gives it its name back. */
-static Status replace(const Paths *paths)
+static Status replace(const CheckpointPaths *paths)
 {
     bool swapped = false;
     Status s = file_exchange(paths->partial, paths->final, &swapped);
@@ -118,18 +120,16 @@ static Status replace(const Paths *paths)
     return OK;
 }
 
-static Status commit(const Paths *paths, const Manifest *known, const EcdsaKey *key)
+static Status seal(const CheckpointCommit *c)
 {
+    const char *partial = c->paths.partial;
     Manifest manifest = { 0 };
-    FileKind there;
-    TRY(manifest_make(paths->partial, known, &manifest));
-    Status s = manifest_write(paths->partial, &manifest);
-    if (s == OK && key)
-        s = signature_write(paths->partial, file_name(paths->final), &manifest, key);
+    TRY(manifest_make(partial, &c->known, &manifest));
+    Status s = manifest_write(partial, &manifest);
+    if (s == OK && c->state.sign)
+        s = signature_write(partial, file_name(c->paths.final), &manifest, c->state.sign);
     manifest_destroy(&manifest);
-    TRY(s);
-    TRY(file_look(paths->final, &there));
-    return there == FILE_ABSENT ? file_rename(paths->partial, paths->final) : replace(paths);
+    return s;
 }
 
 /* The newest `keep` up to this step stay, and every multiple of `keep_every`. Newer ones are of a
@@ -141,10 +141,10 @@ static Status prune(const CheckpointOptions *options, int64_t step)
     int kept = 0;
     TRY(model_dir_steps(options->run_dir, &steps, &count));
     for (int64_t i = 0; i < count && s == OK; i++) {
-        Paths paths;
+        CheckpointPaths paths;
         if (steps[i] > step || kept++ < options->keep) continue;
         if (options->keep_every > 0 && steps[i] % options->keep_every == 0) continue;
-        s = make_paths(options->run_dir, steps[i], &paths);
+        s = checkpoint_paths(options->run_dir, steps[i], &paths);
         /* out of the way first: half a checkpoint never has a final name */
         if (s == OK) s = file_rename(paths.final, paths.partial);
         if (s == OK) s = file_remove_tree(paths.partial);
@@ -153,72 +153,31 @@ static Status prune(const CheckpointOptions *options, int64_t step)
     return s;
 }
 
-/* --- the whole --- */
-
-static Status start(const CheckpointState *state, const Paths *paths, bool *skip)
+void checkpoint_commit_prune(const CheckpointCommit *c)
 {
-    TRY(file_make_folders(paths->checkpoints));
-    /* a run may have been killed after a rename and before its flush: what takes the other's place
-     * must be on the disk before that one goes, or before it is said to be saved */
-    TRY(file_sync_folder(paths->checkpoints));
-    TRY(checkpoint_put_back(paths->checkpoints));
-    TRY(checkpoint_remove_leftovers(paths->checkpoints));
-    *skip = is_saved(paths, &state->progress);
+    if (c->options.keep > 0 && prune(&c->options, c->state.progress.step) != OK)
+        log_warn("checkpoint: an older one could not be removed: %s", status_message());
+}
+
+Status checkpoint_commit_run(void *context)
+{
+    const CheckpointCommit *c = context;
+    const CheckpointPaths *paths = &c->paths;
+    FileKind there;
+    TRY(write_small_files(&c->state, paths->partial));
+    TRY(write_indices(c->sets, paths->partial));
+    TRY(seal(c));
+    TRY(file_look(paths->final, &there));
+    TRY(there == FILE_ABSENT ? file_rename(paths->partial, paths->final) : replace(paths));
+    checkpoint_commit_prune(c);
     return OK;
 }
 
-/* Rank 0's answer, told to all. */
-static Status share_flag(Comm *comm, bool *flag)
-{
-    int32_t value = *flag;
-    TRY(group_broadcast(comm_world(comm), tensor_of(&value, I32, SHAPE(1)), 0));
-    *flag = value != 0;
-    return OK;
-}
-
-static Status write_and_commit(Comm *comm, const Mesh *mesh, const CheckpointState *state,
-                               const CheckpointSets *sets, const Paths *paths)
-{
-    const bool first = comm_rank(comm) == 0;
-    Manifest known = { 0 };
-    TRY(comm_agree(comm, first ? prepare(state, sets, paths) : OK));
-    TRY(checkpoint_write(comm, mesh, sets, paths->partial, &known));
-    const Status s = first ? commit(paths, &known, state->sign) : OK;
-    manifest_destroy(&known);
-    return comm_agree(comm, s);
-}
-
-/* Takes back what is not committed; the error that led here stays the message. */
-static void remove_partial(const Paths *paths)
+void checkpoint_commit_undo(const CheckpointCommit *c)
 {
     char message[1024];
     (void)snprintf(message, sizeof message, "%s", status_message());
-    if (file_remove_tree(paths->partial) != OK)
+    if (file_remove_tree(c->paths.partial) != OK)
         log_warn("checkpoint: the partial folder stays: %s", status_message());
     (void)status_fail(OK, "%s", message);
-}
-
-Status checkpoint_save(Comm *comm, const MeshGroups *groups, const CheckpointState *state,
-                       const CheckpointOptions *options)
-{
-    const bool first = comm_rank(comm) == 0;
-    const int64_t limit =
-        options->max_file_bytes > 0 ? options->max_file_bytes : DEFAULT_FILE_BYTES;
-    CheckpointSets sets = { 0 };
-    Paths paths;
-    bool skip = false;
-    Status s = make_paths(options->run_dir, state->progress.step, &paths);
-    if (s == OK) s = checkpoint_sets_create(state, limit, &sets);
-    if (s == OK && first) s = start(state, &paths, &skip);
-    TRY_TO(done, s, comm_agree(comm, s));
-    TRY_TO(done, s, share_flag(comm, &skip));
-    if (!skip) {
-        s = write_and_commit(comm, &groups->mesh, state, &sets, &paths);
-        if (s != OK && first) remove_partial(&paths);
-    }
-    if (s == OK && first && options->keep > 0 && prune(options, state->progress.step) != OK)
-        log_warn("checkpoint: an older one could not be removed: %s", status_message());
-done:
-    checkpoint_sets_destroy(&sets);
-    return s;
 }

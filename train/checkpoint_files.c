@@ -1,0 +1,127 @@
+#include "train/checkpoint_files.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int checkpoint_files_writer(int64_t file, int size)
+{
+    return (int)(file % size);
+}
+
+static int64_t file_bytes(const CheckpointSet *set, int64_t file)
+{
+    int64_t bytes = 0;
+    for (int64_t i = set->plan.first[file]; i < set->plan.first[file + 1]; i++)
+        bytes += (int64_t)tensor_bytes(tensor_of(NULL, set->specs[i].dtype, set->specs[i].shape));
+    return bytes;
+}
+
+int64_t checkpoint_files_bytes(const CheckpointSets *sets, int rank, int size)
+{
+    int64_t bytes = 0, file = 0;
+    for (int k = 0; k < sets->count; k++)
+        for (int64_t f = 0; f < sets->items[k].plan.files; f++, file++)
+            if (checkpoint_files_writer(file, size) == rank)
+                bytes += file_bytes(&sets->items[k], f);
+    return bytes;
+}
+
+/* ---- the thread ----------------------------------------------------------------------------- */
+
+static Status create(const CheckpointFiles *files, const CheckpointSet *set, int64_t file,
+                     SafetensorsWriter **out)
+{
+    static const char *const metadata[] = { "format", "pt", NULL };
+    char name[512], path[FILE_PATH_BYTES];
+    const int64_t first = set->plan.first[file], end = set->plan.first[file + 1];
+    checkpoint_set_file(set, file, name);
+    TRY(file_join(path, files->folder, name));
+    return safetensors_create(path, set->specs + first, end - first, metadata, out);
+}
+
+static Status write_data(const CheckpointFiles *files, int64_t bytes, SafetensorsWriter *writer)
+{
+    while (bytes > 0) {
+        const void *piece;
+        const size_t length = ring_read(files->ring, (size_t)bytes, &piece);
+        CHECK(length > 0, ERR_STOPPED, "checkpoint: the save was given up");
+        const Status s = safetensors_write(writer, piece, length);
+        ring_release(files->ring, length);
+        TRY(s);
+        bytes -= (int64_t)length;
+    }
+    return OK;
+}
+
+static Status write_file(const CheckpointFiles *files, const CheckpointSet *set, int64_t file,
+                         FileRecord *record)
+{
+    SafetensorsWriter *writer = NULL;
+    Digest digest;
+    int64_t bytes;
+    TRY(create(files, set, file, &writer));
+    const Status s = write_data(files, file_bytes(set, file), writer);
+    if (s != OK) {
+        safetensors_abandon(writer);
+        return s;
+    }
+    TRY(safetensors_finish(writer, &digest, &bytes));
+    memcpy(record->digest, digest.bytes, sizeof record->digest);
+    for (int i = 0; i < 8; i++) record->bytes[i] = (uint8_t)((uint64_t)bytes >> 8 * i);
+    return OK;
+}
+
+Status checkpoint_files_write(void *context)
+{
+    const CheckpointFiles *files = context;
+    const CheckpointSets *sets = files->sets;
+    int64_t file = 0;
+    for (int k = 0; k < sets->count; k++) {
+        for (int64_t f = 0; f < sets->items[k].plan.files; f++, file++) {
+            if (checkpoint_files_writer(file, files->size) != files->rank) continue;
+            const Status s = write_file(files, &sets->items[k], f, &files->records[file]);
+            if (s == OK) continue;
+            ring_close(files->ring); /* what is to come is dropped: nobody waits for this disk */
+            return s;
+        }
+    }
+    return OK;
+}
+
+/* ---- what was written ----------------------------------------------------------------------- */
+
+static int compare_files(const void *a, const void *b)
+{
+    return strcmp(((const ManifestFile *)a)->name, ((const ManifestFile *)b)->name);
+}
+
+static Status add_line(const CheckpointSet *set, int64_t file, const FileRecord *record,
+                       Manifest *known)
+{
+    ManifestFile *out = &known->files[known->count];
+    char name[512];
+    checkpoint_set_file(set, file, name);
+    memcpy(out->digest.bytes, record->digest, DIGEST_BYTES);
+    for (int i = 7; i >= 0; i--) out->bytes = out->bytes << 8 | record->bytes[i];
+    out->name = strdup(name);
+    CHECK(out->name, ERR_MEMORY, "checkpoint: no memory for its manifest");
+    known->count++;
+    return OK;
+}
+
+Status checkpoint_files_list(const CheckpointSets *sets, const FileRecord *records, Manifest *known)
+{
+    int64_t file = 0;
+    *known = (Manifest){ .files = calloc((size_t)sets->files + 1, sizeof *known->files) };
+    CHECK(known->files, ERR_MEMORY, "checkpoint: no memory for its manifest");
+    for (int k = 0; k < sets->count; k++) {
+        for (int64_t f = 0; f < sets->items[k].plan.files; f++, file++) {
+            const Status s = add_line(&sets->items[k], f, &records[file], known);
+            if (s == OK) continue;
+            manifest_destroy(known);
+            return s;
+        }
+    }
+    qsort(known->files, (size_t)known->count, sizeof *known->files, compare_files);
+    return OK;
+}

@@ -1,0 +1,38 @@
+/*
+ * checkpoint_files: the files that one rank writes of a save, by a thread of its own.
+ *
+ * The bytes of all its tensors come through a ring in the order of the files. File f, counted over
+ * all sets, is rank f modulo the number of ranks'. No MPI is called.
+ */
+#ifndef ZT_TRAIN_CHECKPOINT_FILES_H
+#define ZT_TRAIN_CHECKPOINT_FILES_H
+
+#include "core/base/ring.h"
+#include "core/formats/manifest.h"
+#include "train/checkpoint_sets.h"
+
+/* A written file as bytes that can be summed over ranks: all zero but on its writer. */
+typedef struct FileRecord {
+    uint8_t digest[DIGEST_BYTES];
+    uint8_t bytes[8]; /* little-endian */
+} FileRecord;
+
+typedef struct CheckpointFiles {
+    const CheckpointSets *sets; /* view */
+    const char *folder;         /* view; its subfolders exist */
+    int rank, size;             /* of the world */
+    Ring *ring;                 /* view */
+    FileRecord *records;        /* view; (sets->files), zero */
+} CheckpointFiles;
+
+int checkpoint_files_writer(int64_t file, int size);
+/* Bytes of the tensors in this rank's files. */
+int64_t checkpoint_files_bytes(const CheckpointSets *sets, int rank, int size);
+/* The thread's task; files: CheckpointFiles. A failure of the disk closes the ring, so that nobody
+ * waits for it. ERR_IO; ERR_STOPPED when somebody else closed the ring. */
+Status checkpoint_files_write(void *files);
+/* All ranks' records, summed, as the manifest's lines. ERR_MEMORY. */
+Status checkpoint_files_list(const CheckpointSets *sets, const FileRecord *records,
+                             Manifest *known);
+
+#endif
