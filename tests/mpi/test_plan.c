@@ -46,7 +46,7 @@ static void assert_held(const Arena *arena)
 static int64_t held_in_arenas(const TrainState *s)
 {
     const Arena *fixed[] = { &s->weights_arena, &s->grads_arena, &s->optimizer_arena,
-                             &s->step.scratch };
+                             &s->step.scratch, &s->saving_arena };
     int64_t bytes = 0;
     for (size_t i = 0; i < sizeof fixed / sizeof fixed[0]; i++) {
         assert_held(fixed[i]);
