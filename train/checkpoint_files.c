@@ -41,9 +41,11 @@ static Status create(const CheckpointFiles *files, const CheckpointSet *set, int
 
 static Status write_data(const CheckpointFiles *files, int64_t bytes, SafetensorsWriter *writer)
 {
+    enum { PIECE = 4 << 20 }; /* of one call: the disk works while the next is copied */
     while (bytes > 0) {
         const void *piece;
-        const size_t length = ring_read(files->ring, (size_t)bytes, &piece);
+        const size_t length =
+            ring_read(files->ring, (size_t)(bytes < PIECE ? bytes : PIECE), &piece);
         CHECK(length > 0, ERR_STOPPED, "checkpoint: the save was given up");
         const Status s = safetensors_write(writer, piece, length);
         ring_release(files->ring, length);

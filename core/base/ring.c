@@ -79,17 +79,17 @@ void ring_write(Ring *ring, const void *bytes, size_t length)
     }
 }
 
-size_t ring_read(Ring *ring, size_t most, const void **bytes)
+size_t ring_read(Ring *ring, size_t wanted, const void **bytes)
 {
     pthread_mutex_lock(&ring->lock);
-    while (!ring->closed && ring->written == ring->read)
-        pthread_cond_wait(&ring->moved, &ring->lock);
     const size_t place = (size_t)(ring->read % ring->size);
-    const size_t there = (size_t)(ring->written - ring->read);
-    const size_t length = ring->closed ? 0 : smaller(smaller(most, there), ring->size - place);
+    const size_t length = smaller(wanted, ring->size - place);
+    while (!ring->closed && ring->written - ring->read < length)
+        pthread_cond_wait(&ring->moved, &ring->lock);
+    const bool closed = ring->closed;
     pthread_mutex_unlock(&ring->lock);
     *bytes = ring->memory + place;
-    return length;
+    return closed ? 0 : length;
 }
 
 void ring_release(Ring *ring, size_t length)

@@ -22,9 +22,9 @@ void ring_destroy(Ring *ring);
 
 /* Copies the bytes in. After ring_close they are dropped at once. */
 void ring_write(Ring *ring, const void *bytes, size_t length);
-/* Up to `most` bytes where they lie, at least one; 0 after ring_close. They stay until they are
- * given back with ring_release. */
-size_t ring_read(Ring *ring, size_t most, const void **bytes);
+/* Waits for `wanted` bytes (> 0), or as many as lie in one piece: up to the memory's end. How many
+ * does not depend on when they came. 0 after ring_close. They stay until ring_release. */
+size_t ring_read(Ring *ring, size_t wanted, const void **bytes);
 void ring_release(Ring *ring, size_t length);
 /* Nobody waits any longer: what is to come is given up. */
 void ring_close(Ring *ring);
