@@ -15,6 +15,7 @@ restarts=${SLURM_RESTART_COUNT:-0}
 left_out=()   # nodes of the job that are not used
 launcher=0    # process of srun or mpirun, while it is to be sent signals
 asked=""      # TERM, or USR1, once this shell got one
+passed_on=""  # once the launcher got USR1
 interrupted=0
 code=0
 
@@ -27,11 +28,18 @@ job_fail() {
 }
 
 # USR1: the time is nearly over. TERM: the end is wanted. Either way the ranks commit and end with 75.
-# They are sent USR1: srun and mpirun pass that on, and at TERM kill what they have started.
+# They are sent USR1: srun and mpirun pass that on, and at TERM kill what they have started. Once: a
+# second USR1 would end them at once, in the middle of a checkpoint.
+pass_on() {
+    if [ -z "$asked" ] || [ -n "$passed_on" ] || ((launcher == 0)); then return; fi
+    passed_on=1
+    kill -USR1 "$launcher" 2> /dev/null
+}
+
 on_signal() {
     [ "$asked" = TERM ] || asked=$1
     interrupted=1
-    if ((launcher > 0)); then kill -USR1 "$launcher" 2> /dev/null; fi
+    pass_on
 }
 
 # wait_for PROCESS: its code in `code`. A signal ends `wait`, not the process: then it is asked again.
@@ -167,9 +175,11 @@ job_run() {
     say "ranks are started by $way"
     start "$way" 0 "$@" < /dev/null &
     launcher=$!
-    [ -z "$asked" ] || kill -USR1 "$launcher"
+    pass_on
     wait_for $launcher
     launcher=0
+    # ranks that did not listen yet ended by the signal itself, and had made nothing
+    if [ -n "$passed_on" ] && ((code == 128 + $(kill -l USR1))); then code=75; fi
 }
 
 # ---- coming back ----
