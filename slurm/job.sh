@@ -78,7 +78,9 @@ job_begin() {
     # What run.time_limit: auto reads. Older Slurm (22.05) does not say it, and lets through that of a job
     # from which this one was submitted.
     local end
-    end=$(date -d "$(env -u SLURM_TIME_FORMAT squeue -h -j "$me" -o %e)" +%s 2> /dev/null)
+    end=$(env -u SLURM_TIME_FORMAT squeue -h -j "$me" -o %e 2> /dev/null)
+    # no answer is no end: `date` would take it for the beginning of the day
+    [ -z "$end" ] || end=$(date -d "$end" +%s 2> /dev/null)
     if [ -n "$end" ]; then export SLURM_JOB_END_TIME=$end; else unset SLURM_JOB_END_TIME; fi
     say "job $me, restart $restarts: $ranks ranks of $threads threads on $SLURM_JOB_NODELIST${left_out[0]:+ without ${left_out[*]}}"
 }
@@ -199,7 +201,14 @@ job_guard() {
 
 # come_back WHY: back into the queue; Slurm ends this shell. A job that was cancelled stays so.
 come_back() {
-    [ "$(squeue -h -j "$me" -o %T 2> /dev/null)" = RUNNING ] || return
+    local state="" try
+    # a controller that has much to do lets questions time out
+    for ((try = 0; try < 6; try++)); do
+        state=$(squeue -h -j "$me" -o %T 2> /dev/null)
+        [ -z "$state" ] || break
+        sleep 2
+    done
+    [ "$state" = RUNNING ] || return
     say "$1: requeue"
     trap - USR1 TERM
     scontrol requeue "$me" || job_fail "$code" "scontrol requeue $me was refused: submit the job again to go on"

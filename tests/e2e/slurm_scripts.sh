@@ -108,3 +108,13 @@ does=starting begin slurm/train.sbatch c.yaml
 until_says 'loads its libraries'
 kill -USR1 $job
 check a_signal_before_ranks_listen_brings_the_job_back 'requeued' 'says "code 75: requeue"'
+
+silent=2 begin slurm/train.sbatch c.yaml
+until_says trains
+kill -USR1 $job
+check a_silent_controller_is_asked_again requeued
+
+does=ends begin slurm/train.sbatch c.yaml
+check no_answer_is_no_end_of_the_job '[ $code = 0 ]' 'says "end of the job: not known"'
+does=ends ends=2031-02-03T04:05:06 begin slurm/train.sbatch c.yaml
+check the_end_of_the_job_is_passed_on '[ $code = 0 ]' "says 'end of the job: $(date -d 2031-02-03T04:05:06 +%s)'"
