@@ -120,11 +120,13 @@ leave_out_lost() {
 
 # ---- ranks ----
 
+is_left_out() { [[ " ${left_out[*]} " = *" $1 "* ]]; }
+
 # hosts_and_slots: "node1:2,node3:2", for mpirun
 hosts_and_slots() {
     local node list="" count=0
     for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
-        [[ " ${left_out[*]} " = *" $node "* ]] && continue
+        is_left_out "$node" && continue
         ((count++ < nodes)) || break
         list+=$node:$ranks_per_node,
     done
@@ -215,11 +217,13 @@ come_back() {
     sleep 300
 }
 
-# A lost node takes its ranks along long before Slurm notices.
+# A lost node takes its ranks along long before Slurm notices; one that was left out had none.
 come_back_if_lost() {
-    local lost
-    lost=$(lost_nodes)
-    [ -z "$lost" ] || come_back "code $code, and ${lost//$'\n'/, } does not answer"
+    local node lost=""
+    for node in $(lost_nodes); do
+        is_left_out "$node" || lost+=", $node"
+    done
+    [ -z "$lost" ] || come_back "code $code, and ${lost#, } does not answer"
 }
 
 # TERM, too, but from Slurm: it ends this start for a job that is more urgent

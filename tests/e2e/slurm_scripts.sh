@@ -118,3 +118,8 @@ does=ends begin slurm/train.sbatch c.yaml
 check no_answer_is_no_end_of_the_job '[ $code = 0 ]' 'says "end of the job: not known"'
 does=ends ends=2031-02-03T04:05:06 begin slurm/train.sbatch c.yaml
 check the_end_of_the_job_is_passed_on '[ $code = 0 ]' "says 'end of the job: $(date -d 2031-02-03T04:05:06 +%s)'"
+
+lost=node2 does=fails begin slurm/train.sbatch c.yaml
+check a_node_that_is_lost_brings_the_job_back 'requeued' 'says "code 3, and node2 does not answer: requeue"'
+restarts=1 lost=node2 does=fails begin slurm/train.sbatch c.yaml
+check a_node_left_out_from_the_start_does_not '[ $code = 3 ]' 'says "without node2"' '! requeued'
