@@ -123,3 +123,16 @@ lost=node2 does=fails begin slurm/train.sbatch c.yaml
 check a_node_that_is_lost_brings_the_job_back 'requeued' 'says "code 3, and node2 does not answer: requeue"'
 restarts=1 lost=node2 does=fails begin slurm/train.sbatch c.yaml
 check a_node_left_out_from_the_start_does_not '[ $code = 3 ]' 'says "without node2"' '! requeued'
+
+# task MINIMUM MAXIMUM STEP COUNT I: of an array
+task() {
+    array=(SLURM_ARRAY_JOB_ID=6 SLURM_ARRAY_TASK_MIN="$1" SLURM_ARRAY_TASK_MAX="$2" SLURM_ARRAY_TASK_STEP="$3"
+        SLURM_ARRAY_TASK_COUNT="$4" SLURM_ARRAY_TASK_ID="$5")
+    does=ends begin slurm/infer.sbatch --prompts p.txt --out "$work/videos"
+}
+task 2 8 3 3 8
+check each_task_of_an_array_has_its_share '[ $code = 0 ]' 'says "--share 3/3,"'
+task 1 7 1 3 1
+check an_array_with_gaps_is_refused '[ $code = 2 ]' 'says "^zoetrope: --array: "'
+task 1 7 3 3 3
+check a_task_between_two_places_is_refused '[ $code = 2 ]' 'says "^zoetrope: --array: "'
