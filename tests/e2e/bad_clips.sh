@@ -66,7 +66,8 @@ else not_ok resumed_run_leaves_out_the_same "$why code $code: $said"; fi
 
 # every clip of a step damaged: no update, and on it goes
 attempt 1 "${small_train[@]}" train.steps=24 checkpoint.every=100 data.batch=1 data.micro_batch=1 data.max_bad=0.1 run.dir="$work/single"
-if [ "$code" = 0 ] && [ "$(grep -c '"clips":0,"bad_clips":1.*"skipped":true' "$work/single/metrics.jsonl")" = 1 ]
+if [ "$code" = 0 ] && [ "$(grep -c '"clips":0,"bad_clips":1.*"skipped":true' "$work/single/metrics.jsonl")" = 1 ] &&
+    [ "$(grep -ca 'skipped: every clip is damaged' "$work/stderr")" = 1 ]
 then ok step_without_clips_updates_nothing
 else not_ok step_without_clips_updates_nothing "code $code: $said $(grep bad_clips "$work/single/metrics.jsonl")"; fi
 
