@@ -104,6 +104,7 @@ static Status save_sealed(JsonWriter *w, const char *path)
     TRY_TO(done, s, digest_bytes(sealed, (size_t)before, &digest));
     digest_hex(&digest, hex);
     free(sealed);
+    sealed = NULL; /* where memory is refused it stays as it is */
     const int whole = asprintf(&sealed, "%s,\n  " SEAL ": \"%s\"\n}\n", text, hex);
     CHECK_TO(done, s, whole >= 0, ERR_MEMORY, "%s: no memory to write it", path);
     s = file_write(path, sealed, (size_t)whole);

@@ -6,9 +6,10 @@
  * step, with the message the thread gave.
  *
  * A clip that is damaged is no fault: it comes marked, and once all ranks know of it loader_drop
- * takes it out of the step. So that every mesh finds the same clips, whole clips are checked on all
- * of them: where each rank reads a part, sample n is read whole by part n mod parts, which holds
- * the SHA-256 against it.
+ * takes it out of the step. What reads well the second time is not damaged: that the disk had a bad
+ * moment must not show in a run's numbers. So that every mesh finds the same clips, whole clips are
+ * checked on all of them: where each rank reads a part, sample n is read whole by part n mod parts,
+ * which holds the SHA-256 against it.
  */
 #ifndef ZT_DATA_LOADER_H
 #define ZT_DATA_LOADER_H

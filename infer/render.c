@@ -229,8 +229,8 @@ static void warn_of_cut_prompts(const Render *r)
     for (int64_t i = 0; i < r->request->count; i++) {
         const size_t bytes = strlen(r->request->prompts[i]);
         if (bytes > most)
-            log_warn("prompt %lld has %zu bytes; this model reads the first %zu", (long long)i + 1,
-                     bytes, most);
+            log_warn("prompt %lld has %zu bytes; this model reads the first %zu",
+                     (long long)r->request->numbers[i] + 1, bytes, most);
     }
 }
 

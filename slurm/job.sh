@@ -15,6 +15,7 @@ restarts=${SLURM_RESTART_COUNT:-0}
 left_out=()   # nodes of the job that are not used
 launcher=0    # process of srun or mpirun, while it is to be sent signals
 asked=""      # TERM, or USR1, once this shell got one
+passed_on=""  # once the launcher got USR1
 interrupted=0
 code=0
 
@@ -27,11 +28,18 @@ job_fail() {
 }
 
 # USR1: the time is nearly over. TERM: the end is wanted. Either way the ranks commit and end with 75.
-# They are sent USR1: srun and mpirun pass that on, and at TERM kill what they have started.
+# They are sent USR1: srun and mpirun pass that on, and at TERM kill what they have started. Once: a
+# second USR1 would end them at once, in the middle of a checkpoint.
+pass_on() {
+    if [ -z "$asked" ] || [ -n "$passed_on" ] || ((launcher == 0)); then return; fi
+    passed_on=1
+    kill -USR1 "$launcher" 2> /dev/null
+}
+
 on_signal() {
     [ "$asked" = TERM ] || asked=$1
     interrupted=1
-    if ((launcher > 0)); then kill -USR1 "$launcher" 2> /dev/null; fi
+    pass_on
 }
 
 # wait_for PROCESS: its code in `code`. A signal ends `wait`, not the process: then it is asked again.
@@ -70,7 +78,9 @@ job_begin() {
     # What run.time_limit: auto reads. Older Slurm (22.05) does not say it, and lets through that of a job
     # from which this one was submitted.
     local end
-    end=$(date -d "$(env -u SLURM_TIME_FORMAT squeue -h -j "$me" -o %e)" +%s 2> /dev/null)
+    end=$(env -u SLURM_TIME_FORMAT squeue -h -j "$me" -o %e 2> /dev/null)
+    # no answer is no end: `date` would take it for the beginning of the day
+    [ -z "$end" ] || end=$(date -d "$end" +%s 2> /dev/null)
     if [ -n "$end" ]; then export SLURM_JOB_END_TIME=$end; else unset SLURM_JOB_END_TIME; fi
     say "job $me, restart $restarts: $ranks ranks of $threads threads on $SLURM_JOB_NODELIST${left_out[0]:+ without ${left_out[*]}}"
 }
@@ -110,11 +120,13 @@ leave_out_lost() {
 
 # ---- ranks ----
 
+is_left_out() { [[ " ${left_out[*]} " = *" $1 "* ]]; }
+
 # hosts_and_slots: "node1:2,node3:2", for mpirun
 hosts_and_slots() {
     local node list="" count=0
     for node in $(scontrol show hostnames "$SLURM_JOB_NODELIST"); do
-        [[ " ${left_out[*]} " = *" $node "* ]] && continue
+        is_left_out "$node" && continue
         ((count++ < nodes)) || break
         list+=$node:$ranks_per_node,
     done
@@ -167,9 +179,11 @@ job_run() {
     say "ranks are started by $way"
     start "$way" 0 "$@" < /dev/null &
     launcher=$!
-    [ -z "$asked" ] || kill -USR1 "$launcher"
+    pass_on
     wait_for $launcher
     launcher=0
+    # ranks that did not listen yet ended by the signal itself, and had made nothing
+    if [ -n "$passed_on" ] && ((code == 128 + $(kill -l USR1))); then code=75; fi
 }
 
 # ---- coming back ----
@@ -189,18 +203,27 @@ job_guard() {
 
 # come_back WHY: back into the queue; Slurm ends this shell. A job that was cancelled stays so.
 come_back() {
-    [ "$(squeue -h -j "$me" -o %T 2> /dev/null)" = RUNNING ] || return
+    local state="" try
+    # a controller that has much to do lets questions time out
+    for ((try = 0; try < 6; try++)); do
+        state=$(squeue -h -j "$me" -o %T 2> /dev/null)
+        [ -z "$state" ] || break
+        sleep 2
+    done
+    [ "$state" = RUNNING ] || return
     say "$1: requeue"
     trap - USR1 TERM
     scontrol requeue "$me" || job_fail "$code" "scontrol requeue $me was refused: submit the job again to go on"
     sleep 300
 }
 
-# A lost node takes its ranks along long before Slurm notices.
+# A lost node takes its ranks along long before Slurm notices; one that was left out had none.
 come_back_if_lost() {
-    local lost
-    lost=$(lost_nodes)
-    [ -z "$lost" ] || come_back "code $code, and ${lost//$'\n'/, } does not answer"
+    local node lost=""
+    for node in $(lost_nodes); do
+        is_left_out "$node" || lost+=", $node"
+    done
+    [ -z "$lost" ] || come_back "code $code, and ${lost#, } does not answer"
 }
 
 # TERM, too, but from Slurm: it ends this start for a job that is more urgent

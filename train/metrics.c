@@ -93,13 +93,18 @@ Status metrics_write(Metrics *metrics, const StepMetrics *m)
     return OK;
 }
 
+static const char *why_skipped(const StepMetrics *m)
+{
+    if (!m->skipped) return "";
+    return m->clips == 0 ? ", skipped: every clip is damaged" : ", skipped: gradient not finite";
+}
+
 void metrics_show(Metrics *metrics, const StepMetrics *m)
 {
     char line[192];
     (void)snprintf(line, sizeof line,
                    "loss %.4f grad_norm %.3f lr %.2e, %.0f tokens/s, mfu %.0f%%%s", m->loss,
-                   m->grad_norm, m->lr, m->tokens_per_s, 100.0 * m->mfu,
-                   m->skipped ? ", skipped: gradient not finite" : "");
+                   m->grad_norm, m->lr, m->tokens_per_s, 100.0 * m->mfu, why_skipped(m));
     if (isfinite(m->heldout))
         log_info("step %lld: held-out loss %.4f", (long long)m->step, m->heldout);
     if (metrics->progress.terminal)

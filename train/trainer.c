@@ -152,6 +152,7 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
     m->mfu = flops / m->step_s / (s->gemm_gflops * 1e9);
     if (m->step_s > run->longest_s) run->longest_s = m->step_s;
     *stop = control[CONTROL_SIGNAL] > 0 || control[CONTROL_TIME] > 0;
+    if (*stop) return OK; /* the next step is another start's, and so is what is wrong with it */
     if (control[CONTROL_FAILED] > 0) return comm_agree(s->comm, next);
     if (control[CONTROL_DAMAGED] == 0) return OK;
     return damaged_clips_drop(&run->damaged, s->comm, s->train, s->loader, run->batch);

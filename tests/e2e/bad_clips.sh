@@ -66,9 +66,18 @@ else not_ok resumed_run_leaves_out_the_same "$why code $code: $said"; fi
 
 # every clip of a step damaged: no update, and on it goes
 attempt 1 "${small_train[@]}" train.steps=24 checkpoint.every=100 data.batch=1 data.micro_batch=1 data.max_bad=0.1 run.dir="$work/single"
-if [ "$code" = 0 ] && [ "$(grep -c '"clips":0,"bad_clips":1.*"skipped":true' "$work/single/metrics.jsonl")" = 1 ]
+if [ "$code" = 0 ] && [ "$(grep -c '"clips":0,"bad_clips":1.*"skipped":true' "$work/single/metrics.jsonl")" = 1 ] &&
+    [ "$(grep -ca 'skipped: every clip is damaged' "$work/stderr")" = 1 ]
 then ok step_without_clips_updates_nothing
 else not_ok step_without_clips_updates_nothing "code $code: $said $(grep bad_clips "$work/single/metrics.jsonl")"; fi
+
+# asked to stop after each step: what is wrong with the next one's clips must not cost this step
+for ((step = 1; step < ${steps%%:*}; step++)); do
+    SLURM_JOB_END_TIME=1 attempt 1 "${small_train[@]}" "${keys[@]}" data.max_bad=0 run.dir="$work/asked"
+    [ "$code" = 75 ] || break
+done
+if [ "$step" = "${steps%%:*}" ]; then ok stop_commits_the_step_before_bad_clips
+else not_ok stop_commits_the_step_before_bad_clips "after step $step of ${steps%%:*}: code $code: $said"; fi
 
 sizes="1 2"
 refused strict_runs_end_at_the_first 3 'shard-00000.h5: clip*1 of 24 clips are damaged so far, data.max_bad 0 allows 0' \

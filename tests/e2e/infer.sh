@@ -63,6 +63,11 @@ run mpirun -n 2 "$ZOETROPE" infer --model "$work/run" --steps 2 --size 48x32 --f
 check two_ranks_share_the_halves_of_guidance '[ $code = 0 ]' \
     '[ "$(ls "$work/halves" | wc -l)" = 3 ]' '[ "$(probe stream=codec_name "$work/halves.png")" = png ]'
 
+printf 'one\n%02000d\n' 0 > "$work/wordy.txt"
+infer --prompts "$work/wordy.txt" --share 2/2 --out "$work/wordy"
+check prompts_keep_their_numbers_in_a_share '[ $code = 0 ]' '[ "$(cd "$work/wordy" && echo 0002-*)" != "0002-*" ]' \
+    'grep -q "prompt 2 has 2000 bytes" <<< "$said"'
+
 infer --prompt x --out "$work/x.apng"
 check a_preview_is_an_animated_png '[ $code = 0 ]' \
     '[ "$(probe stream=codec_name,nb_read_frames "$work/x.apng")" = apng,9 ]'

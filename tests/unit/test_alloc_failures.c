@@ -15,6 +15,7 @@
 #include "core/formats/manifest.h"
 #include "core/formats/model_dir.h"
 #include "data/clip_list.h"
+#include "data/dataset_record.h"
 #include "data/loader.h"
 #include "tests/support/failing_malloc.h"
 #include "tests/support/small_dataset.h"
@@ -407,6 +408,19 @@ static Status write_dataset(void)
     return s;
 }
 
+/* dataset.json alone, which HDF5 has no part in. */
+static Status write_record(void)
+{
+    static const DatasetBucket bucket = { 3, 4, 4, 12, 64, 2 };
+    static const ShardEntry shard = { .clips = 2, .captions = 2, .size_bytes = 1300 };
+    const DatasetInfo info = small_info();
+    DatasetRecord record = { 0 };
+    TRY(dataset_record_add(&record, &shard));
+    const Status s = dataset_record_save(&record, &info, &bucket, 1, folder);
+    dataset_record_destroy(&record);
+    return s;
+}
+
 static void datasets_survive(void **state)
 {
     (void)state;
@@ -414,6 +428,7 @@ static void datasets_survive(void **state)
     survives("dataset", read_dataset, false);
     survives("loader", read_batches, false);
     survives("writing a dataset", write_dataset, false);
+    survives("writing a record", write_record, true);
 }
 
 static int set_up(void **state)

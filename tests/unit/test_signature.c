@@ -4,11 +4,13 @@
  * other tools have signed, from tests/fixtures/model_signing.
  */
 #include "core/base/base64.h"
+#include "core/base/stop.h"
 #include "core/formats/dsse.h"
 #include "core/formats/signature.h"
 #include "tests/support/keys.h"
 
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -704,6 +706,18 @@ static void vectors_of_the_specification_are_told_apart(void **state)
     }
 }
 
+/* The last test: the process stays asked. */
+static void a_signal_ends_the_check_between_two_files(void **state)
+{
+    (void)state;
+    make_signed("m", "a.pem");
+    stop_install();
+    assert_int_equal(verify("m", "a"), OK);
+    assert_int_equal(kill(getpid(), SIGUSR1), 0);
+    while (!stop_requested()) (void)usleep(1000);
+    assert_says(verify("m", "a"), ERR_STOPPED, "stopped by a signal while verifying a signature");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -727,6 +741,7 @@ int main(void)
         cmocka_unit_test(a_signature_over_other_bytes_does_not_count),
         cmocka_unit_test(signatures_of_the_reference_verify),
         cmocka_unit_test(vectors_of_the_specification_are_told_apart),
+        cmocka_unit_test(a_signal_ends_the_check_between_two_files),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
