@@ -92,11 +92,11 @@ static void remove_replaced(const char *path)
  * message. */
 static Status keep_both(const char *from, const char *to, Status status)
 {
-    char message[1024];
-    (void)snprintf(message, sizeof message, "%s", status_message());
+    KeptStatus kept = { 0 };
+    status_keep(&kept, status);
     if (file_kind(to) == FILE_ABSENT && file_rename(from, to) != OK)
         log_warn("checkpoint: one stays under another name: %s", status_message());
-    return status_fail(status, "%s", message);
+    return status_kept(&kept);
 }
 
 /* The new one takes the place of one that is there, damaged or of another run: in one instant where
@@ -175,9 +175,6 @@ Status checkpoint_commit_run(void *context)
 
 void checkpoint_commit_undo(const CheckpointCommit *c)
 {
-    char message[1024];
-    (void)snprintf(message, sizeof message, "%s", status_message());
     if (file_remove_tree(c->paths.partial) != OK)
         log_warn("checkpoint: the partial folder stays: %s", status_message());
-    (void)status_fail(OK, "%s", message);
 }

@@ -30,7 +30,7 @@ Status checkpoint_commit_prepare(const CheckpointCommit *commit, bool *skip);
 Status checkpoint_commit_run(void *commit);
 /* Older ones only; a failure is a warning: nothing is lost by what stays. */
 void checkpoint_commit_prune(const CheckpointCommit *commit);
-/* Removes what is not committed. The error that led here stays the message. */
+/* Removes what is not committed. */
 void checkpoint_commit_undo(const CheckpointCommit *commit);
 
 #endif

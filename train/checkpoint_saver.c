@@ -88,9 +88,11 @@ void checkpoint_saver_destroy(CheckpointSaver *saver)
 /* The save has failed on every rank, and no thread writes any longer. */
 static Status fail(CheckpointSaver *saver, Status status)
 {
+    KeptStatus kept = { 0 };
+    status_keep(&kept, status);
     if (comm_rank(saver->comm) == 0) checkpoint_commit_undo(&saver->commit);
     forget(saver);
-    return status;
+    return status_kept(&kept);
 }
 
 /* ---- begin ---------------------------------------------------------------------------------- */

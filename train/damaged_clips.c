@@ -61,7 +61,14 @@ static bool remember(DamagedClips *damaged, const Dataset *ds, int64_t clip)
     return true;
 }
 
-/* Who has found one says what is wrong with it. Collective. */
+/* Who has found one says what is wrong with it; of several, one. Collective. */
+static void say_why(Comm *comm, const Batch *batch)
+{
+    const Status s = batch->damaged > 0 ? status_fail(ERR_FORMAT, "%s", batch->damage) : OK;
+    if (comm_agree(comm, s) != OK) log_warn("%s", status_message());
+}
+
+/* The same, as what ends the run. Collective. */
 static Status refuse(const DamagedClips *damaged, Comm *comm, const Batch *batch)
 {
     Status s = OK;
@@ -76,6 +83,7 @@ static Status refuse(const DamagedClips *damaged, Comm *comm, const Batch *batch
 Status damaged_clips_drop(DamagedClips *damaged, Comm *comm, const Dataset *ds, Loader *loader,
                           const Batch *batch)
 {
+    const int64_t before = damaged->count;
     TRY(gather_marks(damaged, comm, batch));
     /* by number, so that all ranks, and all meshes, remember alike */
     for (int64_t i = 0; i < damaged->batch; i++) {
@@ -83,6 +91,7 @@ Status damaged_clips_drop(DamagedClips *damaged, Comm *comm, const Dataset *ds, 
         const int64_t clip = loader_clip_of(loader, batch->step * damaged->batch + i);
         if (!remember(damaged, ds, clip)) return refuse(damaged, comm, batch);
     }
+    if (damaged->count > before) say_why(comm, batch);
     loader_drop(loader, damaged->marks);
     return OK;
 }

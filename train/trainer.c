@@ -13,7 +13,6 @@
 #include "train/time_limit.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* What the ranks tell one another once a step: one small all-reduce. Behind these, one place for
@@ -39,8 +38,10 @@ typedef struct Run {
     int64_t skipped;    /* of them without effect, the last ones in a row */
     double wait_s;
     double save_s;    /* by checkpoints, since the last step began */
-    double longest_s; /* step */
-    TimeLimit limit;  /* rank 0 */
+    double longest_s; /* step, with the looks and saves after it */
+    bool stop;        /* asked for, agreed on */
+    KeptStatus ended, recorded;
+    TimeLimit limit; /* rank 0 */
 } Run;
 
 /* ---- a step --------------------------------------------------------------------------------- */
@@ -108,7 +109,7 @@ static double model_flops(const TrainState *s, const Batch *batch)
     return 3.0 * (double)batch->global_clips * flops_forward(&s->config.model, tokens);
 }
 
-static Status run_step(Run *run, StepMetrics *m, bool *stop)
+static Status run_step(Run *run, StepMetrics *m)
 {
     TrainState *s = &run->state;
     const Batch *batch = run->batch;
@@ -142,7 +143,8 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
     if (!m->skipped) fatal = update(run, m->grad_norm);
     if (fatal != OK) comm_abort(s->comm, fatal);
     run->done++;
-    run->skipped = m->skipped ? run->skipped + 1 : 0;
+    /* of a step whose clips were all damaged, nothing can be said */
+    if (m->clips > 0) run->skipped = m->skipped ? run->skipped + 1 : 0;
 
     find_slowest(run, m);
     m->step_s = clock_seconds() - start;
@@ -150,9 +152,9 @@ static Status run_step(Run *run, StepMetrics *m, bool *stop)
     run->wait_s += m->wait_s;
     m->tokens_per_s = (double)m->tokens / m->step_s;
     m->mfu = flops / m->step_s / (s->gemm_gflops * 1e9);
-    if (m->step_s > run->longest_s) run->longest_s = m->step_s;
-    *stop = control[CONTROL_SIGNAL] > 0 || control[CONTROL_TIME] > 0;
-    if (*stop) return OK; /* the next step is another start's, and so is what is wrong with it */
+    run->stop = control[CONTROL_SIGNAL] > 0 || control[CONTROL_TIME] > 0;
+    if (run->stop)
+        return OK; /* the next step is another start's, and so is what is wrong with it */
     if (control[CONTROL_FAILED] > 0) return comm_agree(s->comm, next);
     if (control[CONTROL_DAMAGED] == 0) return OK;
     return damaged_clips_drop(&run->damaged, s->comm, s->train, s->loader, run->batch);
@@ -213,29 +215,38 @@ static Status save(Run *run, bool due_now, bool last)
     return OK;
 }
 
-static Status loop(Run *run)
+/* A step and what comes after it. run->ended: the run is to end, all ranks say so alike. */
+static Status advance(Run *run)
 {
     TrainState *s = &run->state;
-    const int64_t steps = s->config.train.steps;
-    bool stop = false;
-    Status recorded = OK;
-    while (run->done < steps && !stop) {
-        StepMetrics m;
-        TRY(run_step(run, &m, &stop));
-        const Status looked = stop ? OK : look(run, &m);
-        if (looked == ERR_STOPPED) stop = true;
-        TRY(looked == ERR_STOPPED ? OK : looked);
-        /* a metrics file that cannot be written ends the run, but not before a checkpoint */
-        if (recorded == OK) recorded = record(run, &m);
-        TRY(check_skipped(run));
-        /* weights that lead to nothing finite must not push good checkpoints out */
-        const bool now = run->skipped == 0 && due(s->config.checkpoint.every, run->done);
-        const bool last = run->done == steps || stop;
-        TRY(save(run, now, last));
-        if (now || last) TRY(comm_agree(s->comm, recorded));
-    }
+    StepMetrics m;
+    const double start = clock_seconds();
+    Status status = run_step(run, &m);
+    if (status == OK && !run->stop) status = look(run, &m);
+    /* what a signal or the time limit cut short is no failure */
+    if (status == ERR_STOPPED) run->stop = true;
+    if (status == ERR_COMM) comm_abort(s->comm, status);
+    if (status != ERR_STOPPED) status_keep(&run->ended, status);
+    /* rank 0's own, until it is agreed on at a save */
+    status_keep(&run->recorded, record(run, &m));
+    TRY(check_skipped(run));
+    /* weights that lead to nothing finite must not push good checkpoints out */
+    const bool now = run->skipped == 0 && due(s->config.checkpoint.every, run->done);
+    const bool last = run->done == s->config.train.steps || run->stop || run->ended.status != OK;
+    TRY(save(run, now, last));
+    run->longest_s = fmax(run->longest_s, clock_seconds() - start);
+    if (!now && !last) return OK;
+    return comm_agree(s->comm, status_kept(&run->recorded));
+}
+
+/* Whatever ends a run that its ranks can still speak of ends it after a checkpoint. */
+static Status loop(Run *run)
+{
+    const int64_t steps = run->state.config.train.steps;
+    while (run->done < steps && !run->stop && run->ended.status == OK) TRY(advance(run));
+    TRY(status_kept(&run->ended));
     CHECK(
-        !stop || run->done == steps, ERR_STOPPED,
+        !run->stop || run->done == steps, ERR_STOPPED,
         "stopped by %s after step %lld; the checkpoint is committed, run the same command to go on",
         run->control[CONTROL_TIME] > 0 ? "run.time_limit" : "a signal", (long long)run->done);
     return OK;
@@ -270,15 +281,15 @@ static Status begin(Run *run)
     return first_batch(run);
 }
 
-/* What is in flight when a run fails is finished, where ranks can still speak to one another. */
+/* A save in flight when a run fails is finished, where ranks can still speak to one another. */
 static Status settle(Run *run, Status status)
 {
-    char message[1024];
+    KeptStatus kept = { 0 };
+    status_keep(&kept, status);
     if (status == OK || status == ERR_COMM) return status;
-    (void)snprintf(message, sizeof message, "%s", status_message());
     if (checkpoint_saver_finish(run->state.saver) != OK)
         log_warn("the last checkpoint was not saved: %s", status_message());
-    return status_fail(status, "%s", message);
+    return status_kept(&kept);
 }
 
 Status trainer_run(Comm *comm, const TrainConfig *config)

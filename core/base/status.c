@@ -27,6 +27,18 @@ Status status_fail(Status code, const char *format, ...)
     return code;
 }
 
+void status_keep(KeptStatus *kept, Status status)
+{
+    if (kept->status != OK || status == OK) return;
+    kept->status = status;
+    (void)snprintf(kept->message, sizeof kept->message, "%s", message);
+}
+
+Status status_kept(const KeptStatus *kept)
+{
+    return kept->status == OK ? OK : status_fail(kept->status, "%s", kept->message);
+}
+
 int status_exit_code(Status status)
 {
     switch (status) {

@@ -31,6 +31,17 @@ const char *status_message(void);
 /* Sets this thread's message and returns `code`: for `return status_fail(...)`. */
 Status status_fail(Status code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* A failure that is told later, or on another thread, than it happened. */
+typedef struct KeptStatus {
+    Status status;
+    char message[1024];
+} KeptStatus;
+
+/* Keeps a failure with this thread's message; the first one stays. Zero is a good start. */
+void status_keep(KeptStatus *kept, Status status);
+/* The failure again, its message this thread's; OK when there was none. */
+Status status_kept(const KeptStatus *kept);
+
 /* The process exit code that belongs to a status: 0, 2, 3, 4 or 75. */
 int status_exit_code(Status status);
 

@@ -1,14 +1,11 @@
 #include "core/base/worker.h"
 
-#include <stdio.h>
 #include <string.h>
 
 static void *run(void *argument)
 {
     Worker *worker = argument;
-    worker->status = worker->task(worker->context);
-    /* the message is this thread's own: it travels with the status */
-    (void)snprintf(worker->message, sizeof worker->message, "%s", status_message());
+    status_keep(&worker->answer, worker->task(worker->context));
     atomic_store(&worker->done, true);
     return NULL;
 }
@@ -17,6 +14,7 @@ Status worker_start(Worker *worker, Status (*task)(void *context), void *context
 {
     worker->task = task;
     worker->context = context;
+    worker->answer = (KeptStatus){ 0 };
     atomic_store(&worker->done, false);
     const int code = pthread_create(&worker->thread, NULL, run, worker);
     CHECK(code == 0, ERR_MEMORY, "no thread to work beside training: %s", strerror(code));
@@ -34,6 +32,5 @@ Status worker_join(Worker *worker)
     if (!worker->started) return OK;
     (void)pthread_join(worker->thread, NULL);
     worker->started = false;
-    if (worker->status == OK) return OK;
-    return status_fail(worker->status, "%s", worker->message);
+    return status_kept(&worker->answer);
 }

@@ -14,8 +14,7 @@ typedef struct Worker {
     atomic_bool done;
     Status (*task)(void *context);
     void *context; /* view */
-    Status status;
-    char message[1024];
+    KeptStatus answer;
 } Worker;
 
 /* The worker is zero or joined. ERR_MEMORY: there is no thread to be had, nothing was started. */
