@@ -158,8 +158,10 @@ static Status check_pair(const EcdsaKey *key)
     static const char probe[] = "zoetrope";
     uint8_t signature[ECDSA_SIGNATURE_BYTES];
     size_t length;
+    bool good;
     TRY(ecdsa_sign(key, probe, sizeof probe, signature, &length));
-    CHECK(ecdsa_verify(key, probe, sizeof probe, signature, length), ERR_FORMAT,
+    TRY(ecdsa_verify(key, probe, sizeof probe, signature, length, &good));
+    CHECK(good, ERR_FORMAT,
           "%s: is damaged: its public half does not verify what its private half signs", key->path);
     return OK;
 }
@@ -235,14 +237,29 @@ Status ecdsa_sign(const EcdsaKey *key, const void *bytes, size_t length,
     return OK;
 }
 
-bool ecdsa_verify(const EcdsaKey *key, const void *bytes, size_t length, const uint8_t *signature,
-                  size_t signature_length)
+/* Whether one of the library's errors was that it got no memory; they are forgotten. */
+static bool ran_out_of_memory(void)
 {
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    const bool good = context &&
-                      EVP_DigestVerifyInit(context, NULL, key->digest, NULL, key->pair) == 1 &&
-                      EVP_DigestVerify(context, signature, signature_length, bytes, length) == 1;
-    EVP_MD_CTX_free(context);
+    bool found = false;
+    for (unsigned long e = ERR_get_error(); e != 0; e = ERR_get_error())
+        if (ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE) found = true;
+    return found;
+}
+
+Status ecdsa_verify(const EcdsaKey *key, const void *bytes, size_t length, const uint8_t *signature,
+                    size_t signature_length, bool *good)
+{
     ERR_clear_error();
-    return good;
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    /* with a key that was taken, to begin fails for want of memory only */
+    const bool begun =
+        context && EVP_DigestVerifyInit(context, NULL, key->digest, NULL, key->pair) == 1;
+    const int result =
+        begun ? EVP_DigestVerify(context, signature, signature_length, bytes, length) : -1;
+    EVP_MD_CTX_free(context);
+    const bool starved = ran_out_of_memory();
+    CHECK(begun && (result == 1 || !starved), ERR_MEMORY, "%s: no memory to verify a signature",
+          key->path);
+    *good = result == 1;
+    return OK;
 }

@@ -197,17 +197,20 @@ void dsse_destroy(Dsse *dsse)
 
 /* --- checking --- */
 
-/* The claimed key only, or every one when the bundle claims none. */
-static const EcdsaKey *find_signer(const Dsse *dsse, const char *bytes, size_t length,
-                                   const TrustedKeys *keys)
+/* The claimed key only, or every one when the bundle claims none. *signer NULL: none of them. */
+static Status find_signer(const Dsse *dsse, const char *bytes, size_t length,
+                          const TrustedKeys *keys, const EcdsaKey **signer)
 {
-    for (int i = 0; i < keys->count; i++) {
+    *signer = NULL;
+    for (int i = 0; i < keys->count && !*signer; i++) {
         const EcdsaKey *key = keys->items[i];
+        bool good;
         if (dsse->fingerprint[0] && strcmp(ecdsa_fingerprint(key), dsse->fingerprint) != 0)
             continue;
-        if (ecdsa_verify(key, bytes, length, dsse->signature, dsse->signature_length)) return key;
+        TRY(ecdsa_verify(key, bytes, length, dsse->signature, dsse->signature_length, &good));
+        if (good) *signer = key;
     }
-    return NULL;
+    return OK;
 }
 
 Status dsse_check(const Dsse *dsse, const char *what, const TrustedKeys *keys,
@@ -221,8 +224,10 @@ Status dsse_check(const Dsse *dsse, const char *what, const TrustedKeys *keys,
           "%s: is signed with the key %.16s..., which is none of the %d trusted", what,
           dsse->fingerprint, keys->count);
     TRY(encode(dsse->payload, dsse->payload_length, &bytes, &length));
-    const EcdsaKey *found = find_signer(dsse, bytes, length, keys);
+    const EcdsaKey *found = NULL;
+    const Status s = find_signer(dsse, bytes, length, keys, &found);
     free(bytes);
+    TRY(s);
     CHECK(found || !claimed, ERR_FORMAT, "%s: its signature is not that of %s: it was changed",
           what, ecdsa_path(claimed));
     CHECK(found, ERR_FORMAT, "%s: its signature is by none of the %d trusted keys, or was changed",
