@@ -1,5 +1,6 @@
 #include "core/formats/signature.h"
 
+#include "core/base/stop.h"
 #include "core/formats/dsse.h"
 
 #include <stdlib.h>
@@ -161,8 +162,10 @@ Status signature_verify_share(const char *folder, const TrustedKeys *keys, int r
     TRY(signature_read(folder, keys, &signature));
     /* every rank looks: what is opened next must be files, not pipes that never end */
     Status s = signature_check_names(folder, &signature, NULL);
-    for (int64_t i = rank; i < signature.statement.count && s == OK; i += size)
-        s = signature_check_file(folder, &signature, NULL, i);
+    for (int64_t i = rank; i < signature.statement.count && s == OK; i += size) {
+        s = stop_check("verifying a signature");
+        if (s == OK) s = signature_check_file(folder, &signature, NULL, i);
+    }
     signature_destroy(&signature);
     return s;
 }

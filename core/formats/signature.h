@@ -48,7 +48,8 @@ Status signature_check_names(const char *folder, const Signature *signature, int
  * whose bytes are not those that were signed. */
 Status signature_check_file(const char *folder, const Signature *signature, const Manifest *known,
                             int64_t index);
-/* All of it: model.sig, names and this rank's share of the files; nothing may be left out. */
+/* All of it: model.sig, names and this rank's share of the files; nothing may be left out. A signal
+ * ends it between two files: ERR_STOPPED. */
 Status signature_verify_share(const char *folder, const TrustedKeys *keys, int rank, int size);
 
 #ifdef __cplusplus
