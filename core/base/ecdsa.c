@@ -1,6 +1,8 @@
 #include "core/base/ecdsa.h"
 
-#include <errno.h>
+#include "core/base/file.h"
+#include "core/base/retry.h"
+
 #include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -34,14 +36,16 @@ static Status read_descriptor(int fd, const char *path, bool private_key, char *
                               size_t *length)
 {
     struct stat info;
-    CHECK(fstat(fd, &info) == 0, ERR_IO, "%s: %s", path, strerror(errno));
+    int result;
+    RETRY(result, fstat(fd, &info));
+    if (result != 0) return file_fail(path, "stat");
     CHECK(S_ISREG(info.st_mode), ERR_FORMAT, "%s: is not a file", path);
     if (private_key) TRY(check_private_file(path, &info));
     size_t total = 0;
     for (;;) {
-        const ssize_t n = read(fd, text + total, PEM_BYTES_MAX + 1 - total);
-        if (n < 0 && errno == EINTR) continue;
-        CHECK(n >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+        ssize_t n;
+        RETRY(n, read(fd, text + total, PEM_BYTES_MAX + 1 - total));
+        if (n < 0) return file_fail(path, "read");
         if (n == 0) break;
         total += (size_t)n;
         CHECK(total <= PEM_BYTES_MAX, ERR_FORMAT, "%s: is longer than %d bytes: no key in PEM",
@@ -55,8 +59,9 @@ static Status read_descriptor(int fd, const char *path, bool private_key, char *
 static Status read_pem(const char *path, bool private_key, char *text, size_t *length)
 {
     /* not blocking: a pipe that nobody writes would hold the start of a run for ever */
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    CHECK(fd >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+    int fd;
+    RETRY(fd, open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    if (fd < 0) return file_fail(path, "open");
     const Status s = read_descriptor(fd, path, private_key, text, length);
     (void)close(fd);
     return s;
