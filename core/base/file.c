@@ -56,6 +56,17 @@ const char *file_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+bool file_is_below(const char *name)
+{
+    if (strlen(name) >= FILE_PATH_BYTES) return false;
+    for (const char *part = name;; part++) {
+        const size_t length = strcspn(part, "/");
+        if (length <= 2 && strspn(part, ".") >= length) return false;
+        part += length;
+        if (*part == 0) return true;
+    }
+}
+
 /* Reads until `length` bytes or the end; -1 with errno. */
 static ssize_t read_fully(int fd, char *bytes, size_t length)
 {

@@ -34,6 +34,9 @@ Status file_look(const char *path, FileKind *out);
 FileKind file_kind(const char *path);
 /* Folder + "/" + name into out[FILE_PATH_BYTES]; ERR_IO when it is too long. */
 Status file_join(char out[FILE_PATH_BYTES], const char *folder, const char *name);
+/* Whether the name is that of something below a folder, "a/b.json": no "..", ".", empty part, nor a
+ * slash at an end. */
+bool file_is_below(const char *name);
 /* The last part of a path, a view: "c.json" of "a/b/c.json". */
 const char *file_name(const char *path);
 

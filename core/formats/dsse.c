@@ -96,15 +96,6 @@ static Status check_members(const Json *object, const char *what, const char *co
     return OK;
 }
 
-static Status check_text(const Json *object, const char *what, const char *key, const char *wanted)
-{
-    const char *found;
-    TRY(json_get_string(object, what, key, &found));
-    CHECK(strcmp(found, wanted) == 0, ERR_FORMAT, "%s: \"%s\" is \"%.80s\", expected \"%s\"", what,
-          key, found, wanted);
-    return OK;
-}
-
 /* Before version 1.1 of the format the key itself stood here in place of its fingerprint. Whoever
  * signed can write any key: it is not used. */
 static Status parse_material(const Json *bundle, const char *what, Dsse *out)
@@ -154,7 +145,7 @@ static Status parse_envelope(const Json *bundle, const char *what, Dsse *out)
     uint8_t *payload = NULL;
     TRY(json_get_object(bundle, what, "dsseEnvelope", &envelope));
     TRY(check_members(envelope, what, members));
-    TRY(check_text(envelope, what, "payloadType", PAYLOAD_TYPE));
+    TRY(json_check_string(envelope, what, "payloadType", PAYLOAD_TYPE));
     TRY(json_get_string(envelope, what, "payload", &text));
     TRY(base64_decode(text, what, &payload, &out->payload_length));
     out->payload = (char *)payload;
@@ -165,7 +156,7 @@ static Status parse_bundle(const Json *bundle, const char *what, Dsse *out)
 {
     static const char *const members[] = { "mediaType", "verificationMaterial", "dsseEnvelope",
                                            NULL };
-    TRY(check_text(bundle, what, "mediaType", BUNDLE_TYPE));
+    TRY(json_check_string(bundle, what, "mediaType", BUNDLE_TYPE));
     TRY(check_members(bundle, what, members));
     TRY(parse_material(bundle, what, out));
     return parse_envelope(bundle, what, out);
