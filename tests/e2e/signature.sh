@@ -70,6 +70,7 @@ refused a_public_key_cannot_sign 3 "holds no private key" "${small_train[@]}" ch
 refused a_private_key_is_no_trusted_one 3 "holds a private key" "${small_train[@]}" \
     checkpoint.require_signature=true "checkpoint.trusted_keys=[$keys/owner.pem]"
 refused requiring_needs_keys 2 "checkpoint.trusted_keys" "${small_train[@]}" checkpoint.require_signature=true
+refused keys_need_requiring 2 "checkpoint.require_signature is false" "${small_train[@]}" "checkpoint.trusted_keys=[$keys/owner.pub]"
 refused a_run_must_trust_itself 2 "could not resume" "${small_train[@]}" checkpoint.sign="$keys/other.pem" "${trusted[@]}"
 check nothing_was_begun '[ ! -e "$run" ]'
 
