@@ -39,12 +39,6 @@ static Status check_file(const Check *check, const Manifest *manifest, int64_t i
     return OK;
 }
 
-/* What stands beside the manifest's files. */
-static bool is_apart(const char *name)
-{
-    return strcmp(name, MANIFEST_NAME) == 0 || strcmp(name, SIGNATURE_NAME) == 0;
-}
-
 /* Both lists are sorted: one walk finds what is missing and what was added. Only what the folder
  * was seen to hold is opened, whatever paths the manifest names. */
 static void compare(const Check *check, const Manifest *manifest, const FileList *list)
@@ -62,7 +56,7 @@ static void compare(const Check *check, const Manifest *manifest, const FileList
         else if (order < 0 && names)
             s = status_fail(ERR_FORMAT, "%s/%s: is missing; manifest.json lists it", check->folder,
                             wanted);
-        else if (order > 0 && names && !is_apart(there))
+        else if (order > 0 && names && !manifest_leaves_out(there))
             s = status_fail(ERR_FORMAT, "%s/%s: was added later; manifest.json does not list it",
                             check->folder, there);
         if (s != OK) add_problem(check);

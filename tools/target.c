@@ -121,7 +121,8 @@ static Status find_file(const char *path, Target *out)
 Status target_find(const char *path, Target *out)
 {
     Target target = { 0 };
-    const FileKind kind = file_kind(path);
+    FileKind kind;
+    TRY(file_look(path, &kind));
     CHECK(kind != FILE_ABSENT, ERR_IO, "%.200s: no such file or folder", path);
     CHECK(kind != FILE_OTHER, ERR_FORMAT, "%s: is neither a file nor a folder", path);
     CHECK(strlen(path) < sizeof target.path, ERR_IO, "%.200s...: the path is too long", path);

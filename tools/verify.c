@@ -162,24 +162,34 @@ static Status find_target(const char *path, bool keys, Target *out)
         (void)snprintf(out->path, sizeof out->path, "%s", path);
         return OK;
     }
-    return target_find(path, out);
+    TRY(target_find(path, out));
+    const TargetKind kind = out->kind;
+    CHECK(kind == TARGET_DATASET || kind == TARGET_RUN || kind == TARGET_CHECKPOINT ||
+              kind == TARGET_MODEL,
+          ERR_FORMAT,
+          "%s: a %s has no recorded checksums; zoetrope inspect --digest shows what it holds",
+          out->path, out->name);
+    return OK;
+}
+
+/* Rank 0 looks and tells the others: what differs from host to host must not part them. */
+static Status share_target(Comm *comm, const char *path, bool keys, Target *out)
+{
+    Group *world = comm_world(comm);
+    TRY(comm_agree(comm, comm_rank(comm) == 0 ? find_target(path, keys, out) : OK));
+    int32_t kind = (int32_t)out->kind;
+    TRY(group_broadcast(world, tensor_of(&kind, I32, SHAPE(1)), 0));
+    out->kind = (TargetKind)kind;
+    return group_broadcast(world, tensor_of(out->path, U8, SHAPE(FILE_PATH_BYTES)), 0);
 }
 
 static Status verify_path(Verify *v, const char *path)
 {
-    Target target;
-    TRY(comm_agree(v->comm, find_target(path, v->keys != NULL, &target)));
-    switch (target.kind) {
-    case TARGET_DATASET: return verify_dataset(v, target.path);
-    case TARGET_RUN: return verify_run(v, target.path);
-    case TARGET_CHECKPOINT:
-    case TARGET_MODEL: return verify_checkpoint(v, target.path);
-    default:
-        return status_fail(ERR_FORMAT,
-                           "%s: a %s has no recorded checksums; zoetrope inspect --digest shows "
-                           "what it holds",
-                           target.path, target.name);
-    }
+    Target target = { 0 };
+    TRY(share_target(v->comm, path, v->keys != NULL, &target));
+    if (target.kind == TARGET_DATASET) return verify_dataset(v, target.path);
+    if (target.kind == TARGET_RUN) return verify_run(v, target.path);
+    return verify_checkpoint(v, target.path);
 }
 
 static Status run(Comm *comm, const VerifyOptions *options)

@@ -12,7 +12,8 @@
 /* Not collective: for rank 0, while nobody saves. Gives each step-N.old that is whole its name back
  * where there is no step-N. `checkpoints`: the run's folder of them; may be absent. */
 Status checkpoint_put_back(const char *checkpoints);
-/* The same. Removes all that is left. */
+/* The same. Removes all that is left, but a step-N.old without step-N that could not be read: it
+ * may be whole. */
 Status checkpoint_remove_leftovers(const char *checkpoints);
 
 #endif

@@ -206,6 +206,10 @@ static Status check_together(const TrainConfig *c)
           (long long)t->heldout_every);
     CHECK(!c->checkpoint.require_signature || c->checkpoint.trusted_keys.count > 0, ERR_CONFIG,
           "checkpoint.require_signature is true, but checkpoint.trusted_keys is empty");
+    CHECK(c->checkpoint.require_signature || c->checkpoint.trusted_keys.count == 0, ERR_CONFIG,
+          "checkpoint.trusted_keys names %s, but checkpoint.require_signature is false, so no "
+          "signature would be looked at",
+          c->checkpoint.trusted_keys.items[0]);
     TRY(check_exact(c));
     TRY(check_schedule(&c->parallel));
     return model_config_check(&c->model);

@@ -1,9 +1,8 @@
 #include "core/base/digest.h"
 
+#include "core/base/file.h"
 #include "core/base/retry.h"
 
-#include <assert.h>
-#include <errno.h>
 #include <fcntl.h>
 #include <openssl/evp.h>
 #include <stdatomic.h>
@@ -94,7 +93,7 @@ static Status digest_descriptor(int fd, const char *path, DigestStream *stream, 
     for (;;) {
         ssize_t n;
         RETRY(n, read(fd, piece, PIECE));
-        if (n < 0) s = status_fail(ERR_IO, "%s: read: %s", path, strerror(errno));
+        if (n < 0) s = file_fail(path, "read");
         if (n <= 0) break;
         digest_stream_update(stream, piece, (size_t)n);
         total += n;
@@ -112,9 +111,9 @@ Status digest_file(const char *path, Digest *out, int64_t *size)
     int fd, result;
     /* a pipe of that name must not hang the job */
     RETRY(fd, open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-    CHECK(fd >= 0, ERR_IO, "%s: open: %s", path, strerror(errno));
+    if (fd < 0) return file_fail(path, "open");
     RETRY(result, fstat(fd, &st));
-    CHECK_TO(done, s, result == 0, ERR_IO, "%s: stat: %s", path, strerror(errno));
+    if (result != 0) TRY_TO(done, s, file_fail(path, "stat"));
     CHECK_TO(done, s, S_ISREG(st.st_mode), ERR_IO, "%s: is not a regular file", path);
     TRY_TO(done, s, digest_stream_create(&stream));
     TRY_TO(done, s, digest_descriptor(fd, path, stream, size));

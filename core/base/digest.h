@@ -28,7 +28,7 @@ void digest_stream_finish(DigestStream *stream, Digest *out);
 void digest_stream_destroy(DigestStream *stream);
 
 Status digest_bytes(const void *bytes, size_t length, Digest *out);
-/* size (may be NULL): bytes of the file. ERR_IO. */
+/* size (may be NULL): bytes of the file. ERR_IO, ERR_MEMORY. */
 Status digest_file(const char *path, Digest *out, int64_t *size);
 
 /* 64 lower-case hexadecimal digits and a 0. */

@@ -1,6 +1,8 @@
 #include "core/base/ecdsa.h"
 
-#include <errno.h>
+#include "core/base/file.h"
+#include "core/base/retry.h"
+
 #include <fcntl.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
@@ -34,14 +36,16 @@ static Status read_descriptor(int fd, const char *path, bool private_key, char *
                               size_t *length)
 {
     struct stat info;
-    CHECK(fstat(fd, &info) == 0, ERR_IO, "%s: %s", path, strerror(errno));
+    int result;
+    RETRY(result, fstat(fd, &info));
+    if (result != 0) return file_fail(path, "stat");
     CHECK(S_ISREG(info.st_mode), ERR_FORMAT, "%s: is not a file", path);
     if (private_key) TRY(check_private_file(path, &info));
     size_t total = 0;
     for (;;) {
-        const ssize_t n = read(fd, text + total, PEM_BYTES_MAX + 1 - total);
-        if (n < 0 && errno == EINTR) continue;
-        CHECK(n >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+        ssize_t n;
+        RETRY(n, read(fd, text + total, PEM_BYTES_MAX + 1 - total));
+        if (n < 0) return file_fail(path, "read");
         if (n == 0) break;
         total += (size_t)n;
         CHECK(total <= PEM_BYTES_MAX, ERR_FORMAT, "%s: is longer than %d bytes: no key in PEM",
@@ -55,8 +59,9 @@ static Status read_descriptor(int fd, const char *path, bool private_key, char *
 static Status read_pem(const char *path, bool private_key, char *text, size_t *length)
 {
     /* not blocking: a pipe that nobody writes would hold the start of a run for ever */
-    const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
-    CHECK(fd >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+    int fd;
+    RETRY(fd, open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
+    if (fd < 0) return file_fail(path, "open");
     const Status s = read_descriptor(fd, path, private_key, text, length);
     (void)close(fd);
     return s;
@@ -158,8 +163,10 @@ static Status check_pair(const EcdsaKey *key)
     static const char probe[] = "zoetrope";
     uint8_t signature[ECDSA_SIGNATURE_BYTES];
     size_t length;
+    bool good;
     TRY(ecdsa_sign(key, probe, sizeof probe, signature, &length));
-    CHECK(ecdsa_verify(key, probe, sizeof probe, signature, length), ERR_FORMAT,
+    TRY(ecdsa_verify(key, probe, sizeof probe, signature, length, &good));
+    CHECK(good, ERR_FORMAT,
           "%s: is damaged: its public half does not verify what its private half signs", key->path);
     return OK;
 }
@@ -235,14 +242,29 @@ Status ecdsa_sign(const EcdsaKey *key, const void *bytes, size_t length,
     return OK;
 }
 
-bool ecdsa_verify(const EcdsaKey *key, const void *bytes, size_t length, const uint8_t *signature,
-                  size_t signature_length)
+/* Whether one of the library's errors was that it got no memory; they are forgotten. */
+static bool ran_out_of_memory(void)
 {
-    EVP_MD_CTX *context = EVP_MD_CTX_new();
-    const bool good = context &&
-                      EVP_DigestVerifyInit(context, NULL, key->digest, NULL, key->pair) == 1 &&
-                      EVP_DigestVerify(context, signature, signature_length, bytes, length) == 1;
-    EVP_MD_CTX_free(context);
+    bool found = false;
+    for (unsigned long e = ERR_get_error(); e != 0; e = ERR_get_error())
+        if (ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE) found = true;
+    return found;
+}
+
+Status ecdsa_verify(const EcdsaKey *key, const void *bytes, size_t length, const uint8_t *signature,
+                    size_t signature_length, bool *good)
+{
     ERR_clear_error();
-    return good;
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    /* with a key that was taken, to begin fails for want of memory only */
+    const bool begun =
+        context && EVP_DigestVerifyInit(context, NULL, key->digest, NULL, key->pair) == 1;
+    const int result =
+        begun ? EVP_DigestVerify(context, signature, signature_length, bytes, length) : -1;
+    EVP_MD_CTX_free(context);
+    const bool starved = ran_out_of_memory();
+    CHECK(begun && (result == 1 || !starved), ERR_MEMORY, "%s: no memory to verify a signature",
+          key->path);
+    *good = result == 1;
+    return OK;
 }

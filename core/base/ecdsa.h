@@ -41,9 +41,9 @@ const char *ecdsa_path(const EcdsaKey *key);
 
 Status ecdsa_sign(const EcdsaKey *key, const void *bytes, size_t length,
                   uint8_t out[ECDSA_SIGNATURE_BYTES], size_t *out_length);
-/* Whether the signature is this key's over these bytes. */
-bool ecdsa_verify(const EcdsaKey *key, const void *bytes, size_t length, const uint8_t *signature,
-                  size_t signature_length);
+/* Whether the signature is this key's over these bytes. ERR_MEMORY, which says nothing of it. */
+Status ecdsa_verify(const EcdsaKey *key, const void *bytes, size_t length, const uint8_t *signature,
+                    size_t signature_length, bool *good);
 
 #ifdef __cplusplus
 }

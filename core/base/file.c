@@ -2,7 +2,6 @@
 
 #include "core/base/retry.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -12,8 +11,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-/* No memory, of libc's or the kernel's, says nothing of the file: nobody must pass it over. */
-static Status fail_call(const char *path, const char *call)
+Status file_fail(const char *path, const char *call)
 {
     return status_fail(errno == ENOMEM ? ERR_MEMORY : ERR_IO, "%s: %s: %s", path, call,
                        strerror(errno));
@@ -26,7 +24,7 @@ Status file_look(const char *path, FileKind *out)
     RETRY(result, stat(path, &st));
     /* only these two say that it is not there */
     const bool absent = result != 0 && (errno == ENOENT || errno == ENOTDIR);
-    if (result != 0 && !absent) return fail_call(path, "stat");
+    if (result != 0 && !absent) return file_fail(path, "stat");
     if (absent)
         *out = FILE_ABSENT;
     else if (S_ISREG(st.st_mode))
@@ -58,6 +56,17 @@ const char *file_name(const char *path)
     return slash ? slash + 1 : path;
 }
 
+bool file_is_below(const char *name)
+{
+    if (strlen(name) >= FILE_PATH_BYTES) return false;
+    for (const char *part = name;; part++) {
+        const size_t length = strcspn(part, "/");
+        if (length <= 2 && strspn(part, ".") >= length) return false;
+        part += length;
+        if (*part == 0) return true;
+    }
+}
+
 /* Reads until `length` bytes or the end; -1 with errno. */
 static ssize_t read_fully(int fd, char *bytes, size_t length)
 {
@@ -79,10 +88,10 @@ Status file_read(const char *path, size_t limit, char **bytes, size_t *length)
     struct stat st;
     int fd, result;
     RETRY(fd, open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
-    if (fd < 0) return fail_call(path, "open");
+    if (fd < 0) return file_fail(path, "open");
 
     RETRY(result, fstat(fd, &st));
-    CHECK_TO(done, s, result == 0, ERR_IO, "%s: stat: %s", path, strerror(errno));
+    if (result != 0) TRY_TO(done, s, file_fail(path, "stat"));
     CHECK_TO(done, s, !S_ISDIR(st.st_mode), ERR_IO, "%s: is a folder, a file is wanted", path);
     CHECK_TO(done, s, S_ISREG(st.st_mode), ERR_IO, "%s: is not a regular file", path);
     CHECK_TO(done, s, (uint64_t)st.st_size <= limit, ERR_FORMAT,
@@ -91,7 +100,7 @@ Status file_read(const char *path, size_t limit, char **bytes, size_t *length)
     buffer = malloc(size + 1);
     CHECK_TO(done, s, buffer, ERR_MEMORY, "%s: no memory for its %zu bytes", path, size);
     const ssize_t n = read_fully(fd, buffer, size);
-    CHECK_TO(done, s, n >= 0, ERR_IO, "%s: read: %s", path, strerror(errno));
+    if (n < 0) TRY_TO(done, s, file_fail(path, "read"));
     /* a file that shrank meanwhile is as long as what was read */
     buffer[n] = 0;
     *bytes = buffer;
@@ -118,10 +127,10 @@ Status file_writer_open(FileWriter *writer, const char *path)
     /* what a killed run left is not followed when it is a link, and not appended to */
     int result;
     RETRY(result, unlink(writer->temporary));
-    if (result != 0 && errno != ENOENT) return fail_call(writer->temporary, "unlink");
+    if (result != 0 && errno != ENOENT) return file_fail(writer->temporary, "unlink");
     RETRY(writer->fd,
           open(writer->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0666));
-    if (writer->fd < 0) return fail_call(path, "open");
+    if (writer->fd < 0) return file_fail(path, "open");
     return OK;
 }
 
@@ -138,7 +147,7 @@ static Status fail_full(const FileWriter *writer, const char *call, size_t lengt
     const bool full = why == ENOSPC || why == EDQUOT;
     if (!full || fstatvfs(writer->fd, &st) != 0) {
         errno = why;
-        return fail_call(writer->path, call);
+        return file_fail(writer->path, call);
     }
     const int64_t rest = writer->expected - writer->written;
     return status_fail(ERR_IO, "%s: %s: %s (%lld more bytes are needed for it, %llu are available)",
@@ -174,10 +183,10 @@ Status file_writer_commit(FileWriter *writer)
     const int fd = writer->fd;
     writer->fd = -1;
     /* a close that a signal interrupted has closed, and the bytes are on the disk already */
-    if (close(fd) != 0 && errno != EINTR && s == OK) s = fail_call(writer->path, "close");
+    if (close(fd) != 0 && errno != EINTR && s == OK) s = file_fail(writer->path, "close");
     if (s == OK) {
         RETRY(result, rename(writer->temporary, writer->path));
-        if (result != 0) s = fail_call(writer->path, "rename");
+        if (result != 0) s = file_fail(writer->path, "rename");
     }
     if (s != OK) {
         (void)unlink(writer->temporary);

@@ -3,7 +3,7 @@
  *
  * Nothing partial ever stands under a final name: bytes go to NAME.tmp, are flushed to the disk,
  * and are renamed; then the parent folder is flushed, or a crash could forget the rename. Every
- * failure is ERR_IO with the one line "path: call: reason". What a signal interrupts is done again.
+ * failure is file_fail's one line, "path: call: reason". What a signal interrupts is done again.
  * Not collective.
  */
 #ifndef ZT_CORE_BASE_FILE_H
@@ -23,6 +23,10 @@ enum { FILE_PATH_BYTES = 4096 };
 
 typedef enum FileKind { FILE_ABSENT, FILE_REGULAR, FILE_FOLDER, FILE_OTHER } FileKind;
 
+/* Says which call failed, with errno's reason: ERR_IO. ERR_MEMORY where the kernel had none: that
+ * says nothing of the file, and nobody must pass it over. */
+Status file_fail(const char *path, const char *call);
+
 /* What stands at `path`; a symbolic link counts as what it points to. ERR_IO when it cannot be
  * looked at: it may be there. */
 Status file_look(const char *path, FileKind *out);
@@ -30,6 +34,9 @@ Status file_look(const char *path, FileKind *out);
 FileKind file_kind(const char *path);
 /* Folder + "/" + name into out[FILE_PATH_BYTES]; ERR_IO when it is too long. */
 Status file_join(char out[FILE_PATH_BYTES], const char *folder, const char *name);
+/* Whether the name is that of something below a folder, "a/b.json": no "..", ".", empty part, nor a
+ * slash at an end. */
+bool file_is_below(const char *name);
 /* The last part of a path, a view: "c.json" of "a/b/c.json". */
 const char *file_name(const char *path);
 

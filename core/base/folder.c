@@ -14,13 +14,6 @@
 
 enum { MAX_DEPTH = 64 }; /* of a tree that is listed or removed: each level holds a descriptor */
 
-/* As in core/base/file.c. */
-static Status fail_call(const char *path, const char *call)
-{
-    return status_fail(errno == ENOMEM ? ERR_MEMORY : ERR_IO, "%s: %s: %s", path, call,
-                       strerror(errno));
-}
-
 static int open_folder(int parent, const char *name, int flags)
 {
     int fd;
@@ -35,7 +28,7 @@ static Status make_folder(const char *path, bool *made)
     RETRY(result, mkdir(path, 0777));
     *made = result == 0;
     if (*made) return OK;
-    if (errno != EEXIST) return fail_call(path, "mkdir");
+    if (errno != EEXIST) return file_fail(path, "mkdir");
     FileKind kind;
     TRY(file_look(path, &kind));
     CHECK(kind == FILE_FOLDER, ERR_IO, "%s: is not a folder", path);
@@ -85,12 +78,12 @@ Status file_make_folders(const char *path)
 Status file_sync_folder(const char *path)
 {
     const int fd = open_folder(AT_FDCWD, path, 0);
-    if (fd < 0) return fail_call(path, "open");
+    if (fd < 0) return file_fail(path, "open");
     Status s = OK;
     int result;
     RETRY(result, fsync(fd));
     /* some network file systems cannot flush a folder and say so with EINVAL */
-    if (result != 0 && errno != EINVAL) s = fail_call(path, "fsync");
+    if (result != 0 && errno != EINVAL) s = file_fail(path, "fsync");
     (void)close(fd);
     return s;
 }
@@ -162,10 +155,10 @@ static bool is_dots(const char *name)
 /* The folder that `fd` (then owned by *dir) stands for. */
 static Status open_list(int fd, const char *path, DIR **dir)
 {
-    if (fd < 0) return fail_call(path, "open");
+    if (fd < 0) return file_fail(path, "open");
     *dir = fdopendir(fd);
     if (*dir) return OK;
-    const Status s = fail_call(path, "open");
+    const Status s = file_fail(path, "open");
     (void)close(fd);
     return s;
 }
@@ -178,7 +171,7 @@ static Status next_entry(DIR *dir, const char *path, const struct dirent **entry
         errno = 0;
         *entry = readdir(dir);
     } while (*entry ? is_dots((*entry)->d_name) : errno == EINTR && ++tries < RETRY_LIMIT);
-    return *entry || errno == 0 ? OK : fail_call(path, "readdir");
+    return *entry || errno == 0 ? OK : file_fail(path, "readdir");
 }
 
 Status file_list(const char *path, FileList *out)
@@ -222,7 +215,7 @@ static Status tree_add(FileList *list, const char *root, const char *below, int 
             (void)snprintf(name, sizeof name, "%s", entries.names[i]);
         int result;
         RETRY(result, lstat(path, &st));
-        CHECK_TO(done, s, result == 0, ERR_IO, "%s: stat: %s", path, strerror(errno));
+        if (result != 0) TRY_TO(done, s, file_fail(path, "stat"));
         if (S_ISDIR(st.st_mode)) {
             TRY_TO(done, s, tree_add(list, root, name, depth + 1));
             continue;
@@ -260,7 +253,7 @@ static Status remove_at(int parent, const char *name, char shown[FILE_PATH_BYTES
     const size_t length = strlen(shown);
     RETRY(result, unlinkat(parent, name, 0));
     if (result == 0 || errno == ENOENT) return OK;
-    if (errno != EISDIR && errno != EPERM) return fail_call(shown, "unlink");
+    if (errno != EISDIR && errno != EPERM) return file_fail(shown, "unlink");
     CHECK(depth < MAX_DEPTH, ERR_IO, "%s: folders nest deeper than %d", shown, MAX_DEPTH);
 
     const struct dirent *entry;
@@ -273,7 +266,7 @@ static Status remove_at(int parent, const char *name, char shown[FILE_PATH_BYTES
         shown[length] = 0;
     }
     RETRY(result, unlinkat(parent, name, AT_REMOVEDIR));
-    if (result != 0) s = fail_call(shown, "rmdir");
+    if (result != 0) s = file_fail(shown, "rmdir");
 done:
     (void)closedir(dir);
     return s;

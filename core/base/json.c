@@ -158,6 +158,15 @@ Status json_get_string(const Json *object, const char *what, const char *key, co
     return OK;
 }
 
+Status json_check_string(const Json *object, const char *what, const char *key, const char *wanted)
+{
+    const char *found;
+    TRY(json_get_string(object, what, key, &found));
+    CHECK(strcmp(found, wanted) == 0, ERR_FORMAT, "%s: \"%s\" is \"%.80s\", expected \"%s\"", what,
+          key, found, wanted);
+    return OK;
+}
+
 Status json_get_object(const Json *object, const char *what, const char *key, const Json **out)
 {
     const Json *value;

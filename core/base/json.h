@@ -48,6 +48,8 @@ Status json_get_real(const Json *object, const char *what, const char *key, doub
                      double *out);
 Status json_get_bool(const Json *object, const char *what, const char *key, bool *out);
 Status json_get_string(const Json *object, const char *what, const char *key, const char **out);
+/* That the string is `wanted`. */
+Status json_check_string(const Json *object, const char *what, const char *key, const char *wanted);
 Status json_get_object(const Json *object, const char *what, const char *key, const Json **out);
 Status json_get_array(const Json *object, const char *what, const char *key, const Json **out);
 

@@ -96,15 +96,6 @@ static Status check_members(const Json *object, const char *what, const char *co
     return OK;
 }
 
-static Status check_text(const Json *object, const char *what, const char *key, const char *wanted)
-{
-    const char *found;
-    TRY(json_get_string(object, what, key, &found));
-    CHECK(strcmp(found, wanted) == 0, ERR_FORMAT, "%s: \"%s\" is \"%.80s\", expected \"%s\"", what,
-          key, found, wanted);
-    return OK;
-}
-
 /* Before version 1.1 of the format the key itself stood here in place of its fingerprint. Whoever
  * signed can write any key: it is not used. */
 static Status parse_material(const Json *bundle, const char *what, Dsse *out)
@@ -154,7 +145,7 @@ static Status parse_envelope(const Json *bundle, const char *what, Dsse *out)
     uint8_t *payload = NULL;
     TRY(json_get_object(bundle, what, "dsseEnvelope", &envelope));
     TRY(check_members(envelope, what, members));
-    TRY(check_text(envelope, what, "payloadType", PAYLOAD_TYPE));
+    TRY(json_check_string(envelope, what, "payloadType", PAYLOAD_TYPE));
     TRY(json_get_string(envelope, what, "payload", &text));
     TRY(base64_decode(text, what, &payload, &out->payload_length));
     out->payload = (char *)payload;
@@ -165,7 +156,7 @@ static Status parse_bundle(const Json *bundle, const char *what, Dsse *out)
 {
     static const char *const members[] = { "mediaType", "verificationMaterial", "dsseEnvelope",
                                            NULL };
-    TRY(check_text(bundle, what, "mediaType", BUNDLE_TYPE));
+    TRY(json_check_string(bundle, what, "mediaType", BUNDLE_TYPE));
     TRY(check_members(bundle, what, members));
     TRY(parse_material(bundle, what, out));
     return parse_envelope(bundle, what, out);
@@ -197,17 +188,20 @@ void dsse_destroy(Dsse *dsse)
 
 /* --- checking --- */
 
-/* The claimed key only, or every one when the bundle claims none. */
-static const EcdsaKey *find_signer(const Dsse *dsse, const char *bytes, size_t length,
-                                   const TrustedKeys *keys)
+/* The claimed key only, or every one when the bundle claims none. *signer NULL: none of them. */
+static Status find_signer(const Dsse *dsse, const char *bytes, size_t length,
+                          const TrustedKeys *keys, const EcdsaKey **signer)
 {
-    for (int i = 0; i < keys->count; i++) {
+    *signer = NULL;
+    for (int i = 0; i < keys->count && !*signer; i++) {
         const EcdsaKey *key = keys->items[i];
+        bool good;
         if (dsse->fingerprint[0] && strcmp(ecdsa_fingerprint(key), dsse->fingerprint) != 0)
             continue;
-        if (ecdsa_verify(key, bytes, length, dsse->signature, dsse->signature_length)) return key;
+        TRY(ecdsa_verify(key, bytes, length, dsse->signature, dsse->signature_length, &good));
+        if (good) *signer = key;
     }
-    return NULL;
+    return OK;
 }
 
 Status dsse_check(const Dsse *dsse, const char *what, const TrustedKeys *keys,
@@ -221,8 +215,10 @@ Status dsse_check(const Dsse *dsse, const char *what, const TrustedKeys *keys,
           "%s: is signed with the key %.16s..., which is none of the %d trusted", what,
           dsse->fingerprint, keys->count);
     TRY(encode(dsse->payload, dsse->payload_length, &bytes, &length));
-    const EcdsaKey *found = find_signer(dsse, bytes, length, keys);
+    const EcdsaKey *found = NULL;
+    const Status s = find_signer(dsse, bytes, length, keys, &found);
     free(bytes);
+    TRY(s);
     CHECK(found || !claimed, ERR_FORMAT, "%s: its signature is not that of %s: it was changed",
           what, ecdsa_path(claimed));
     CHECK(found, ERR_FORMAT, "%s: its signature is by none of the %d trusted keys, or was changed",

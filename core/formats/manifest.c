@@ -56,8 +56,7 @@ const ManifestFile *manifest_find(const Manifest *manifest, const char *name)
     return bsearch(&key, manifest->files, (size_t)manifest->count, sizeof key, compare_files);
 }
 
-/* Beside what the manifest lists. */
-static bool is_apart(const char *name)
+bool manifest_leaves_out(const char *name)
 {
     return strcmp(name, MANIFEST_NAME) == 0 || strcmp(name, SIGNATURE_NAME) == 0;
 }
@@ -68,7 +67,7 @@ static Status list_files(const char *folder, FileList *out)
     TRY(file_list_tree(folder, out));
     int64_t kept = 0;
     for (int64_t i = 0; i < out->count; i++) {
-        if (is_apart(out->names[i]))
+        if (manifest_leaves_out(out->names[i]))
             free(out->names[i]);
         else
             out->names[kept++] = out->names[i];
@@ -142,21 +141,6 @@ Status manifest_write(const char *folder, const Manifest *manifest)
     return json_writer_save(&w, path);
 }
 
-/* "a/b.json": below the folder, no way out of it. Names come from outside, and what they name is
- * opened: a rank must not wait for a pipe somewhere else. */
-static Status check_name(const char *path, const char *name)
-{
-    bool inside = true;
-    for (const char *part = name; part && inside;) {
-        const size_t length = strcspn(part, "/");
-        const bool dots = length <= 2 && strspn(part, ".") >= length;
-        inside = length > 0 && !dots;
-        part = part[length] ? part + length + 1 : NULL;
-    }
-    CHECK(inside, ERR_FORMAT, "%s: \"%.80s\" does not name a file in this folder", path, name);
-    return OK;
-}
-
 static Status parse_files(const Json *files, const char *path, Manifest *manifest)
 {
     manifest->files = calloc((size_t)json_count(files) + 1, sizeof *manifest->files);
@@ -166,7 +150,10 @@ static Status parse_files(const Json *files, const char *path, Manifest *manifes
         ManifestFile *file = &manifest->files[manifest->count];
         const Json *entry;
         const char *hex;
-        TRY(check_name(path, json_key(i)));
+        /* names come from outside, and what they name is opened: a rank must not wait for a pipe
+         * somewhere else */
+        CHECK(file_is_below(json_key(i)), ERR_FORMAT,
+              "%s: \"%.80s\" does not name a file in this folder", path, json_key(i));
         TRY(json_get_object(files, path, json_key(i), &entry));
         TRY(json_get_int(entry, path, "bytes", 0, INT64_MAX, &file->bytes));
         TRY(json_get_string(entry, path, "sha256", &hex));
@@ -183,12 +170,10 @@ static Status parse_files(const Json *files, const char *path, Manifest *manifes
 static Status parse(const Json *root, const char *path, Manifest *manifest)
 {
     const Json *files;
-    const char *format, *hex;
+    const char *hex;
     int64_t version;
     Digest computed;
-    TRY(json_get_string(root, path, "format", &format));
-    CHECK(strcmp(format, "zoetrope-manifest") == 0, ERR_FORMAT,
-          "%s: \"format\" is \"%.40s\", expected \"zoetrope-manifest\"", path, format);
+    TRY(json_check_string(root, path, "format", "zoetrope-manifest"));
     TRY(json_get_int(root, path, "version", MANIFEST_VERSION, MANIFEST_VERSION, &version));
     TRY(json_get_string(root, path, "root_sha256", &hex));
     CHECK(digest_parse(hex, &manifest->root) == OK, ERR_FORMAT,

@@ -12,6 +12,8 @@
 #include "core/base/digest.h"
 #include "core/base/file.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -40,6 +42,8 @@ Status manifest_read(const char *folder, Manifest *out);
 /* The same from its text; `path` is what errors call it. */
 Status manifest_parse(const char *text, size_t length, const char *path, Manifest *out);
 void manifest_destroy(Manifest *manifest);
+/* What stands beside the files that a manifest lists: itself and the signature. */
+bool manifest_leaves_out(const char *name);
 /* NULL when the manifest has no such file. */
 const ManifestFile *manifest_find(const Manifest *manifest, const char *name);
 

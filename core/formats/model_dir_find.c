@@ -17,13 +17,17 @@ Status model_dir_step_path(const char *run_dir, int64_t step, const char *suffix
     return file_join(out, run_dir, name);
 }
 
-/* "step-00001000" -> 1000; -1 for anything else, such as "step-00001000.partial". */
+/* "step-00001000" -> 1000; -1 for anything else, such as "step-00001000.partial" and
+ * "step-000001000": a step has one name, or its folder would be found twice. */
 static int64_t step_of(const char *name)
 {
-    char *end = NULL;
-    if (strncmp(name, "step-", 5) != 0 || strlen(name) < 13 || strlen(name) > 22) return -1;
-    if (strspn(name + 5, "0123456789") != strlen(name + 5)) return -1;
-    return strtoll(name + 5, &end, 10);
+    enum { PREFIX = 5, DIGITS = 8, DIGITS_MAX = 17 };
+    if (strncmp(name, "step-", PREFIX) != 0) return -1;
+    const char *digits = name + PREFIX;
+    const size_t length = strlen(digits);
+    if (length < DIGITS || length > DIGITS_MAX || strspn(digits, "0123456789") != length) return -1;
+    if (length > DIGITS && digits[0] == '0') return -1;
+    return strtoll(digits, NULL, 10);
 }
 
 static int compare_newest_first(const void *a, const void *b)
@@ -100,11 +104,14 @@ static Status copy_path(const char *path, char out[FILE_PATH_BYTES])
 static Status find(const char *path, bool *direct, int64_t **steps, int64_t *count)
 {
     char index[FILE_PATH_BYTES];
-    CHECK(file_kind(path) != FILE_ABSENT, ERR_IO, "%s: no such folder", path);
-    CHECK(file_kind(path) == FILE_FOLDER, ERR_FORMAT,
+    FileKind kind;
+    TRY(file_look(path, &kind));
+    CHECK(kind != FILE_ABSENT, ERR_IO, "%s: no such folder", path);
+    CHECK(kind == FILE_FOLDER, ERR_FORMAT,
           "%s: is not a folder; a model directory, a checkpoint or a run's folder is wanted", path);
     TRY(file_join(index, path, "model_index.json"));
-    *direct = file_kind(index) == FILE_REGULAR;
+    TRY(file_look(index, &kind));
+    *direct = kind == FILE_REGULAR;
     if (*direct) return OK;
     TRY(model_dir_steps(path, steps, count));
     if (*count > 0) return OK;

@@ -1,5 +1,6 @@
 #include "core/formats/statement.h"
 
+#include "core/base/file.h"
 #include "core/base/json.h"
 #include "core/base/json_writer.h"
 #include "core/formats/manifest.h"
@@ -10,7 +11,7 @@
 #define STATEMENT_TYPE "https://in-toto.io/Statement/v1"
 #define PREDICATE_TYPE "https://model_signing/signature/v1.0"
 
-enum { MAX_FILES = 100000, MAX_NAME_BYTES = 4096, MAX_LEFT_OUT = 1000 };
+enum { MAX_FILES = 100000, MAX_LEFT_OUT = 1000 };
 
 /* The spec's own, and the signature's file; as top-level paths. */
 static const char *const excluded[] = { ".git", ".gitattributes", ".github", ".gitignore",
@@ -125,29 +126,6 @@ Status statement_write(const char *name, StatementFile *files, int64_t count, ch
 
 /* --- reading --- */
 
-/* A path below the folder as we would write it ourselves: no "..", nothing twice. */
-static bool is_plain_path(const char *name)
-{
-    const size_t length = strlen(name);
-    if (length == 0 || length >= MAX_NAME_BYTES) return false;
-    for (const char *part = name;;) {
-        const size_t n = strcspn(part, "/");
-        if (n == 0 || (n == 1 && part[0] == '.') || (n == 2 && part[0] == '.' && part[1] == '.'))
-            return false;
-        if (part[n] == 0) return true;
-        part += n + 1;
-    }
-}
-
-static Status check_text(const Json *object, const char *what, const char *key, const char *wanted)
-{
-    const char *found;
-    TRY(json_get_string(object, what, key, &found));
-    CHECK(strcmp(found, wanted) == 0, ERR_FORMAT, "%s: \"%s\" is \"%.80s\", expected \"%s\"", what,
-          key, found, wanted);
-    return OK;
-}
-
 static Status get_digest(const Json *object, const char *what, const char *key, Digest *out)
 {
     const char *hex;
@@ -182,7 +160,7 @@ static Status parse_left_out(const Json *serialization, const char *what, Statem
     CHECK(out->left_out, ERR_MEMORY, "%s: no memory for the paths it leaves out", what);
     for (int64_t i = 0; i < json_count(paths); i++) {
         const char *path = json_as_string(json_at(paths, i));
-        CHECK(path && is_plain_path(path), ERR_FORMAT,
+        CHECK(path && file_is_below(path), ERR_FORMAT,
               "%s: \"ignore_paths\" holds \"%.80s\", which is no path below the folder", what,
               path ? path : "something that is no text");
         if (statement_excludes(path)) continue;
@@ -198,8 +176,8 @@ static Status parse_serialization(const Json *predicate, const char *what, State
     const Json *serialization;
     bool symlinks;
     TRY(json_get_object(predicate, what, "serialization", &serialization));
-    TRY(check_text(serialization, what, "method", "files"));
-    TRY(check_text(serialization, what, "hash_type", "sha256"));
+    TRY(json_check_string(serialization, what, "method", "files"));
+    TRY(json_check_string(serialization, what, "hash_type", "sha256"));
     CHECK(!json_has(serialization, "shard_size"), ERR_FORMAT,
           "%s: \"shard_size\" does not go with the method \"files\"", what);
     TRY(json_get_bool(serialization, what, "allow_symlinks", &symlinks));
@@ -213,11 +191,11 @@ static Status parse_file(const Json *entry, const char *what, StatementFile *out
 {
     const char *name;
     TRY(json_get_string(entry, what, "name", &name));
-    CHECK(is_plain_path(name), ERR_FORMAT, "%s: lists \"%.80s\", which is no path below the folder",
+    CHECK(file_is_below(name), ERR_FORMAT, "%s: lists \"%.80s\", which is no path below the folder",
           what, name);
     CHECK(!statement_excludes(name), ERR_FORMAT, "%s: lists %.80s, which no signature is over",
           what, name);
-    TRY(check_text(entry, what, "algorithm", "sha256"));
+    TRY(json_check_string(entry, what, "algorithm", "sha256"));
     TRY(get_digest(entry, what, "digest", &out->digest));
     out->name = strdup(name);
     CHECK(out->name, ERR_MEMORY, "%s: no memory for its list of files", what);
@@ -258,8 +236,8 @@ static Status parse(const Json *root, const char *what, Statement *out)
 {
     const Json *predicate;
     Digest subject;
-    TRY(check_text(root, what, "_type", STATEMENT_TYPE));
-    TRY(check_text(root, what, "predicateType", PREDICATE_TYPE));
+    TRY(json_check_string(root, what, "_type", STATEMENT_TYPE));
+    TRY(json_check_string(root, what, "predicateType", PREDICATE_TYPE));
     TRY(parse_subject(root, what, &subject));
     TRY(json_get_object(root, what, "predicate", &predicate));
     TRY(parse_serialization(predicate, what, out));

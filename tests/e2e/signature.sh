@@ -70,6 +70,7 @@ refused a_public_key_cannot_sign 3 "holds no private key" "${small_train[@]}" ch
 refused a_private_key_is_no_trusted_one 3 "holds a private key" "${small_train[@]}" \
     checkpoint.require_signature=true "checkpoint.trusted_keys=[$keys/owner.pem]"
 refused requiring_needs_keys 2 "checkpoint.trusted_keys" "${small_train[@]}" checkpoint.require_signature=true
+refused keys_need_requiring 2 "checkpoint.require_signature is false" "${small_train[@]}" "checkpoint.trusted_keys=[$keys/owner.pub]"
 refused a_run_must_trust_itself 2 "could not resume" "${small_train[@]}" checkpoint.sign="$keys/other.pem" "${trusted[@]}"
 check nothing_was_begun '[ ! -e "$run" ]'
 
@@ -117,6 +118,15 @@ verified 1 "$data" --key "$keys/owner.pub"
 check a_dataset_has_no_signature '[ $code = 2 ]' 'says "which has no signature"'
 verified 2 "$data"
 check two_ranks_verify_a_dataset '[ $code = 0 ]' '[ "$(wc -l <<< "$printed")" = 1 ]'
+
+# two hosts whose file systems differ: under one name a run here, a dataset there
+mkdir "$work/host0" "$work/host1"
+ln -s "$run" "$work/host0/it"
+ln -s "$data" "$work/host1/it"
+timeout -k 5 $limit_s mpirun -n 2 env WORK="$work" PROGRAM="$(realpath "$ZOETROPE")" \
+    bash -c 'cd "$WORK/host$OMPI_COMM_WORLD_RANK" && exec "$PROGRAM" verify it' > "$work/stdout" 2> "$work/stderr" < /dev/null
+code=$? said=$(cat "$work/stderr")
+check ranks_that_see_different_folders_end_together '[ $code = 3 ]' '[[ $said = *"manifest.json"* ]]'
 
 # what was signed, put together by hand as the DSSE specification says
 payload=$(sed -n 's/.*"payload":"\([^"]*\)".*/\1/p' "$last/model.sig")

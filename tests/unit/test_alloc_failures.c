@@ -14,10 +14,12 @@
 #include "core/base/options.h"
 #include "core/formats/manifest.h"
 #include "core/formats/model_dir.h"
+#include "core/formats/signature.h"
 #include "data/clip_list.h"
 #include "data/dataset_record.h"
 #include "data/loader.h"
 #include "tests/support/failing_malloc.h"
+#include "tests/support/keys.h"
 #include "tests/support/small_dataset.h"
 #include "train/checkpoint_progress.h"
 #include "train/train_config.h"
@@ -308,6 +310,80 @@ static void checkpoint_readers_survive(void **state)
     file_list_destroy(&left);
 }
 
+/* ---- signatures ----------------------------------------------------------------------------- */
+
+static EcdsaKey *signing_key;
+static TrustedKeys trusted;
+
+static Status read_private_key(void)
+{
+    EcdsaKey *key = NULL;
+    TRY(ecdsa_read_private(at("key.pem"), &key));
+    assert_string_equal(ecdsa_fingerprint(key), ecdsa_fingerprint(signing_key));
+    ecdsa_destroy(key);
+    return OK;
+}
+
+static Status read_trusted_keys(void)
+{
+    const char *const paths[] = { at("other.pub"), at("key.pub") };
+    TrustedKeys keys = { 0 };
+    TRY(trusted_keys_read(paths, 2, &keys));
+    assert_non_null(trusted_keys_find(&keys, ecdsa_fingerprint(signing_key)));
+    trusted_keys_destroy(&keys);
+    return OK;
+}
+
+static Status write_signature(void)
+{
+    Manifest manifest = { 0 };
+    TRY(manifest_read(at("signed"), &manifest));
+    const Status s = signature_write(at("signed"), "signed", &manifest, signing_key);
+    manifest_destroy(&manifest);
+    return s;
+}
+
+static Status verify_signature(void)
+{
+    return signature_verify_share(at("signed"), &trusted, 0, 1);
+}
+
+static Status verify_without_memory(void)
+{
+    uint8_t signature[ECDSA_SIGNATURE_BYTES];
+    size_t length;
+    bool good;
+    assert_int_equal(ecdsa_sign(signing_key, "text", 4, signature, &length), OK);
+    failing_begin(FAILING_ALL, 1, false);
+    const Status s = ecdsa_verify(signing_key, "text", 4, signature, length, &good);
+    assert_int_equal(failing_end().failed, 1);
+    return s;
+}
+
+/* The library (OpenSSL 3.0) calls some of its own refusals a bad key or a bad signature. */
+static void signatures_survive(void **state)
+{
+    (void)state;
+    Manifest manifest = { 0 };
+    test_key_make(TEST_KEY_P256, at("other.pem"), at("other.pub"));
+    test_key_make(TEST_KEY_P384, at("key.pem"), at("key.pub"));
+    const char *const paths[] = { at("other.pub"), at("key.pub") };
+    assert_int_equal(ecdsa_read_private(at("key.pem"), &signing_key), OK);
+    assert_int_equal(trusted_keys_read(paths, 2, &trusted), OK);
+    assert_int_equal(file_make_folders(at("signed")), OK);
+    assert_int_equal(file_write(at("signed/a"), "a", 1), OK);
+    assert_int_equal(manifest_make(at("signed"), NULL, &manifest), OK);
+    assert_int_equal(manifest_write(at("signed"), &manifest), OK);
+    manifest_destroy(&manifest);
+    survives("private key", read_private_key, false);
+    survives("trusted keys", read_trusted_keys, false);
+    survives("writing a signature", write_signature, false);
+    survives("signature", verify_signature, false);
+    assert_int_equal(verify_without_memory(), ERR_MEMORY);
+    trusted_keys_destroy(&trusted);
+    ecdsa_destroy(signing_key);
+}
+
 /* ---- data ----------------------------------------------------------------------------------- */
 
 static Status read_clips(const char *source)
@@ -459,6 +535,7 @@ int main(void)
         cmocka_unit_test_setup(text_readers_survive, nothing_fails),
         cmocka_unit_test_setup(a_command_line_takes_no_memory, nothing_fails),
         cmocka_unit_test_setup(checkpoint_readers_survive, nothing_fails),
+        cmocka_unit_test_setup(signatures_survive, nothing_fails),
         cmocka_unit_test_setup(lists_of_clips_survive, nothing_fails),
         cmocka_unit_test_setup(datasets_survive, nothing_fails),
     };

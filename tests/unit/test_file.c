@@ -160,6 +160,20 @@ static void folders_are_made_and_listed_in_order(void **state)
     assert_non_null(strstr(status_message(), "tree/link"));
 }
 
+static void a_name_below_a_folder_has_no_way_out(void **state)
+{
+    (void)state;
+    static const char *const inside[] = {
+        "a", "a/b.json", ".hidden", "a/.b", "...", "a..b", "..a/b"
+    };
+    static const char *const outside[] = { "",    "/",   "/a",    "a/",   "a//b", ".",     "..",
+                                           "./a", "a/.", "a/./b", "../a", "a/..", "a/../b" };
+    for (size_t i = 0; i < sizeof inside / sizeof inside[0]; i++)
+        if (!file_is_below(inside[i])) fail_msg("\"%s\" is refused", inside[i]);
+    for (size_t i = 0; i < sizeof outside / sizeof outside[0]; i++)
+        if (file_is_below(outside[i])) fail_msg("\"%s\" is taken", outside[i]);
+}
+
 static void removal_does_not_follow_links(void **state)
 {
     (void)state;
@@ -227,6 +241,7 @@ int main(void)
         cmocka_unit_test(a_full_disk_keeps_the_old_file),
         cmocka_unit_test(a_link_left_at_the_temporary_name_is_not_followed),
         cmocka_unit_test(folders_are_made_and_listed_in_order),
+        cmocka_unit_test(a_name_below_a_folder_has_no_way_out),
         cmocka_unit_test(removal_does_not_follow_links),
         cmocka_unit_test(an_exchange_swaps_two_folders),
         cmocka_unit_test(sha256_is_the_published_one),

@@ -348,6 +348,38 @@ static void the_newest_whole_checkpoint_is_taken(void **state)
     assert_says(model_dir_resolve(at("absent"), taken), ERR_IO, "no such folder");
 }
 
+/* Pruning removes by step: under a second name the newest would be taken for an older one. */
+static void a_step_has_one_name(void **state)
+{
+    (void)state;
+    static const char *const others[] = { "step-000000100", "step-0100", "step-00000100.old",
+                                          "step-100000000000000000" };
+    char name[64];
+    int64_t *steps, count;
+    make_checkpoint("names/checkpoints/step-00000100");
+    make_checkpoint("names/checkpoints/step-123456789");
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
+        (void)snprintf(name, sizeof name, "names/checkpoints/%s", others[i]);
+        make_checkpoint(name);
+    }
+    assert_int_equal(model_dir_steps(at("names"), &steps, &count), OK);
+    assert_int_equal(count, 2);
+    assert_int_equal(steps[0], 123456789);
+    assert_int_equal(steps[1], 100);
+    free(steps);
+}
+
+static void a_path_that_cannot_be_looked_at_is_not_taken_for_absent(void **state)
+{
+    (void)state;
+    char taken[FILE_PATH_BYTES];
+    make_checkpoint("loop/checkpoints/step-00000100");
+    assert_int_equal(symlink("model_index.json", at("loop/model_index.json")), 0);
+    assert_says(model_dir_resolve(at("loop"), taken), ERR_IO, "model_index.json: stat: ");
+    assert_int_equal(symlink("round", at("round")), 0);
+    assert_says(model_dir_resolve(at("round"), taken), ERR_IO, "round: stat: ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +390,8 @@ int main(void)
         cmocka_unit_test(any_damage_to_a_folder_is_named),
         cmocka_unit_test(every_changed_byte_of_a_manifest_is_seen),
         cmocka_unit_test(the_newest_whole_checkpoint_is_taken),
+        cmocka_unit_test(a_step_has_one_name),
+        cmocka_unit_test(a_path_that_cannot_be_looked_at_is_not_taken_for_absent),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -436,6 +437,25 @@ static void ranks_together_read_every_file_once(void **state)
     trusted_keys_destroy(&keys);
 }
 
+/* In a process of its own: a stop that was asked for is never taken back. */
+static void a_signal_ends_it_between_files(void **state)
+{
+    (void)state;
+    int status = 0;
+    make_signed("m", "a.pem");
+    const pid_t child = fork();
+    assert_true(child >= 0);
+    if (child == 0) {
+        stop_install();
+        (void)kill(getpid(), SIGTERM);
+        while (!stop_requested()) (void)usleep(1000);
+        _exit(verify("m", "a"));
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), ERR_STOPPED);
+}
+
 static void digests_that_are_known_are_not_read_again(void **state)
 {
     (void)state;
@@ -733,6 +753,7 @@ int main(void)
         cmocka_unit_test(every_change_of_a_folder_is_refused),
         cmocka_unit_test(no_bit_of_a_signature_can_change),
         cmocka_unit_test(ranks_together_read_every_file_once),
+        cmocka_unit_test(a_signal_ends_it_between_files),
         cmocka_unit_test(digests_that_are_known_are_not_read_again),
         cmocka_unit_test(a_manifest_neither_lists_nor_misses_the_signature),
         cmocka_unit_test(a_statement_with_tricks_is_refused_whoever_signed_it),
