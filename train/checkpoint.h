@@ -45,7 +45,7 @@ typedef struct CheckpointState {
     /* Writes the codec's files into an existing folder; NULL: none. Rank 0 calls it. */
     Status (*codec_save)(void *context, const char *folder);
     void *codec_context;
-    const EcdsaKey *sign;       /* saving, rank 0: writes model.sig; NULL: it is not signed */
+    EcdsaKey *sign;             /* saving, rank 0: writes model.sig; NULL: it is not signed */
     const TrustedKeys *trusted; /* loading: passes over what none of them has signed; NULL: takes it
                                    unsigned */
 } CheckpointState;

@@ -19,13 +19,23 @@ Status checkpoint_paths(const char *run_dir, int64_t step, CheckpointPaths *out)
 
 /* ---- before --------------------------------------------------------------------------------- */
 
+/* One that would be signed now must be, and one that nobody trusted signed is as good as none. */
+static Status verify(const CheckpointCommit *c)
+{
+    CheckpointState state = c->state;
+    const TrustedKeys own = { &state.sign, 1 };
+    const TrustedKeys *keys = state.sign ? &own : state.trusted;
+    return keys ? signature_verify_share(c->paths.final, keys, 0, 1)
+                : manifest_verify(c->paths.final, NULL);
+}
+
 /* Whether the step is there already, whole, from the same run. */
-static bool is_saved(const CheckpointPaths *paths, const CheckpointProgress *progress)
+static bool is_saved(const CheckpointCommit *c)
 {
     CheckpointProgress found;
-    return file_kind(paths->final) == FILE_FOLDER && manifest_verify(paths->final, NULL) == OK &&
-           checkpoint_read_progress(paths->final, &found) == OK &&
-           checkpoint_same_progress(&found, progress);
+    return file_kind(c->paths.final) == FILE_FOLDER &&
+           checkpoint_read_progress(c->paths.final, &found) == OK &&
+           checkpoint_same_progress(&found, &c->state.progress) && verify(c) == OK;
 }
 
 static Status make_folders(const CheckpointSets *sets, const char *folder)
@@ -48,7 +58,7 @@ Status checkpoint_commit_prepare(const CheckpointCommit *c, bool *skip)
     TRY(file_sync_folder(paths->checkpoints));
     TRY(checkpoint_put_back(paths->checkpoints));
     TRY(checkpoint_remove_leftovers(paths->checkpoints));
-    *skip = is_saved(paths, &c->state.progress);
+    *skip = is_saved(c);
     return *skip ? OK : make_folders(c->sets, paths->partial);
 }
 

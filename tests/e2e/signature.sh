@@ -114,6 +114,15 @@ for ranks in 1 2; do
     check "but_not_with_one_on_$ranks" '[ $code = 3 ]' 'says "state.json: was changed"' \
         'says "manifest.json: was changed"' '[ "$(lines)" = 3 ]'
 done
+# a step that stands there unsigned is written again by a run that signs
+half=(run.dir="$work/half")
+attempt 1 "${small_train[@]}" "${half[@]}" checkpoint.sign="$keys/owner.pem" train.schedule=constant train.steps=4
+attempt 1 "${small_train[@]}" "${half[@]}" train.schedule=constant
+check half_signed '[ $code = 0 ]' '[ ! -e "$work/half/checkpoints/step-00000006/model.sig" ]'
+attempt 1 "${small_train[@]}" "${half[@]}" train.schedule=constant checkpoint.sign="$keys/owner.pem" "${trusted[@]}"
+check a_step_saved_unsigned_is_saved_again '[ $code = 0 ]' 'grep -q "resumed from .*step-00000004" "$work/stderr"' \
+    '[ -f "$work/half/checkpoints/step-00000006/model.sig" ]'
+
 verified 1 "$data" --key "$keys/owner.pub"
 check a_dataset_has_no_signature '[ $code = 2 ]' 'says "which has no signature"'
 verified 2 "$data"
