@@ -80,13 +80,13 @@ static Status read_piece(Reader *r, const CheckpointPiece *piece)
     const Tensor out = piece->alone
                            ? own_range(piece, piece->slice)
                            : tensor_of(r->ahead + piece->at, F32, SHAPE(piece->stored.count));
-    TRY(stop_check("loading a checkpoint"));
     return model_dir_read_elements(files, piece->set->prefix, piece->param, piece->stored.first,
                                    out, &r->bytes);
 }
 
 static Status read_round(Reader *r, int64_t first, int64_t end)
 {
+    TRY(stop_check("loading a checkpoint"));
     for (int64_t i = first; i < end; i++)
         if (is_reader(r, &r->list.items[i])) TRY(read_piece(r, &r->list.items[i]));
     return OK;

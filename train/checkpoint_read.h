@@ -13,7 +13,7 @@
  *
  * Memory: a buffer for a round's own pieces and one for another rank's piece on its way, at most
  * 5/4 of `buffer_bytes` together (CHECKPOINT_READ_BYTES: 80 MiB), less where there is less to read;
- * and no more than four rows of a tensor cut along an inner dimension where those are longer.
+ * each has room for a row of a tensor cut along an inner dimension at least, however long.
  *
  * Names, shapes and offsets (the files' headers and indices) are read and checked by every rank.
  */
