@@ -276,8 +276,8 @@ Status safetensors_read_elements(const Safetensors *file, const SafetensorsEntry
     TRY(check_dtype(file, entry, out.dtype, &widens));
     const int64_t size = (int64_t)dtype_bytes(entry->dtype), all = entry->bytes / size;
     CHECK(first >= 0 && first <= all && count <= all - first, ERR_FORMAT,
-          "%s: tensor %s of %lld values has none from %lld to %lld", file->path, entry->name,
-          (long long)all, (long long)first, (long long)(first + count - 1));
+          "%s: tensor %s of %lld values has no %lld from number %lld on", file->path, entry->name,
+          (long long)all, (long long)count, (long long)first);
     const Runs run = { 1, 0, count * size, count * size };
     SafetensorsEntry part = *entry;
     part.begin += first * size;
