@@ -357,7 +357,7 @@ int main(void)
         cmocka_unit_test(what_one_rank_cannot_read_is_the_same_error_on_all),
     };
     /* a rank that waits for one whose test failed ends the job instead */
-    (void)alarm(120);
+    (void)alarm(240);
     if (comm_start(&comm) != OK) return 1;
     log_set_quiet(true);
     /* one folder for all ranks: rank 0 makes it and says where */
