@@ -10,6 +10,11 @@
  * renames. Readers see nothing before the rename and everything after it; one that is there already
  * waits as step-N.old where two folders cannot change places in one instant. An error on any rank
  * is the same error on every rank; the partial folder is removed and earlier checkpoints stay.
+ *
+ * Loading reads every byte of a checkpoint twice in all, on however many ranks: one rank hashes a
+ * file whole before anything in it is believed, then one rank reads each piece of a tensor for all
+ * that want it (train/checkpoint_read.h). Only what is small (configurations, state.json, the
+ * manifest, the files' headers) is read by every rank, hashed before like the rest.
  */
 #ifndef ZT_TRAIN_CHECKPOINT_H
 #define ZT_TRAIN_CHECKPOINT_H

@@ -1,11 +1,14 @@
-/* Loading: the newest that verifies, then every rank its own slices. See train/checkpoint.h. */
+/* Loading: the newest that verifies, each byte hashed by one rank and then read by one. See
+ * train/checkpoint.h. */
 #include "train/checkpoint.h"
 
+#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/stop.h"
 #include "core/formats/manifest.h"
 #include "core/formats/signature.h"
 #include "train/checkpoint_leftovers.h"
+#include "train/checkpoint_read.h"
 #include "train/checkpoint_sets.h"
 
 #include <stdio.h>
@@ -56,6 +59,25 @@ static Status verify_share(const char *path, const TrustedKeys *keys, int rank, 
     return s;
 }
 
+/* A copy under another step's name would be newest for ever. Not collective: after it is verified.
+ */
+static Status check_step(const char *path, int64_t step)
+{
+    CheckpointProgress progress;
+    TRY(checkpoint_read_progress(path, &progress));
+    CHECK(progress.step == step, ERR_FORMAT,
+          "%s: state.json is of step %lld: it has another's name", path, (long long)progress.step);
+    return OK;
+}
+
+/* Collective. */
+static Status verify(Comm *comm, const char *path, int64_t step, const TrustedKeys *keys)
+{
+    const int rank = comm_rank(comm);
+    TRY(comm_agree(comm, verify_share(path, keys, rank, comm_size(comm))));
+    return comm_agree(comm, rank == 0 ? check_step(path, step) : OK);
+}
+
 /* Damage and what cannot be read pass a checkpoint over; a lost rank or no memory does not. */
 static bool passes_over(Status status)
 {
@@ -68,8 +90,7 @@ static Status newest_that_verifies(Comm *comm, const char *run_dir, const Truste
     char why[1024] = "";
     for (int64_t i = 0; i < count; i++) {
         TRY(model_dir_step_path(run_dir, steps[i], "", path));
-        const Status s =
-            comm_agree(comm, verify_share(path, keys, comm_rank(comm), comm_size(comm)));
+        const Status s = verify(comm, path, steps[i], keys);
         if (s == OK || !passes_over(s)) return s;
         if (i == 0) (void)snprintf(why, sizeof why, "%s", status_message());
         log_warn("checkpoint %s passed over: %s", file_name(path), status_message());
@@ -79,15 +100,6 @@ static Status newest_that_verifies(Comm *comm, const char *run_dir, const Truste
         "%s: none of its %lld checkpoints is %swhole; the newest: %s (to start again, "
         "move them away)",
         run_dir, (long long)count, keys ? "signed by a trusted key and " : "", why);
-}
-
-static Status load_set(const char *path, const CheckpointSet *set, const CheckpointState *state,
-                       const Mesh *mesh)
-{
-    char folder[FILE_PATH_BYTES];
-    TRY(file_join(folder, path, set->folder));
-    return model_dir_load_set(folder, set->base, set->prefix, set->component, state->params, mesh,
-                              set->shards, set->flat);
 }
 
 /* Averages that were not stored start from the weights. */
@@ -106,22 +118,37 @@ static void copy_missing_ema(const char *path, const CheckpointState *state)
     }
 }
 
-/* Not collective: reads only. */
-static Status load(const char *path, const Mesh *mesh, CheckpointState *state)
+/* Not collective. What is beside the tensors, and which of them are to be read. */
+static Status open_stored(const char *path, CheckpointState *state, CheckpointSets *sets)
 {
     ModelDir stored;
     CheckpointState present = *state;
-    CheckpointSets sets = { 0 };
     TRY(model_dir_read(path, &stored));
     TRY(model_dir_compare(path, &stored.config, &state->model->config));
     TRY(checkpoint_read_progress(path, &state->progress));
     if (state->ema.data && !model_dir_has(path, "transformer_ema")) present.ema = tensor_none();
-    TRY(checkpoint_sets_create(&present, INT64_MAX, &sets));
-    Status s = OK;
-    for (int i = 0; i < sets.count && s == OK; i++) {
-        s = stop_check("loading a checkpoint");
-        if (s == OK) s = load_set(path, &sets.items[i], &present, mesh);
-    }
+    return checkpoint_sets_create(&present, INT64_MAX, sets);
+}
+
+/* So that a run's log shows what its file system had to give. */
+static Status tell(Comm *comm, int64_t bytes, double seconds)
+{
+    TRY(group_all_reduce(comm_world(comm), tensor_of(&bytes, I64, SHAPE(1))));
+    log_info("checkpoint: %.1f MiB of tensors read in %.1f s, each byte by one of %d ranks",
+             (double)bytes * 0x1p-20, seconds, comm_size(comm));
+    return OK;
+}
+
+static Status load(Comm *comm, const MeshGroups *groups, const char *path, CheckpointState *state)
+{
+    CheckpointSets sets = { 0 };
+    int64_t bytes = 0;
+    const double start_s = clock_seconds();
+    Status s = comm_agree(comm, open_stored(path, state, &sets));
+    if (s == OK)
+        s = checkpoint_read(comm, groups, &sets, state->params, path, CHECKPOINT_READ_BYTES,
+                            &bytes);
+    if (s == OK) s = tell(comm, bytes, clock_seconds() - start_s);
     checkpoint_sets_destroy(&sets);
     if (s == OK) copy_missing_ema(path, state);
     return s;
@@ -135,7 +162,7 @@ Status checkpoint_load(Comm *comm, const MeshGroups *groups, const char *run_dir
     Status s = share_steps(comm, run_dir, &steps, &count);
     if (s == OK && count > 0) {
         s = newest_that_verifies(comm, run_dir, state->trusted, steps, count, taken);
-        if (s == OK) s = comm_agree(comm, load(taken, &groups->mesh, state));
+        if (s == OK) s = load(comm, groups, taken, state);
         if (s == OK && path) memcpy(path, taken, sizeof taken);
     }
     if (s == OK) *found = count > 0;

@@ -23,6 +23,16 @@ void checkpoint_set_file(const CheckpointSet *set, int64_t file, char out[512])
     (void)snprintf(out, 512, "%s/%s", set->folder, name);
 }
 
+Range checkpoint_set_part(const CheckpointSet *set, const Param *param, int64_t elements, int part)
+{
+    const int64_t place = param->bucket_place;
+    if (!set->shards) return (Range){ 0, elements };
+    const Range shard = bucket_shard(param->bucket_count, part, set->shards->size);
+    Range r = range_overlap((Range){ place, elements }, shard);
+    r.first -= place;
+    return r;
+}
+
 static Status fill(CheckpointSet *set, const ParamList *params, int64_t max_file_bytes)
 {
     const size_t most = (size_t)params->count + 1;

@@ -37,5 +37,8 @@ Status checkpoint_sets_create(const CheckpointState *state, int64_t max_file_byt
 void checkpoint_sets_destroy(CheckpointSets *sets);
 /* "transformer/diffusion_pytorch_model.safetensors": file f of one set, below the checkpoint. */
 void checkpoint_set_file(const CheckpointSet *set, int64_t file, char out[512]);
+/* What rank `part` of the gradient group has of a parameter whose slice on each tensor rank has so
+ * many elements: a range of the slice, on whatever stage that is. All of it without shards. */
+Range checkpoint_set_part(const CheckpointSet *set, const Param *param, int64_t elements, int part);
 
 #endif

@@ -30,16 +30,6 @@ static int part_count(const CheckpointSet *set)
     return set->shards ? set->shards->size : 1;
 }
 
-/* What of a piece one of them has: a range of the piece, on whatever stage that is. */
-static Range part_range(const CheckpointSet *set, const Param *param, int64_t elements, int part)
-{
-    const int64_t place = param->bucket_place;
-    const Range shard = bucket_shard(param->bucket_count, part, part_count(set));
-    Range r = range_overlap((Range){ place, elements }, shard);
-    r.first -= place;
-    return r;
-}
-
 /* The rank that has it. The gradient group's order is that of data, then context. */
 static int owner_of(const Stream *s, const Param *param, int piece, int part)
 {
@@ -130,7 +120,7 @@ static Status stream_piece(const Stream *s, const CheckpointSet *set, const Para
     const int64_t elements = piece_elements(s, param);
     const float *values = s->piece;
     for (int i = 0; i < part_count(set); i++) {
-        const Range r = part_range(set, param, elements, i);
+        const Range r = checkpoint_set_part(set, param, elements, i);
         const int owner = owner_of(s, param, index, i);
         if (r.count == 0 || (rank != owner && rank != writer)) continue;
         if (rank != owner)

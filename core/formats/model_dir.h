@@ -16,7 +16,6 @@
 #include "core/base/file.h"
 #include "core/formats/safetensors_set.h"
 #include "core/model/params.h"
-#include "core/parallel/bucket.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -47,13 +46,15 @@ bool model_dir_has(const char *path, const char *folder);
  */
 Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
                              const Mesh *mesh, Tensor flat);
-/* The same from any set (optimizer moments): `prefix` puts "transformer." before each name and
- * takes all components; otherwise only `component`. With shards (may be NULL) `values` is a compact
- * buffer (bucket_shards_elements) of what the rank owns; only tensors that it has a part of are
- * read, one at a time. */
-Status model_dir_load_set(const char *folder, const char *base, bool prefix, Component component,
-                          const ParamList *params, const Mesh *mesh, const BucketShards *shards,
-                          Tensor values);
+/* Any set of tensors with one for each parameter (optimizer moments), opened and checked like that:
+ * `prefix` puts "transformer." before each name and takes all components; otherwise only
+ * `component`. The caller closes it. */
+Status model_dir_open_set(const char *folder, const char *base, bool prefix, Component component,
+                          const ParamList *params, SafetensorsSet *out);
+/* Elements of one of its tensors, local or not, from `first` on in the order of the whole tensor,
+ * as many as out (F32) has. *bytes grows by what was read. ERR_FORMAT when one is not finite. */
+Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,
+                               int64_t first, Tensor out, int64_t *bytes);
 
 /*
  * Turns what a user gives into a model directory: itself (a model directory or a checkpoint), or

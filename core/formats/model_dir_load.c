@@ -1,9 +1,7 @@
-/* The weights of a model directory: model_dir_load_params and model_dir_load_set. */
+/* The weights of a model directory: model_dir_load_params, and sets to be read bit by bit. */
 #include "core/formats/model_dir.h"
 
-#include <assert.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 const char *model_dir_base(Component component)
@@ -122,14 +120,6 @@ static Status check_finite(const Safetensors *file, const SafetensorsEntry *entr
     return OK;
 }
 
-/* Where a rank's values go. */
-typedef struct Target {
-    const Mesh *mesh;           /* view */
-    const BucketShards *shards; /* view; NULL: `values` is the whole flat buffer */
-    Tensor values;              /* (local_elements), or what the rank owns; view */
-    float *slice;               /* owned; with shards: one tensor's slice on its way */
-} Target;
-
 /* This rank's slice of one parameter: `values` (local_shape). */
 static Status read_slice(const SafetensorsSet *set, Wanted wanted, const Param *param,
                          const Mesh *mesh, Tensor values)
@@ -146,64 +136,34 @@ static Status read_slice(const SafetensorsSet *set, Wanted wanted, const Param *
     return check_finite(file, entry, values);
 }
 
-/* Of a sharded buffer: the part that this rank owns, cut out of the slice. */
-static Status read_owned(const SafetensorsSet *set, Wanted wanted, const Param *param,
-                         const Target *to)
-{
-    const Tensor slice = tensor_of(to->slice, F32, param->local_shape);
-    const Range own = range_overlap((Range){ param->offset, tensor_count(slice) },
-                                    bucket_shards_range(to->shards, param->bucket));
-    if (own.count == 0) return OK;
-    TRY(read_slice(set, wanted, param, to->mesh, slice));
-    const int64_t place = bucket_shards_place(to->shards, param->bucket, own.first);
-    memcpy(tensor_f32(to->values) + place, to->slice + own.first - param->offset,
-           (size_t)own.count * sizeof(float));
-    return OK;
-}
-
-static Status read_param(const SafetensorsSet *set, Wanted wanted, const Param *param,
-                         const Target *to)
-{
-    if (to->shards) return read_owned(set, wanted, param, to);
-    return read_slice(set, wanted, param, to->mesh, params_view(param, to->values));
-}
-
-/* Room for the largest slice of this rank. */
-static Status make_slice(const ParamList *params, Target *to)
-{
-    int64_t largest = 1;
-    if (!to->shards) return OK;
-    for (int64_t i = 0; i < params->count; i++) {
-        const int64_t count = tensor_count(tensor_of(NULL, F32, params->items[i].local_shape));
-        if (params->items[i].local && count > largest) largest = count;
-    }
-    to->slice = malloc((size_t)largest * sizeof *to->slice);
-    CHECK(to->slice, ERR_MEMORY, "no memory to load a tensor of %lld elements", (long long)largest);
-    return OK;
-}
-
-static Status load(const char *folder, const char *base, Wanted wanted, const ParamList *params,
-                   Target to)
+static Status open_set(const char *folder, const char *base, Wanted wanted, const ParamList *params,
+                       SafetensorsSet *out)
 {
     SafetensorsSet set = { 0 };
     TRY(safetensors_set_open(folder, base, &set));
-    Status s = check_set(&set, folder, wanted, params);
-    if (s == OK) s = make_slice(params, &to);
-    for (int64_t i = 0; i < params->count && s == OK; i++) {
-        const Param *param = &params->items[i];
-        if (param->local && is_wanted(wanted, param)) s = read_param(&set, wanted, param, &to);
-    }
-    free(to.slice);
-    safetensors_set_close(&set);
+    const Status s = check_set(&set, folder, wanted, params);
+    if (s == OK)
+        *out = set;
+    else
+        safetensors_set_close(&set);
     return s;
 }
 
-Status model_dir_load_set(const char *folder, const char *base, bool prefix, Component component,
-                          const ParamList *params, const Mesh *mesh, const BucketShards *shards,
-                          Tensor values)
+Status model_dir_open_set(const char *folder, const char *base, bool prefix, Component component,
+                          const ParamList *params, SafetensorsSet *out)
 {
-    const Target to = { .mesh = mesh, .shards = shards, .values = values };
-    return load(folder, base, (Wanted){ prefix, component }, params, to);
+    return open_set(folder, base, (Wanted){ prefix, component }, params, out);
+}
+
+Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,
+                               int64_t first, Tensor out, int64_t *bytes)
+{
+    const Safetensors *file;
+    const SafetensorsEntry *entry;
+    (void)find_param(set, (Wanted){ prefix, param->component }, param, &file, &entry);
+    TRY(safetensors_read_elements(file, entry, first, out));
+    *bytes += tensor_count(out) * (int64_t)dtype_bytes(entry->dtype);
+    return check_finite(file, entry, out);
 }
 
 /* The component whose folder, or whose folder + "_ema", this is. */
@@ -232,6 +192,15 @@ Status model_dir_load_params(const char *path, const char *folder, const ParamLi
     char below[FILE_PATH_BYTES];
     const Component component = component_of(folder);
     TRY(file_join(below, path, folder));
-    const Target to = { .mesh = mesh, .values = flat };
-    return load(below, model_dir_base(component), (Wanted){ false, component }, params, to);
+    const Wanted wanted = { false, component };
+    SafetensorsSet set = { 0 };
+    TRY(open_set(below, model_dir_base(component), wanted, params, &set));
+    Status s = OK;
+    for (int64_t i = 0; i < params->count && s == OK; i++) {
+        const Param *param = &params->items[i];
+        if (param->local && is_wanted(wanted, param))
+            s = read_slice(&set, wanted, param, mesh, params_view(param, flat));
+    }
+    safetensors_set_close(&set);
+    return s;
 }

@@ -69,6 +69,9 @@ typedef struct SafetensorsSlice {
  */
 Status safetensors_read(const Safetensors *file, const SafetensorsEntry *entry,
                         SafetensorsSlice slice, Tensor out);
+/* The same of the elements from `first` on in the order of the file, as many as out has. */
+Status safetensors_read_elements(const Safetensors *file, const SafetensorsEntry *entry,
+                                 int64_t first, Tensor out);
 /* "[8, 4, 2]" into out. */
 const char *safetensors_shape(const SafetensorsEntry *entry, char out[352]);
 

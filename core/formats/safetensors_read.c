@@ -232,17 +232,22 @@ static Status gather(const Safetensors *file, const SafetensorsEntry *entry, Run
     return s;
 }
 
-Status safetensors_read(const Safetensors *file, const SafetensorsEntry *entry,
-                        SafetensorsSlice slice, Tensor out)
+/* Whether 16-bit values become F32. */
+static Status check_dtype(const Safetensors *file, const SafetensorsEntry *entry, DType wanted,
+                          bool *widens)
 {
-    Runs runs;
     CHECK(entry->dtype != DTYPE_COUNT, ERR_FORMAT,
           "%s: tensor %s is %s; F32, BF16 and F16 can be read", file->path, entry->name,
           entry->dtype_name);
-    const bool widens = out.dtype == F32 && (entry->dtype == BF16 || entry->dtype == F16);
-    CHECK(widens || out.dtype == entry->dtype, ERR_FORMAT, "%s: tensor %s is %s, %s is wanted",
-          file->path, entry->name, entry->dtype_name, dtype_name(out.dtype));
-    TRY(find_runs(file, entry, slice, &runs));
+    *widens = wanted == F32 && (entry->dtype == BF16 || entry->dtype == F16);
+    CHECK(*widens || wanted == entry->dtype, ERR_FORMAT, "%s: tensor %s is %s, %s is wanted",
+          file->path, entry->name, entry->dtype_name, dtype_name(wanted));
+    return OK;
+}
+
+static Status read_runs(const Safetensors *file, const SafetensorsEntry *entry, Runs runs,
+                        bool widens, Tensor out)
+{
     const int64_t count = runs.outer * runs.run / (int64_t)dtype_bytes(entry->dtype);
     CHECK(count == tensor_count(out), ERR_FORMAT,
           "%s: tensor %s gives %lld values, %lld are wanted", file->path, entry->name,
@@ -251,4 +256,30 @@ Status safetensors_read(const Safetensors *file, const SafetensorsEntry *entry,
     TRY(gather(file, entry, runs, out.data));
     if (widens) widen(out.data, count, entry->dtype);
     return OK;
+}
+
+Status safetensors_read(const Safetensors *file, const SafetensorsEntry *entry,
+                        SafetensorsSlice slice, Tensor out)
+{
+    Runs runs;
+    bool widens;
+    TRY(check_dtype(file, entry, out.dtype, &widens));
+    TRY(find_runs(file, entry, slice, &runs));
+    return read_runs(file, entry, runs, widens, out);
+}
+
+Status safetensors_read_elements(const Safetensors *file, const SafetensorsEntry *entry,
+                                 int64_t first, Tensor out)
+{
+    bool widens;
+    const int64_t count = tensor_count(out);
+    TRY(check_dtype(file, entry, out.dtype, &widens));
+    const int64_t size = (int64_t)dtype_bytes(entry->dtype), all = entry->bytes / size;
+    CHECK(first >= 0 && first <= all && count <= all - first, ERR_FORMAT,
+          "%s: tensor %s of %lld values has no %lld from number %lld on", file->path, entry->name,
+          (long long)all, (long long)count, (long long)first);
+    const Runs run = { 1, 0, count * size, count * size };
+    SafetensorsEntry part = *entry;
+    part.begin += first * size;
+    return read_runs(file, &part, run, widens, out);
 }

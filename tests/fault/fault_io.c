@@ -98,13 +98,13 @@ static Status fail_save(const Scene *scene, int ranks, const Fault *fault, Outco
     return scene_recovers(scene, done, tally->cases % 4 == 0, NULL);
 }
 
-static Status fail_load(const Scene *scene, const Fault *fault, Outcome *o, Tally *tally)
+static Status fail_load(const Scene *scene, int ranks, const Fault *fault, Outcome *o, Tally *tally)
 {
     bool done;
     Saved found;
-    TRY(scene_load(scene, fault, o, &found));
+    TRY(scene_load(scene, ranks, fault, o, &found));
     if (!o->struck) return OK;
-    TRY(check_codes(fault, o, 1, &done));
+    TRY(check_codes(fault, o, ranks, &done));
     tally->failed += !done;
     if (!done || same_saved(found, scene->new)) return OK;
     tally->fell_back++;
@@ -118,7 +118,7 @@ static Status fail_once(const Scene *scene, int ranks, const Fault *fault, Tally
 {
     char why[1024];
     Outcome o = { 0 };
-    const Status s = scene->kind == SCENE_LOAD ? fail_load(scene, fault, &o, tally)
+    const Status s = scene->kind == SCENE_LOAD ? fail_load(scene, ranks, fault, &o, tally)
                                                : fail_save(scene, ranks, fault, &o, tally);
     *end = !o.struck;
     tally->cases += o.struck;

@@ -21,6 +21,8 @@ else
 fi
 # a load reads little
 fault fault_io load 1 1 0 EIO:once EIO:good EINTR:once EINTR:good short:once short:good
+# what is read on one rank and wanted on all
+fault fault_io load 2 1 0 EIO:once short:good
 
 # a small file system: where none can be mounted, the errors above stand for it
 full=$place.full

@@ -55,18 +55,27 @@ static Status broadcast(Group *group, Tensor t, int root)
     return OK;
 }
 
-/* Of bytes only: what checkpoints sum. */
+static void add(void *sum, const void *part, int64_t count, DType dtype)
+{
+    for (int64_t k = 0; k < count; k++)
+        if (dtype == U8)
+            ((uint8_t *)sum)[k] = (uint8_t)(((uint8_t *)sum)[k] + ((const uint8_t *)part)[k]);
+        else
+            ((int64_t *)sum)[k] += ((const int64_t *)part)[k];
+}
+
+/* Of bytes and of I64: what checkpoints sum. */
 static Status all_reduce(Group *group, Tensor t)
 {
     const Comm *comm = group->impl;
     const size_t length = tensor_bytes(t);
-    uint8_t *sum = t.data, *part = malloc(length + 1);
+    void *part = malloc(length + 1);
     CHECK(part, ERR_MEMORY, "no memory for a sum");
-    CHECK(t.dtype == U8, ERR_COMM, "these ranks sum bytes only");
+    CHECK(t.dtype == U8 || t.dtype == I64, ERR_COMM, "these ranks sum bytes and I64 only");
     if (comm->rank > 0) put(comm, 0, t.data, length);
     for (int i = 1; comm->rank == 0 && i < comm->size; i++) {
         get(comm, i, part, length);
-        for (size_t k = 0; k < length; k++) sum[k] = (uint8_t)(sum[k] + part[k]);
+        add(t.data, part, tensor_count(t), t.dtype);
     }
     free(part);
     return broadcast(group, t, 0);

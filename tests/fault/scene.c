@@ -79,7 +79,7 @@ typedef struct Act {
     Status status;  /* alone: how it went */
     struct Shared { /* among processes */
         int64_t calls;
-        Saved found;
+        Saved found[RANKS_MAX];
     } * shared;
 } Act;
 
@@ -98,7 +98,8 @@ static int perform(Comm *comm, const MeshGroups *groups, void *argument)
         if (fd < 0 || dup2(fd, 2) < 0) return 1;
     }
     if (act->loads)
-        act->status = small_run_load(comm, groups, act->folder, &act->shared->found);
+        act->status =
+            small_run_load(comm, groups, act->folder, &act->shared->found[comm_rank(comm)]);
     else
         act->status = small_run_save(comm, groups, act->folder, act->saved, act->keep);
     if (comm_rank(comm) == act->rank) act->shared->calls = count_of_shim();
@@ -115,7 +116,7 @@ static Status act_alone(const Scene *scene, bool loads, Saved saved, int keep, S
     };
     act.shared = &shared;
     rank_alone(perform, &act);
-    if (found) *found = shared.found;
+    if (found) *found = shared.found[0];
     return act.status;
 }
 
@@ -192,12 +193,15 @@ Status scene_save(const Scene *scene, int ranks, const Fault *fault, Outcome *ou
     return OK;
 }
 
-Status scene_load(const Scene *scene, const Fault *fault, Outcome *out, Saved *found)
+Status scene_load(const Scene *scene, int ranks, const Fault *fault, Outcome *out, Saved *found)
 {
     Act act = { .scene = scene, .loads = true };
-    TRY(perform_under(scene, 1, fault, &act, out));
-    *found = act.shared->found;
+    bool same = true;
+    TRY(perform_under(scene, ranks, fault, &act, out));
+    *found = act.shared->found[0];
+    for (int i = 1; i < ranks; i++) same = same && same_saved(act.shared->found[i], *found);
     (void)munmap(act.shared, sizeof *act.shared);
+    CHECK(same, ERR_FORMAT, "ranks load different checkpoints");
     return OK;
 }
 

@@ -53,8 +53,8 @@ Status scene_create(SceneKind kind, const char *base, Scene *out);
 Status scene_restore(const Scene *scene);
 /* Saves the new checkpoint on so many ranks. The codes are those of status_exit_code. */
 Status scene_save(const Scene *scene, int ranks, const Fault *fault, Outcome *out);
-/* Loads on one rank; said ends with the error, *found is what was loaded. */
-Status scene_load(const Scene *scene, const Fault *fault, Outcome *out, Saved *found);
+/* Loads on so many ranks; said ends with the error, *found is what was loaded, on all of them. */
+Status scene_load(const Scene *scene, int ranks, const Fault *fault, Outcome *out, Saved *found);
 
 /* Without faults: all that has a final name is whole; the old (none, of a first save) or the new
  * one loads, the new one when `committed`. *found (may be NULL): which. With `later`: a later save

@@ -151,6 +151,28 @@ static void what_was_interrupted_is_ignored_and_cleaned_up(void **state)
     side_destroy(&side);
 }
 
+static void a_copy_under_another_steps_name_is_passed_over(void **state)
+{
+    (void)state;
+    MeshShape shapes[SIDE_MESHES];
+    Side side;
+    char from[FILE_PATH_BYTES], to[FILE_PATH_BYTES];
+    (void)meshes(shapes);
+    remove_run();
+    side_create(shapes[0], false, &side);
+    for (int64_t step = 1; step <= 2; step++) {
+        set_step(&side, step);
+        assert_int_equal(save(&side, 0, 0), OK);
+    }
+    assert_int_equal(model_dir_step_path(run_dir, 1, "", from), OK);
+    assert_int_equal(model_dir_step_path(run_dir, 9, "", to), OK);
+    assert_int_equal(comm_barrier(comm), OK);
+    if (comm_rank(comm) == 0) assert_int_equal(file_rename(from, to), OK);
+    assert_steps("step-00000002 step-00000009");
+    load_into(shapes[0], 2);
+    side_destroy(&side);
+}
+
 static void only_the_newest_are_kept(void **state)
 {
     (void)state;
@@ -310,6 +332,7 @@ int main(void)
         cmocka_unit_test(the_digest_does_not_depend_on_mesh_or_shards),
         cmocka_unit_test(damage_is_passed_over),
         cmocka_unit_test(what_was_interrupted_is_ignored_and_cleaned_up),
+        cmocka_unit_test(a_copy_under_another_steps_name_is_passed_over),
         cmocka_unit_test(only_the_newest_are_kept),
         cmocka_unit_test(multiples_of_keep_every_are_kept),
         cmocka_unit_test(a_step_that_is_there_is_not_written_again),

@@ -328,6 +328,32 @@ static void known_types_are_listed_and_not_read(void **state)
     safetensors_close(file);
 }
 
+/* Without regard to dimensions, widened as slices are. */
+static void any_run_of_elements_is_right(void **state)
+{
+    (void)state;
+    static const float bf16[4] = { 1.0f, -2.0f, 0x1p-133f, INFINITY };
+    Safetensors *file = NULL;
+    float out[60];
+    assert_int_equal(write_sample(NULL, NULL), OK);
+    assert_int_equal(safetensors_open(path, &file), OK);
+    const SafetensorsEntry *a = safetensors_find(file, "a"), *h = safetensors_find(file, "h");
+    for (int64_t first = 0; first <= 60; first++)
+        for (int64_t count = 0; first + count <= 60; count++) {
+            const Tensor t = tensor_of(out, F32, SHAPE(count));
+            assert_int_equal(safetensors_read_elements(file, a, first, t), OK);
+            for (int64_t i = 0; i < count; i++) assert_true(out[i] == (float)(first + i));
+        }
+    const Tensor two = tensor_of(out, F32, SHAPE(2));
+    assert_int_equal(safetensors_read_elements(file, h, 2, two), OK);
+    assert_memory_equal(out, bf16 + 2, 2 * sizeof *out);
+    assert_int_equal(safetensors_read_elements(file, a, 59, two), ERR_FORMAT);
+    assert_non_null(strstr(status_message(), "tensor a of 60 values has no 2 from number 59 on"));
+    assert_int_equal(safetensors_read_elements(file, a, -1, two), ERR_FORMAT);
+    assert_int_equal(safetensors_read_elements(file, a, INT64_MAX, two), ERR_FORMAT);
+    safetensors_close(file);
+}
+
 static void a_file_that_shrinks_is_an_error(void **state)
 {
     (void)state;
@@ -469,6 +495,7 @@ int main(void)
         cmocka_unit_test(every_slice_of_every_dimension_is_right),
         cmocka_unit_test(slices_of_large_tensors_are_right),
         cmocka_unit_test(half_precision_widens_exactly),
+        cmocka_unit_test(any_run_of_elements_is_right),
         cmocka_unit_test(known_types_are_listed_and_not_read),
         cmocka_unit_test(a_file_that_shrinks_is_an_error),
         cmocka_unit_test(an_abandoned_file_leaves_nothing),

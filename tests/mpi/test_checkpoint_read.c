@@ -1,0 +1,376 @@
+/*
+ * Loading reads each byte of a checkpoint's tensors once over all ranks, in buffers of any size,
+ * and gives every rank the same values; what one rank cannot read is the same error on all.
+ */
+/* ranks: 1 2 4 */
+#include "core/base/log.h"
+#include "core/formats/manifest.h"
+#include "train/checkpoint.h"
+#include "train/checkpoint_read.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+static Comm *comm;
+static char run_dir[FILE_PATH_BYTES];
+
+/* One rank's side of a run on some mesh, with moments and averages sharded or not. */
+typedef struct Side {
+    MeshGroups groups;
+    ModelDir model;
+    ParamList params;
+    BucketShards shards;
+    CheckpointState state;
+} Side;
+
+enum { BUFFERS = 4, MESHES = 7 };
+
+static Tensor *buffer(CheckpointState *state, int i)
+{
+    Tensor *const all[BUFFERS] = { &state->weights, &state->ema, &state->exp_avg,
+                                   &state->exp_avg_sq };
+    return all[i];
+}
+
+static bool is_sharded(const Side *side, int i)
+{
+    return i > 0 && side->state.shards;
+}
+
+/* The meshes that this number of ranks can form. */
+static int meshes(MeshShape out[MESHES])
+{
+    const MeshShape all[] = { mesh_shape(1, 1, 1, 1), mesh_shape(2, 1, 1, 1),
+                              mesh_shape(1, 2, 1, 1), mesh_shape(1, 1, 2, 1),
+                              mesh_shape(1, 1, 1, 2), mesh_shape(4, 1, 1, 1),
+                              mesh_shape(2, 2, 1, 1), mesh_shape(1, 4, 1, 1),
+                              mesh_shape(2, 1, 2, 1), mesh_shape(1, 2, 2, 1),
+                              mesh_shape(2, 1, 1, 2), mesh_shape(1, 2, 1, 2) };
+    int count = 0;
+    for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+        if (mesh_ranks(all[i]) == comm_size(comm)) out[count++] = all[i];
+    return count;
+}
+
+/* Groups live as long as the comm, so each mesh is made once. */
+static MeshGroups groups_of(MeshShape shape)
+{
+    static MeshGroups made[MESHES];
+    static int count;
+    for (int i = 0; i < count; i++)
+        if (memcmp(&made[i].mesh.shape, &shape, sizeof shape) == 0) return made[i];
+    assert_true(count < MESHES);
+    assert_int_equal(comm_mesh(comm, shape, &made[count]), OK);
+    return made[count++];
+}
+
+static Tensor zeros(int64_t count)
+{
+    return tensor_of(calloc((size_t)count + 1, sizeof(float)), F32, SHAPE(count));
+}
+
+static void side_create(MeshShape shape, bool zero, Side *side)
+{
+    *side = (Side){ .model = { .shift = 3.0 } };
+    ModelConfig *config = &side->model.config;
+    assert_int_equal(model_config_preset("tiny", config), OK);
+    config->dit.num_layers = 4;
+    config->dit.num_attention_heads = 4;
+    config->dit.attention_head_dim = 16;
+    config->dit.ffn_dim = 96;
+    config->dit.text_dim = config->text.d_model = 32;
+    config->text.d_ff = 40;
+    side->groups = groups_of(shape);
+    assert_int_equal(params_plan(config, &side->groups.mesh, &side->params), OK);
+    const Group *group = side->groups.gradient;
+    assert_int_equal(bucket_shards_create(side->params.bucket_first, side->params.buckets,
+                                          group->rank, group->size, &side->shards),
+                     OK);
+    side->state = (CheckpointState){ .params = &side->params,
+                                     .model = &side->model,
+                                     .shards = zero ? &side->shards : NULL,
+                                     .config_text = "run: {}\n",
+                                     .progress = { .step = 1, .samples = 8 } };
+    for (int i = 0; i < BUFFERS; i++)
+        *buffer(&side->state, i) = zeros(is_sharded(side, i) ? bucket_shards_elements(&side->shards)
+                                                             : side->params.local_elements);
+}
+
+static void side_destroy(Side *side)
+{
+    for (int i = 0; i < BUFFERS; i++) free(buffer(&side->state, i)->data);
+    bucket_shards_destroy(&side->shards);
+    params_destroy(&side->params);
+}
+
+/* Initial weights are functions of (seed, name, element of the whole tensor): the same on any mesh.
+ * A number for each tensor is added, as many start as zeros. */
+static void fill(const Side *side, int i, Tensor out)
+{
+    const Tensor flat = zeros(side->params.local_elements);
+    assert_int_equal(params_init(&side->params, &side->groups.mesh, (uint64_t)i + 1, flat), OK);
+    for (int64_t n = 0; n < side->params.count; n++) {
+        const Param *p = &side->params.items[n];
+        if (!p->local) continue;
+        const Tensor view = params_view(p, flat);
+        for (int64_t e = 0; e < tensor_count(view); e++) tensor_f32(view)[e] += (float)n;
+    }
+    for (int b = 0; b < side->shards.buckets && is_sharded(side, i); b++) {
+        const Range own = bucket_shards_range(&side->shards, b);
+        memcpy(tensor_f32(out) + side->shards.place[b], tensor_f32(flat) + own.first,
+               (size_t)own.count * sizeof(float));
+    }
+    if (!is_sharded(side, i)) memcpy(out.data, flat.data, tensor_bytes(out));
+    free(flat.data);
+}
+
+static void assert_holds(Side *side)
+{
+    for (int i = 0; i < BUFFERS; i++) {
+        const Tensor found = *buffer(&side->state, i);
+        const Tensor expected = zeros(tensor_count(found));
+        fill(side, i, expected);
+        assert_memory_equal(found.data, expected.data, tensor_bytes(found));
+        free(expected.data);
+    }
+}
+
+/* RUN/checkpoints/step-00000001, saved on the first mesh. */
+static void make_checkpoint(char path[FILE_PATH_BYTES])
+{
+    Side side;
+    MeshShape shapes[MESHES];
+    const CheckpointOptions options = { .run_dir = run_dir };
+    (void)meshes(shapes);
+    side_create(shapes[0], false, &side);
+    for (int i = 0; i < BUFFERS; i++) fill(&side, i, *buffer(&side.state, i));
+    assert_int_equal(checkpoint_save(comm, &side.groups, &side.state, &options), OK);
+    assert_int_equal(model_dir_step_path(run_dir, 1, "", path), OK);
+    side_destroy(&side);
+}
+
+static int64_t sum(int64_t value)
+{
+    assert_int_equal(group_all_reduce(comm_world(comm), tensor_of(&value, I64, SHAPE(1))), OK);
+    return value;
+}
+
+static Status read_tensors(Side *side, const char *path, int64_t buffer_bytes, int64_t *bytes,
+                           int64_t *stored)
+{
+    CheckpointSets sets;
+    assert_int_equal(checkpoint_sets_create(&side->state, INT64_MAX, &sets), OK);
+    *stored = 0;
+    for (int k = 0; k < sets.count; k++) *stored += sets.items[k].plan.total_bytes;
+    const Status s =
+        checkpoint_read(comm, &side->groups, &sets, &side->params, path, buffer_bytes, bytes);
+    checkpoint_sets_destroy(&sets);
+    return s;
+}
+
+/* --- promises --- */
+
+static void every_byte_is_read_once_on_any_mesh(void **state)
+{
+    (void)state;
+    static const int64_t buffers[] = { 30011, 200000 }; /* loading has that of a real run */
+    char path[FILE_PATH_BYTES];
+    MeshShape shapes[MESHES];
+    const int count = meshes(shapes);
+    make_checkpoint(path);
+    for (int m = 0; m < count; m++)
+        for (int zero = 0; zero < 2; zero++) {
+            Side side;
+            side_create(shapes[m], zero, &side);
+            int64_t bytes = 0, stored = 0;
+            assert_int_equal(read_tensors(&side, path, buffers[(m + zero) % 2], &bytes, &stored),
+                             OK);
+            assert_holds(&side);
+            assert_int_equal(sum(bytes), stored);
+            side_destroy(&side);
+        }
+}
+
+/* What this process has read of files, by the kernel's count. */
+static int64_t bytes_read(void)
+{
+    char text[64] = "";
+    long long bytes = -1;
+    FILE *file = fopen("/proc/self/io", "re");
+    if (!file || !fgets(text, sizeof text, file))
+        bytes = -1;
+    else if (sscanf(text, "rchar: %lld", &bytes) != 1)
+        bytes = -1;
+    if (file) (void)fclose(file);
+    return bytes;
+}
+
+/* Of the whole checkpoint, and of what is beside its tensors: headers, indices, configurations. */
+static void stored_bytes(const char *path, int64_t *all, int64_t *beside)
+{
+    Side side;
+    Manifest manifest;
+    MeshShape shapes[MESHES];
+    CheckpointSets sets;
+    (void)meshes(shapes);
+    assert_int_equal(manifest_read(path, &manifest), OK);
+    *all = 0;
+    for (int64_t i = 0; i < manifest.count; i++) *all += manifest.files[i].bytes;
+    manifest_destroy(&manifest);
+    side_create(shapes[0], false, &side);
+    assert_int_equal(checkpoint_sets_create(&side.state, INT64_MAX, &sets), OK);
+    *beside = *all;
+    for (int k = 0; k < sets.count; k++) *beside -= sets.items[k].plan.total_bytes;
+    checkpoint_sets_destroy(&sets);
+    side_destroy(&side);
+}
+
+/*
+ * The whole of loading as the kernel counts it: the checkpoint twice in all, to verify it and to
+ * load it, and beside that on each rank not more than the small files and headers, the manifest (as
+ * large as they are, at most), and 64 KiB for MPI and /proc.
+ */
+static void replicas_read_a_checkpoint_once_and_verify_it_once(void **state)
+{
+    (void)state;
+    char path[FILE_PATH_BYTES];
+    MeshShape shapes[MESHES];
+    const int count = meshes(shapes);
+    int64_t all, beside;
+    make_checkpoint(path);
+    stored_bytes(path, &all, &beside);
+    if (bytes_read() < 0) skip();
+    for (int m = 0; m < count; m++)
+        for (int zero = 0; zero < 2; zero++) {
+            Side side;
+            bool found = false;
+            char mesh[96];
+            side_create(shapes[m], zero, &side);
+            assert_int_equal(comm_barrier(comm), OK);
+            const int64_t before = bytes_read();
+            assert_int_equal(
+                checkpoint_load(comm, &side.groups, run_dir, &side.state, &found, NULL), OK);
+            const int64_t total = sum(bytes_read() - before);
+            assert_true(found);
+            assert_holds(&side);
+            if (comm_rank(comm) == 0)
+                printf("note: %s, zero %d: a checkpoint of %.2f MiB, %.2f MiB read by all\n",
+                       mesh_describe(shapes[m], mesh), zero, (double)all * 0x1p-20,
+                       (double)total * 0x1p-20);
+            const int64_t each = 2 * beside + (64 << 10);
+            assert_in_range(total, 2 * (all - beside), 2 * all + comm_size(comm) * each);
+            side_destroy(&side);
+        }
+}
+
+/* Every value of the last file that ends in `name` is made infinite; its header stays. */
+static void spoil(const char *path, const char *name)
+{
+    char file[FILE_PATH_BYTES];
+    char *bytes = NULL;
+    size_t length = 0;
+    static const uint8_t infinity[4] = { 0, 0, 0x80, 0x7f };
+    assert_int_equal(file_join(file, path, name), OK);
+    assert_int_equal(file_read(file, 1 << 26, &bytes, &length), OK);
+    const size_t first = 8 + ((size_t)(uint8_t)bytes[0] | (size_t)(uint8_t)bytes[1] << 8 |
+                              (size_t)(uint8_t)bytes[2] << 16);
+    for (size_t i = first; i + 4 <= length; i += 4) memcpy(bytes + i, infinity, 4);
+    assert_int_equal(file_write(file, bytes, length), OK);
+    free(bytes);
+}
+
+static void copy_files(const char *from, const char *to)
+{
+    FileList list = { 0 };
+    assert_int_equal(file_list_tree(from, &list), OK);
+    for (int64_t i = 0; i < list.count; i++) {
+        char a[FILE_PATH_BYTES], b[FILE_PATH_BYTES], folder[FILE_PATH_BYTES];
+        char *bytes = NULL;
+        size_t length = 0;
+        assert_int_equal(file_join(a, from, list.names[i]), OK);
+        assert_int_equal(file_join(b, to, list.names[i]), OK);
+        assert_int_equal(file_read(a, 1 << 26, &bytes, &length), OK);
+        (void)snprintf(folder, sizeof folder, "%.*s", (int)(file_name(b) - b - 1), b);
+        assert_int_equal(file_make_folders(folder), OK);
+        assert_int_equal(file_write(b, bytes, length), OK);
+        free(bytes);
+    }
+    file_list_destroy(&list);
+}
+
+/* One rank sees another disk than the others: a file that is gone, or values nobody can train
+ * with, found before anything was read and in the middle of it. */
+static void what_one_rank_cannot_read_is_the_same_error_on_all(void **state)
+{
+    (void)state;
+    static const char spoiled[] = "optimizer/exp_avg_sq.safetensors";
+    char path[FILE_PATH_BYTES], other[FILE_PATH_BYTES], gone[FILE_PATH_BYTES], prefix[32];
+    MeshShape shapes[MESHES];
+    const int count = meshes(shapes);
+    make_checkpoint(path);
+    assert_int_equal(file_join(other, run_dir, "other"), OK);
+    assert_int_equal(file_join(gone, run_dir, "gone"), OK);
+    if (comm_rank(comm) == 0) {
+        copy_files(path, other);
+        spoil(other, spoiled);
+    }
+    assert_int_equal(comm_barrier(comm), OK);
+    /* all replicas, and where tensor ranks share too */
+    for (int m = 0; m < count && m < 2; m++)
+        for (int who = 0; who < comm_size(comm); who++) {
+            Side side;
+            int64_t bytes, stored;
+            const bool me = comm_rank(comm) == who;
+            side_create(shapes[m], true, &side);
+            (void)snprintf(prefix, sizeof prefix, "rank %d: ", who);
+            if (comm_size(comm) == 1) prefix[0] = 0;
+            assert_int_equal(read_tensors(&side, me ? gone : path, 100003, &bytes, &stored),
+                             ERR_FORMAT);
+            assert_int_equal(strncmp(status_message(), prefix, strlen(prefix)), 0);
+            assert_non_null(strstr(status_message(), "is missing"));
+            assert_int_equal(sum(bytes), 0);
+            assert_int_equal(read_tensors(&side, me ? other : path, 100003, &bytes, &stored),
+                             ERR_FORMAT);
+            assert_int_equal(strncmp(status_message(), prefix, strlen(prefix)), 0);
+            assert_non_null(strstr(status_message(), "exp_avg_sq.safetensors: tensor"));
+            assert_non_null(strstr(status_message(), "holds a value that is not finite"));
+            assert_in_range(sum(bytes), 1, stored - 1);
+            /* and all goes on */
+            assert_int_equal(read_tensors(&side, path, 100003, &bytes, &stored), OK);
+            assert_holds(&side);
+            side_destroy(&side);
+        }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_byte_is_read_once_on_any_mesh),
+        cmocka_unit_test(replicas_read_a_checkpoint_once_and_verify_it_once),
+        cmocka_unit_test(what_one_rank_cannot_read_is_the_same_error_on_all),
+    };
+    /* a rank that waits for one whose test failed ends the job instead */
+    (void)alarm(240);
+    if (comm_start(&comm) != OK) return 1;
+    log_set_quiet(true);
+    /* one folder for all ranks: rank 0 makes it and says where */
+    const char *base = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
+    /* flushing to a disk takes most of the time and proves nothing here */
+    if (access("/dev/shm", W_OK) == 0) base = "/dev/shm";
+    (void)snprintf(run_dir, sizeof run_dir, "%s/test_checkpoint_read.XXXXXX", base);
+    if (comm_rank(comm) == 0 && !mkdtemp(run_dir)) return 1;
+    if (group_broadcast(comm_world(comm), tensor_of(run_dir, U8, SHAPE(sizeof run_dir)), 0) != OK)
+        return 1;
+    const int failed = cmocka_run_group_tests(tests, NULL, NULL);
+    (void)comm_barrier(comm);
+    if (comm_rank(comm) == 0) (void)file_remove_tree(run_dir);
+    comm_finish(comm);
+    return failed;
+}
