@@ -56,6 +56,8 @@ typedef struct TrainKeys {
     double caption_drop;
     int64_t max_skipped;                 /* steps in a row whose gradient is not finite */
     int64_t heldout_every, sample_every; /* steps; 0: never */
+    int64_t check_every; /* steps between comparisons of replicas, and one before each checkpoint;
+                            0: never. One costs a few percent of a step (train/replicas.h) */
     ConfigTexts sample_prompts;
     TimestepKeys timestep;
 } TrainKeys;
