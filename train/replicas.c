@@ -125,11 +125,12 @@ static Status refuse(const Replicas *r, int64_t step, ReplicaVerdict v)
     ranks_describe(r->comm, r->odd, v.count, names, sizeof names);
     const Status s =
         v.majority
-            ? status_fail(ERR_DEVICE,
-                          "step %lld: %s of %s are not the bits that most of their replicas hold: a "
-                          "silent fault of memory or arithmetic there; this step is not saved: run "
-                          "the same command without that host to go on",
-                          (long long)step, part_names[v.part], names)
+            ? status_fail(
+                  ERR_DEVICE,
+                  "step %lld: %s of %s are not the bits that most of their replicas hold: a "
+                  "silent fault of memory or arithmetic there; this step is not saved: run "
+                  "the same command without that host to go on",
+                  (long long)step, part_names[v.part], names)
             : status_fail(ERR_DEVICE,
                           "step %lld: %s of %s should be the same bits and are not, and no "
                           "majority says whose are right: a silent fault of memory or arithmetic; "

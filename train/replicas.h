@@ -43,7 +43,8 @@ typedef struct ReplicaVerdict {
 } ReplicaVerdict;
 
 /* hashes (mesh_ranks(shape), REPLICA_PARTS); odd (as many) gets the ranks that are to be named, in
- * ascending order. Where some group has a majority only ranks of such groups are. Not collective. */
+ * ascending order. Where some group has a majority only ranks of such groups are. Not collective.
+ */
 ReplicaVerdict replicas_judge(MeshShape shape, const int64_t *hashes, int *odd);
 
 /* "rank 3 (node7), rank 5 (node8) and 2 more" into out. */

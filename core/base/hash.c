@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-enum { LANES = 4, STRIPE = LANES * 8, BLOCK = 1 << 20 };
+enum { STRIPE = 32, BLOCK = 1 << 20 };
 
 static const uint64_t prime1 = 0x9e3779b185ebca87, prime2 = 0xc2b2ae3d27d4eb4f,
                       prime3 = 0x165667b19e3779f9, prime4 = 0x85ebca77c2b2ae63,
@@ -32,14 +32,19 @@ static inline uint64_t round_of(uint64_t lane, uint64_t input)
     return turn(lane + input * prime2, 31) * prime1;
 }
 
-/* Four lanes that know nothing of each other: their multiplications overlap. */
+/* Four lanes that know nothing of each other, so that their multiplications overlap. */
 static uint64_t hash_stripes(const unsigned char *at, size_t stripes, uint64_t seed)
 {
-    uint64_t lane[LANES] = { seed + prime1 + prime2, seed + prime2, seed, seed - prime1 };
-    for (; stripes > 0; stripes--, at += STRIPE)
-        for (int i = 0; i < LANES; i++) lane[i] = round_of(lane[i], read64(at + 8 * i));
-    uint64_t hash = turn(lane[0], 1) + turn(lane[1], 7) + turn(lane[2], 12) + turn(lane[3], 18);
-    for (int i = 0; i < LANES; i++) hash = (hash ^ round_of(0, lane[i])) * prime1 + prime4;
+    uint64_t a = seed + prime1 + prime2, b = seed + prime2, c = seed, d = seed - prime1;
+    for (; stripes > 0; stripes--, at += STRIPE) {
+        a = round_of(a, read64(at));
+        b = round_of(b, read64(at + 8));
+        c = round_of(c, read64(at + 16));
+        d = round_of(d, read64(at + 24));
+    }
+    const uint64_t lanes[] = { a, b, c, d };
+    uint64_t hash = turn(a, 1) + turn(b, 7) + turn(c, 12) + turn(d, 18);
+    for (int i = 0; i < 4; i++) hash = (hash ^ round_of(0, lanes[i])) * prime1 + prime4;
     return hash;
 }
 
