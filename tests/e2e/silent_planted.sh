@@ -39,8 +39,9 @@ for numerics in fast exact; do
         "4 data=2 context=2 zero=0" "4 data=2 pipeline=2"; do
         read -r ranks keys <<< "$mesh"
         [ "$numerics" = exact ] && [ "$ranks" = 3 ] && continue
-        # shellcheck disable=SC2086
-        fresh "$ranks" "numerics=$numerics" $(printf 'parallel.%s ' ${keys:-threads=1})
+        args=("numerics=$numerics")
+        for key in $keys; do args+=("parallel.$key"); done
+        fresh "$ranks" "${args[@]}"
         [ "$code" = 0 ] && [ -z "$(alarms)" ] || whys+="$numerics $mesh: code $code $(alarms) $(tail -n 1 "$work/stderr"); "
     done
 done
