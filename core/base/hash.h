@@ -1,6 +1,5 @@
 /*
- * hash: 64 bits of any bytes at the speed of memory, to see by accident what has changed by
- * accident.
+ * hash: 64 bits of any bytes at the speed of memory, to notice what has changed by accident.
  *
  * XXH64. Not for what somebody may have changed on purpose: that is digest.h. Not collective.
  */
