@@ -1,4 +1,5 @@
 #!/bin/bash
+# limit_s: 600
 # Faults that say nothing are found and told apart. Programs with one planted (tests/planted/silent): a
 # bit of one rank's weights is seen by the comparison of replicas, before a checkpoint has it; a step
 # that one rank computes wrongly is computed again in exact numerics and the rank named; a clip that is
