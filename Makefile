@@ -34,6 +34,7 @@ FAULT_SOURCES := $(wildcard tests/fault/fault_*.c)
 FAULT_SHIM    := $(wildcard tests/fault/shim*.c)
 FAULT_SHARED  := $(filter-out $(FAULT_SOURCES) $(FAULT_SHIM),$(wildcard tests/fault/*.c))
 PLANTED      := $(patsubst tests/%.sed,$(BUILD)/%,$(wildcard tests/planted/*.sed))
+PLANTED_SILENT := $(patsubst tests/%.sed,$(BUILD)/%,$(wildcard tests/planted/silent/*.sed))
 ISAS         := x86_64 avx2 avx512
 SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh slurm/*.sh slurm/*.sbatch .ci/run)
 
@@ -162,6 +163,7 @@ THREADED = $(patsubst %,tests/unit/test_%.c,base hang ingest_plan loader pipelin
 
 run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM) \
            $(if $(filter tests/e2e/mesh_exact_planted.sh,$(CHOSEN)),$(PLANTED)) \
+           $(if $(filter tests/e2e/silent_planted.sh,$(CHOSEN)),$(PLANTED_SILENT)) \
            $(if $(filter tests/fault/%,$(CHOSEN)),$(FAULT_SOURCES:%.c=$(BUILD)/%) $(BUILD)/tests/fault/shim.so)
 	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) RANKS="$(RANKS)" tests/run.sh $(CHOSEN)
 

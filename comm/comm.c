@@ -130,6 +130,11 @@ int comm_local_size(const Comm *comm)
     return comm->local_size;
 }
 
+const char *comm_host(const Comm *comm, int rank)
+{
+    return comm->watchdog ? watchdog_host(comm->watchdog, rank) : "this host";
+}
+
 bool comm_overlap_pays(const Comm *comm, int threads)
 {
     const bool wire = comm->local_size < comm->size;

@@ -30,6 +30,8 @@ int comm_rank(const Comm *comm);
 int comm_size(const Comm *comm);
 int comm_local_rank(const Comm *comm); /* among the ranks of this host */
 int comm_local_size(const Comm *comm);
+/* The name of the host that a rank runs on; a view. */
+const char *comm_host(const Comm *comm, int rank);
 /* Whether messages can move beside the computation: some of them take time on a wire, or the ranks,
  * with `threads` each, leave a core of this host free. Otherwise moving bytes is work that takes a
  * core from the computation. Not collective. */

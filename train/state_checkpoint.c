@@ -32,7 +32,7 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
     }
     if (c->train.schedule == LR_CONSTANT) same.train.steps = 1; /* an end, and nothing else */
     same.checkpoint = (CheckpointKeys){ 0 };
-    same.train.heldout_every = same.train.sample_every = 0;
+    same.train.heldout_every = same.train.sample_every = same.train.check_every = 0;
     memset(&same.train.sample_prompts, 0, sizeof same.train.sample_prompts);
     char *text = NULL;
     size_t length = 0;

@@ -4,6 +4,7 @@
 #include "train/train_config.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -200,6 +201,18 @@ static void leave_out_damaged(const MicroBatch *micro, const StepSlot *slot)
     }
 }
 
+/* sums (clips): what a step that looks wrong is asked for. */
+static void note_worst(TrainStep *step, const MicroBatch *micro, const double *sums,
+                       int64_t elements)
+{
+    for (int64_t i = 0; elements > 0 && i < micro->clips; i++) {
+        const double loss = isfinite(sums[i]) ? sums[i] / (double)elements : INFINITY;
+        if (step->worst_sample >= 0 && loss <= step->worst_loss) continue;
+        step->worst_sample = micro->samples[i];
+        step->worst_loss = loss;
+    }
+}
+
 /* Loss of this micro-batch, and its gradient with respect to the velocity into slot->noise. */
 static Status measure(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
 {
@@ -210,6 +223,7 @@ static Status measure(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
     TRY(op_squared_error(dev, tensor_of(sums, F64, SHAPE(micro->clips)), slot->model.v,
                          slot->target));
     for (int64_t i = 0; i < micro->clips; i++) step->loss_sum += sums[i];
+    note_worst(step, micro, sums, tensor_count(slot->target) / micro->clips);
     if (step->exact)
         exact_sum_add_squared_errors(&step->exact_loss, tensor_f32(slot->model.v),
                                      tensor_f32(slot->target), tensor_count(slot->target),
@@ -301,7 +315,8 @@ Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
 {
     const int micros = (int)batch->micro_count;
     step->batch = batch;
-    step->loss_sum = 0.0;
+    step->loss_sum = step->worst_loss = 0.0;
+    step->worst_sample = -1;
     if (step->schedule.micros != micros) TRY(create_schedule(step, micros));
     step->exact_loss = (ExactSum){ 0 };
     TRY(step->exact ? exact_grads_begin(step->exact) : op_fill(step->dit->dev, step->grads, 0.0f));

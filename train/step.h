@@ -49,6 +49,10 @@ typedef struct TrainStep {
     /* of the step at hand */
     const Batch *batch;
     double loss_sum; /* of this rank's micro-batches; 0 but on the last stage */
+    /* of its clips the one with the largest mean squared error, infinity where that is not finite;
+     * sample -1: it measured none */
+    int64_t worst_sample;
+    double worst_loss;
 } TrainStep;
 
 typedef struct TrainStepOptions {

@@ -56,6 +56,9 @@ typedef struct TrainKeys {
     double caption_drop;
     int64_t max_skipped;                 /* steps in a row whose gradient is not finite */
     int64_t heldout_every, sample_every; /* steps; 0: never */
+    int64_t check_every; /* steps between comparisons of replicas, and one before each checkpoint
+                            (train/replicas.h); 0: never. One costs about 1 % of a step of 1,000
+                            tokens a rank, of more tokens less */
     ConfigTexts sample_prompts;
     TimestepKeys timestep;
 } TrainKeys;

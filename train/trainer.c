@@ -8,6 +8,8 @@
 #include "train/heldout.h"
 #include "train/lr_schedule.h"
 #include "train/metrics.h"
+#include "train/replay.h"
+#include "train/replicas.h"
 #include "train/samples.h"
 #include "train/state.h"
 #include "train/time_limit.h"
@@ -32,6 +34,9 @@ typedef struct Run {
     TrainState state;
     Metrics metrics; /* rank 0 */
     DamagedClips damaged;
+    Replicas replicas;
+    Replay replay;
+    ExactTotals totals; /* exact numerics: the step's */
     const Batch *batch; /* the next step's; without its damaged clips */
     double *control;    /* owned; (CONTROL_COUNT + ranks) */
     int64_t done;       /* updates */
@@ -46,20 +51,12 @@ typedef struct Run {
 
 /* ---- a step --------------------------------------------------------------------------------- */
 
-/* Exact: loss and squared norm are added up over all ranks without rounding; the first rank says
- * what they round to. */
-static Status exchange_exact(TrainState *s, double *out)
+/* Exact: loss and squared norm are added up already; the first rank says what they are. */
+static void put_totals(const Run *run, double *out)
 {
-    ExactSum sums[2] = { s->step.exact_loss };
-    TRY(optimizer_exact_square_norm(&s->optimizer, &sums[1]));
-    TRY(group_all_reduce(comm_world(s->comm), tensor_of(sums, I64, SHAPE(2, EXACT_SUM_LIMBS))));
-    for (int i = 0; i < 2; i++) {
-        ExactSum normal = { 0 };
-        exact_sum_merge(&normal, &sums[i]);
-        out[i == 0 ? CONTROL_LOSS : CONTROL_NORM] =
-            comm_rank(s->comm) == 0 ? exact_sum_value(&normal) : 0.0;
-    }
-    return OK;
+    const bool first = comm_rank(run->state.comm) == 0;
+    out[CONTROL_LOSS] = first ? run->totals.loss_sum : 0.0;
+    out[CONTROL_NORM] = first ? run->totals.square_norm : 0.0;
 }
 
 /* The step's loss and gradient norm, whether somebody must stop, whether all have the next batch
@@ -73,7 +70,7 @@ static Status exchange(Run *run, double loss_sum, bool more, Status next, double
     out[CONTROL_COUNT + comm_rank(s->comm)] = worked_s;
     TRY(optimizer_square_norm(&s->optimizer, &out[CONTROL_NORM]));
     out[CONTROL_LOSS] = loss_sum;
-    if (s->step.exact) TRY(exchange_exact(s, out));
+    if (s->step.exact) put_totals(run, out);
     out[CONTROL_SIGNAL] = stop_requested() ? 1.0 : 0.0;
     /* this step is nearly over, the next would be one more */
     out[CONTROL_TIME] = time_limit_reached(&run->limit, 2.0 * run->longest_s) ? 1.0 : 0.0;
@@ -129,7 +126,10 @@ static Status run_step(Run *run, StepMetrics *m)
     const double flops = model_flops(s, batch);
 
     Status fatal = train_step_run(&s->step, batch, &loss_sum);
+    if (fatal == OK && s->step.exact) fatal = exact_totals(s, &run->totals);
     if (fatal != OK) comm_abort(s->comm, fatal);
+    /* while the batch is still at hand */
+    if (s->step.exact) TRY(replay_check(&run->replay, batch, run->done + 1, &run->totals));
     /* secured before the control all-reduce, so that an answer for all can ride on it */
     const bool more = run->done + 1 < s->config.train.steps;
     const Status next = more ? loader_next(s->loader, &run->batch) : OK;
@@ -204,11 +204,20 @@ static Status check_skipped(const Run *run)
     return OK;
 }
 
-/* One in flight goes on, or a new one begins; the last is waited for. */
+/* Weights that a fault has changed go into no checkpoint. */
+static Status check_replicas(const Run *run, bool saving)
+{
+    const int64_t every = run->state.config.train.check_every;
+    if (every == 0 || !(saving || due(every, run->done))) return OK;
+    return replicas_check(&run->replicas, run->done);
+}
+
+/* Replicas are compared; a save in flight goes on, or a new one begins; the last is waited for. */
 static Status save(Run *run, bool due_now, bool last)
 {
     TrainState *s = &run->state;
     const double start = clock_seconds();
+    TRY(check_replicas(run, due_now || last));
     TRY(train_state_saving(s, (int64_t)run->control[CONTROL_SAVED]));
     if (due_now || last) TRY(train_state_save(s, run->done, last));
     run->save_s += clock_seconds() - start;
@@ -226,6 +235,7 @@ static Status advance(Run *run)
     /* what a signal or the time limit cut short is no failure */
     if (status == ERR_STOPPED) run->stop = true;
     if (status == ERR_COMM) comm_abort(s->comm, status);
+    TRY(status == ERR_DEVICE ? status : OK); /* what a machine got wrong is saved nowhere */
     if (status != ERR_STOPPED) status_keep(&run->ended, status);
     /* rank 0's own, until it is agreed on at a save */
     status_keep(&run->recorded, record(run, &m));
@@ -303,12 +313,16 @@ Status trainer_run(Comm *comm, const TrainConfig *config)
     if (status == OK)
         status = damaged_clips_create(config->data.batch, dataset_clips(run.state.train),
                                       config->data.max_bad, &run.damaged);
+    if (status == OK) status = replicas_create(comm, &run.state.optimizer, &run.replicas);
+    if (status == OK) status = replay_create(&run.state, &run.replicas, &run.replay);
     status = comm_agree(comm, status);
     if (status == OK) status = begin(&run);
     if (status == OK) status = settle(&run, loop(&run));
     if (status == OK) status = train_state_report_peak(&run.state);
     metrics_close(&run.metrics);
     damaged_clips_destroy(&run.damaged);
+    replay_destroy(&run.replay);
+    replicas_destroy(&run.replicas);
     free(run.control);
     train_state_destroy(&run.state);
     return status;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 
 #include "core/base/clock.h"
+#include "core/base/hash.h"
 #include "core/ops.h"
 
 typedef struct Bench {
@@ -233,6 +234,14 @@ static Status run_axpby(const Device *dev, const Work *w)
     return op_axpby(dev, w->a, 0.5f, w->b, 0.5f);
 }
 
+/* Not an op: what comparing replicas does. */
+static Status run_hash(const Device *dev, const Work *w)
+{
+    volatile uint64_t kept = hash_blocks(w->a.data, tensor_bytes(w->a), dev->threads);
+    (void)kept;
+    return OK;
+}
+
 static void bench_memory(Bench *b, int64_t rows, int64_t width)
 {
     const size_t mark = arena_mark(&b->arena);
@@ -257,6 +266,7 @@ static void bench_memory(Bench *b, int64_t rows, int64_t width)
     report_bytes(b, "gate_residual", shape, run_gate_residual, &w, 3 * bytes);
     report_bytes(b, "rope", shape, run_rope, &w, 2 * bytes);
     report_bytes(b, "adamw", shape, run_adamw, &w, 6 * bytes);
+    report_bytes(b, "hash", shape, run_hash, &w, bytes);
     arena_release(&b->arena, mark);
 }
 

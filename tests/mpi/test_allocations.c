@@ -138,7 +138,7 @@ static void no_step_after_the_first_allocates(void **state)
     static const PlanCase cases[] = {
         { 1, "data.micro_batch=2" },
         { 1, "parallel.recompute=block heldout train.heldout_every=1" },
-        { 2, "parallel.data=2" },
+        { 2, "parallel.data=2 train.check_every=1" },
         { 2, "parallel.pipeline=2" },
         { 2, "parallel.context=2 parallel.ulysses=1" },
         { 4, "parallel.tensor=2 parallel.data=2 parallel.zero=0" },
