@@ -208,14 +208,20 @@ static Status loop(Run *run)
         const Status looked = stop ? OK : look(run, &m);
         if (looked == ERR_STOPPED) stop = true;
         TRY(looked == ERR_STOPPED ? OK : looked);
-        /* a metrics file that cannot be written ends the run, but not before a checkpoint */
-        if (recorded == OK) recorded = record(run, &m);
+        const Status before = recorded;
+        recorded = record(run, &m);
+        if (recorded != OK && before == OK)
+            log_warn("%s: the lines of metrics wait until there is room", status_message());
         TRY(check_skipped(run));
         /* weights that lead to nothing finite must not push good checkpoints out */
         const bool sound = run->skipped == 0;
         if ((sound && due(s->config.checkpoint.every, run->done)) || run->done == steps || stop) {
+            if (comm_rank(s->comm) == 0) (void)metrics_flush(&run->metrics);
             TRY(train_state_save(s, run->done));
             saved = run->done;
+            /* a metrics file that cannot be written ends the run, but not before a checkpoint; what
+             * that pruned may have made the room */
+            if (comm_rank(s->comm) == 0) recorded = metrics_flush(&run->metrics);
             TRY(comm_agree(s->comm, recorded));
         }
     }
