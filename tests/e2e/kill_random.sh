@@ -80,6 +80,8 @@ while ((hits < kills)); do
     fi
     lost=$(missing)
     [ -z "$lost" ] || { lost="kill $hits: $lost"; break; }
+    # what was committed in the last instant counts from now on
+    look
     series "$run/metrics.jsonl" | awk -v from="$from" '$1 > from' > "$work/new"
     cat "$work/new" >> "$seen"
     pace_us=$((pace_us * 7 / 8 + killed - stepped))
