@@ -36,11 +36,14 @@ minutes=${SOAK_MINUTES:-30} mtbf_s=${MTBF:-60} seed=${SEED:-1}
 RANDOM=$seed
 keep=2 job_limit_s=90000
 run=$disk/run log=$work/run.log
-# 1 M parameters, 24 MB of state; some 30 ms a step on two cores, a checkpoint every second and a half
+# 1 M parameters, 24 MB of state; some 30 ms a step on two quiet cores
 keys=(train configs/tiny.yaml model.num_layers=4 model.num_attention_heads=4 model.attention_head_dim=32
     model.ffn_dim=512 text.num_layers=1 data.train="$data" data.batch=8 data.micro_batch=4
     parallel.threads=1 parallel.data=2 parallel.tensor=2 train.warmup=0 train.schedule=constant
     checkpoint.keep="$keep")
+
+# go RUN STEPS: a run that nobody disturbs
+go() { timeout -k 5 $job_limit_s mpirun -n 4 "$ZOETROPE" "${keys[@]}" run.dir="$1" train.steps="$2" checkpoint.every=0 > "$log" 2>&1 < /dev/null; }
 
 # ---- faults --------------------------------------------------------------------------------------
 
@@ -91,8 +94,9 @@ strike() {
         killed_at=$((now + drawn * 1000))
         ;;
     full)
-        draw 0 24000000
-        room=$drawn full=1
+        # to the last byte, or so that the next save fails somewhere on its way
+        draw -12000000 20000000
+        room=$((drawn > 0 ? drawn : 0)) full=1
         fill
         now_us
         filled_at=$now
@@ -127,6 +131,11 @@ judge() {
 full=0 room_at=0 jobs=0 newest=0 starting_us=0 dying_us=0 refused=0
 wrong=""
 : > "$work/seen"
+: > "$work/firsts"
+# a checkpoint every two seconds, whatever a step takes here
+go "$disk/pace" 40 || { not_ok soak "$(tail -n 1 "$log")"; exit 1; }
+every=$(column_of_file "$disk/pace/metrics.jsonl" step_s | sort -g | awk '{ s[NR] = $1 } END { n = int(2 / s[int((NR + 1) / 2)]); print n < 5 ? 5 : n > 200 ? 200 : n }')
+rm -r "$disk/pace"
 now_us
 first=$now
 over=$((first + minutes * 60000000))
@@ -137,7 +146,7 @@ while [ -z "$wrong" ]; do
     jobs=$((jobs + 1)) from=$newest stepped=0 struck=0 killed_at=0 cause="" asked=0
     # started on a full disk
     ((full)) && cause=full
-    begin_job mpirun -n 4 "$ZOETROPE" "${keys[@]}" run.dir="$run" train.steps=10000000 checkpoint.every=50
+    begin_job mpirun -n 4 "$ZOETROPE" "${keys[@]}" run.dir="$run" train.steps=10000000 checkpoint.every="$every"
     while alive; do
         now_us
         if ((stepped == 0)) && [[ $(< "$log") =~ (^|$'\n')step\ [0-9]+/[0-9]+\ loss ]]; then
@@ -186,9 +195,12 @@ while [ -z "$wrong" ]; do
     look
     [ -n "$wrong" ] || wrong=$(judge | head -n 1)
     paste -d ' ' <(series "$run/metrics.jsonl") <(column_of_file "$run/metrics.jsonl" step_s) 2> /dev/null |
-        awk -v from="$from" '$1 > from' >> "$work/seen"
+        awk -v from="$from" '$1 > from' > "$work/new"
+    cat "$work/new" >> "$work/seen"
+    head -n 1 "$work/new" >> "$work/firsts"
     # somebody makes room up to three seconds after the run has ended; it is started again at once
     if ((full && room_at == 0)); then
+        fill
         draw 0 3000000
         room_at=$((now + drawn))
     fi
@@ -201,7 +213,6 @@ make_room
 
 # ---- what came of it -----------------------------------------------------------------------------
 
-go() { timeout -k 5 $job_limit_s mpirun -n 4 "$ZOETROPE" "${keys[@]}" run.dir="$1" train.steps="$2" checkpoint.every=0 > "$log" 2>&1 < /dev/null; }
 series "$run/metrics.jsonl" > "$work/before"
 paste -d ' ' "$work/before" <(column_of_file "$run/metrics.jsonl" step_s) | awk -v last="$newest" '$1 <= last' > "$work/counted"
 steps=$((newest + 2))
@@ -227,6 +238,8 @@ read -r useful_s again_s ettr found_mtbf < <(awk -v wall=$wall_us -v faults=$tot
     FILENAME ~ /counted$/ { useful += $3 } FILENAME ~ /seen$/ { all += $3 }
     END { printf "%.1f %.1f %.4f %.0f\n", useful, all - useful, useful * 1e6 / wall, wall / 1e6 / (faults ? faults : 1) }' \
     "$work/counted" "$work/seen")
+# that of a job's first step is a part of its start, too
+starting_us=$(awk -v us=$starting_us '{ us -= $3 * 1e6 } END { printf "%d", us }' "$work/firsts")
 seconds() { awk -v us="$1" 'BEGIN { printf "%.1f s", us / 1e6 }'; }
 rest_us=$(awk -v wall=$wall_us -v a="$useful_s" -v b="$again_s" -v c=$starting_us -v d=$dying_us 'BEGIN { printf "%d", wall - (a + b) * 1e6 - c - d }')
 few=""
@@ -236,6 +249,7 @@ echo "note: seed $seed, $minutes minutes: $total faults (${faults[kill]} kills, 
 row "soak, 4 ranks, seed $seed" "$(seconds $wall_us)"
 row "faults: kills, stops, preemptions, full disks" "${faults[kill]}, ${faults[stop]}, ${faults[preempt]}, ${faults[full]}$([ $SOAK_DISK = none ] && echo ' (cannot mount)')"
 row "mean time between faults (MTBF asked: $mtbf_s s)" "$found_mtbf s"
+row "checkpoints every $every steps, keep $keep; newest" "$((steps - 2))"
 row "starts, of them on a full disk and refused" "$jobs, $refused"
 row "in steps that counted" "$useful_s s"
 row "lost: steps trained again" "$again_s s"

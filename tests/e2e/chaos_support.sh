@@ -58,8 +58,9 @@ find_ranks() {
 # end_job: what is left of it, by force; for jobs that did not do what they should
 end_job() {
     find_ranks
+    # `timeout` leads a group, in which mpirun is
     kill -9 "${ranks[@]}" 2> /dev/null
-    kill -9 "$limit" 2> /dev/null
+    kill -9 -- "-$limit" 2> /dev/null
     wait "$limit" 2> /dev/null
 }
 
@@ -85,7 +86,9 @@ await_end() {
 
 # ---- what is committed ---------------------------------------------------------------------------
 
-# look: committed steps, rising, in `committed`; `newest`, 0 when there is none
+# look: committed steps, rising, in `committed`; `newest`, 0 when there is none; `reached`, the most there were
+# at once, up to $keep
+reached=0
 look() {
     local path
     committed=() newest=0
@@ -93,6 +96,7 @@ look() {
         [ -d "$path" ] && committed+=($((10#${path##*-})))
     done
     ((${#committed[@]})) && newest=${committed[-1]}
+    ((reached >= keep || reached >= ${#committed[@]})) || reached=$((${#committed[@]} < keep ? ${#committed[@]} : keep))
 }
 
 # remember: the checkpoints that are committed now, each with the digest of its manifest, in `known`
@@ -109,12 +113,14 @@ remember() {
 }
 
 # missing: what is wrong with them now, nothing when all are there that checkpoint.keep does not prune: the
-# newest must not be older, the newest $keep keep their bytes, every folder under a final name verifies
+# newest must not be older, the newest $keep keep their bytes, no moment has fewer than $keep once there were
+# so many, every folder under a final name verifies
 missing() {
     local step sum before=("${!known[@]}") was=0 of_both
     look
     ((${#before[@]} + ${#committed[@]})) || return
     for step in "${before[@]}"; do ((step > was)) && was=$step; done
+    ((${#committed[@]} >= reached)) || { echo "only ${#committed[@]} are left of $reached"; return; }
     ((newest >= was)) || { echo "the newest was $was and is $newest"; return; }
     mapfile -t of_both < <(printf '%s\n' "${before[@]}" "${committed[@]}" | grep . | sort -nru | head -n "$keep")
     for step in "${of_both[@]}"; do
