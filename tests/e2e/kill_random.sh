@@ -82,6 +82,7 @@ while ((hits < kills)); do
     [ -z "$lost" ] || { lost="kill $hits: $lost"; break; }
     # what was committed in the last instant counts from now on
     look
+    ((hits % 25)) || echo "    $hits kills, $in_saves in a save, newest step $newest"
     series "$run/metrics.jsonl" | awk -v from="$from" '$1 > from' > "$work/new"
     cat "$work/new" >> "$seen"
     pace_us=$((pace_us * 7 / 8 + killed - stepped))
