@@ -134,7 +134,7 @@ wrong=""
 : > "$work/firsts"
 # a checkpoint every two seconds, whatever a step takes here
 go "$disk/pace" 40 || { not_ok soak "$(tail -n 1 "$log")"; exit 1; }
-every=$(column_of_file "$disk/pace/metrics.jsonl" step_s | sort -g | awk '{ s[NR] = $1 } END { n = int(2 / s[int((NR + 1) / 2)]); print n < 5 ? 5 : n > 200 ? 200 : n }')
+every=$(column_of_file "$disk/pace/metrics.jsonl" step_s | sort -g | awk '{ s[NR] = $1 } END { n = int(2 / s[int((NR + 1) / 2)]); print (n < 5 ? 5 : n > 200 ? 200 : n) }')
 rm -r "$disk/pace"
 now_us
 first=$now
@@ -189,12 +189,13 @@ while [ -z "$wrong" ]; do
         starting_us=$((starting_us + now - begun))
         [ "$cause" = full ] && refused=$((refused + 1))
     fi
-    last_step=$(series "$run/metrics.jsonl" 2> /dev/null | tail -n 1)
+    last_step=$(series "$run/metrics.jsonl" | tail -n 1)
     last_step=${last_step%% *}
     wrong=$(missing)
     look
     [ -n "$wrong" ] || wrong=$(judge | head -n 1)
-    paste -d ' ' <(series "$run/metrics.jsonl") <(column_of_file "$run/metrics.jsonl" step_s) 2> /dev/null |
+    echo "    $(((now - first) / 1000000)) s: job $jobs, code $code after ${cause:-nothing}, newest step $newest"
+    paste -d ' ' <(series "$run/metrics.jsonl") <(column_of_file "$run/metrics.jsonl" step_s) |
         awk -v from="$from" '$1 > from' > "$work/new"
     cat "$work/new" >> "$work/seen"
     head -n 1 "$work/new" >> "$work/firsts"

@@ -20,9 +20,9 @@ now_us() { now=${EPOCHREALTIME/./}; }
 draw() { drawn=$(($1 + (RANDOM * 32768 + RANDOM) % ($2 - $1 + 1))); }
 
 # column_of_file FILE NAME: that value of every whole line
-column_of_file() { sed -nE "s/^\{\"step\".*\"$2\":\"?([^\",}]*).*\}\$/\1/p" "$1"; }
+column_of_file() { [ ! -f "$1" ] || sed -nE "s/^\{\"step\".*\"$2\":\"?([^\",}]*).*\}\$/\1/p" "$1"; }
 # series FILE: step and loss_hex of every whole line
-series() { sed -nE 's/^\{"step":([0-9]+),.*"loss_hex":"([^"]+)".*\}$/\1 \2/p' "$1"; }
+series() { [ ! -f "$1" ] || sed -nE 's/^\{"step":([0-9]+),.*"loss_hex":"([^"]+)".*\}$/\1 \2/p' "$1"; }
 
 # ---- the job -------------------------------------------------------------------------------------
 
