@@ -42,8 +42,12 @@ keys=(train configs/tiny.yaml model.num_layers=4 model.num_attention_heads=4 mod
     parallel.threads=1 parallel.data=2 parallel.tensor=2 train.warmup=0 train.schedule=constant
     checkpoint.keep="$keep")
 
-# go RUN STEPS: a run that nobody disturbs
-go() { timeout -k 5 $job_limit_s mpirun -n 4 "$ZOETROPE" "${keys[@]}" run.dir="$1" train.steps="$2" checkpoint.every=0 > "$log" 2>&1 < /dev/null; }
+# go RUN STEPS KEY=VALUE...: a run that nobody disturbs
+go() {
+    local to=$1 steps=$2
+    shift 2
+    timeout -k 5 $job_limit_s mpirun -n 4 "$ZOETROPE" "${keys[@]}" run.dir="$to" train.steps="$steps" "$@" > "$log" 2>&1 < /dev/null
+}
 
 # ---- faults --------------------------------------------------------------------------------------
 
@@ -132,9 +136,13 @@ full=0 room_at=0 jobs=0 newest=0 starting_us=0 dying_us=0 refused=0
 wrong=""
 : > "$work/seen"
 : > "$work/firsts"
-# a checkpoint every two seconds, whatever a step takes here
-go "$disk/pace" 40 || { not_ok soak "$(tail -n 1 "$log")"; exit 1; }
-every=$(column_of_file "$disk/pace/metrics.jsonl" step_s | sort -g | awk '{ s[NR] = $1 } END { n = int(2 / s[int((NR + 1) / 2)]); print (n < 5 ? 5 : n > 200 ? 200 : n) }')
+# a step and a save of the machine as it is now, in milliseconds: the last ten steps of a short run
+go "$disk/pace" 60 checkpoint.every=10 || { not_ok soak "$(tail -n 1 "$log")"; exit 1; }
+step_ms=$(column_of_file "$disk/pace/metrics.jsonl" step_s | tail -n 10 | awk '{ sum += $1 } END { printf "%d", 100 * sum + 1 }')
+save_ms=$((($(date -r "$disk/pace/checkpoints/step-00000060" +%s%3N) - $(date -r "$disk/pace/checkpoints/step-00000050" +%s%3N)) - 10 * step_ms))
+((save_ms > 10)) || save_ms=10
+# Young's interval between checkpoints, sqrt(2 save MTBF): half of what it costs are saves, half is trained again
+every=$(awk -v save=$save_ms -v m="$mtbf_s" -v step="$step_ms" 'BEGIN { n = int(sqrt(2 * save * m * 1000) / step); print (n < 5 ? 5 : n) }')
 rm -r "$disk/pace"
 now_us
 first=$now
@@ -217,14 +225,14 @@ make_room
 series "$run/metrics.jsonl" > "$work/before"
 paste -d ' ' "$work/before" <(column_of_file "$run/metrics.jsonl" step_s) | awk -v last="$newest" '$1 <= last' > "$work/counted"
 steps=$((newest + 2))
-go "$run" $steps || wrong=${wrong:-"the last start: $(tail -n 1 "$log")"}
+go "$run" $steps checkpoint.every=0 || wrong=${wrong:-"the last start: $(tail -n 1 "$log")"}
 wrong=${wrong:-$(came_back)}
 series "$run/metrics.jsonl" > "$work/got"
 if [ "${SOAK_COMPARE:-yes}" = no ]; then
     cp "$work/got" "$work/want"
     compared="where steps were trained again"
 else
-    go "$disk/whole" $steps
+    go "$disk/whole" $steps checkpoint.every=0
     series "$disk/whole/metrics.jsonl" > "$work/want"
     compared="with a run left alone"
 fi
@@ -250,7 +258,7 @@ echo "note: seed $seed, $minutes minutes: $total faults (${faults[kill]} kills, 
 row "soak, 4 ranks, seed $seed" "$(seconds $wall_us)"
 row "faults: kills, stops, preemptions, full disks" "${faults[kill]}, ${faults[stop]}, ${faults[preempt]}, ${faults[full]}$([ $SOAK_DISK = none ] && echo ' (cannot mount)')"
 row "mean time between faults (MTBF asked: $mtbf_s s)" "$found_mtbf s"
-row "checkpoints every $every steps, keep $keep; newest" "$((steps - 2))"
+row "checkpoints every $every steps of $step_ms ms, saves of $save_ms ms; newest" "$((steps - 2))"
 row "starts, of them on a full disk and refused" "$jobs, $refused"
 row "in steps that counted" "$useful_s s"
 row "lost: steps trained again" "$again_s s"
