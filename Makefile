@@ -92,6 +92,11 @@ quickstart:  ## clips, training and videos in minutes; CLIPS=folder takes your o
 bench: $(PROGRAM) $(BENCH_SOURCES:%.c=$(BUILD)/%)  ## measure training and sampling steps on this machine
 	@BUILD=$(BUILD) tools/bench.sh
 
+chaos:  ## KILLS=500 kills at random moments, SOAK_MINUTES=30 of faults of every kind, a table: 1.5 hours
+	@CC=$(CC) tools/bootstrap.sh
+	@$(MAKE) $(PARALLEL) all
+	@BUILD=$(BUILD) tests/chaos/run.sh
+
 chaos_calls:  ## every fault at every call of a save and a load, and 10,000 losses of power: an hour
 	@LONG=1 $(MAKE) test AREAS=fault
 
@@ -127,7 +132,7 @@ compile_commands: compile_commands.json  ## what editors and clang-tidy read
 clean:  ## remove the build folder
 	rm -rf $(BUILD)
 
-.PHONY: all help test test-slurm quickstart bench chaos_calls sanitize fuzz lint format install \
+.PHONY: all help test test-slurm quickstart bench chaos chaos_calls sanitize fuzz lint format install \
         compile_commands clean run_tests run_fuzz FORCE
 
 C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* comm data train infer tools tests/*))
@@ -177,7 +182,7 @@ run_fuzz: $(FUZZ_CHOSEN:tests/fuzz/%.c=$(BUILD)/libfuzzer/%)
 # ---- rules ---------------------------------------------------------------------------------------
 
 # only what compiles or links needs the libraries
-NO_LIBRARIES := help test test-slurm quickstart chaos_calls sanitize fuzz lint format clean
+NO_LIBRARIES := help test test-slurm quickstart chaos chaos_calls sanitize fuzz lint format clean
 ifneq ($(filter-out $(NO_LIBRARIES),$(or $(MAKECMDGOALS),all)),)
 PROBLEM := $(shell tools/find_libraries.sh --make $(CC) $(BUILD)/libraries.mk)
 ifneq ($(PROBLEM),)

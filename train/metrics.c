@@ -1,11 +1,12 @@
 #include "train/metrics.h"
 
-#include "core/base/file.h"
-
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 enum { METRICS_BYTES_MAX = 1 << 30 };
 
@@ -44,10 +45,46 @@ Status metrics_open(Metrics *metrics, const char *run_dir, int64_t done, int64_t
     char path[FILE_PATH_BYTES];
     TRY(file_join(path, run_dir, "metrics.jsonl"));
     if (file_kind(path) == FILE_REGULAR) TRY(keep_lines(path, done));
-    *metrics = (Metrics){ .steps = steps, .line = json_writer(0) };
-    metrics->file = fopen(path, "ae");
-    CHECK(metrics->file, ERR_IO, "%s: %s", path, strerror(errno));
+    const int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0666);
+    CHECK(fd >= 0, ERR_IO, "%s: %s", path, strerror(errno));
+    *metrics = (Metrics){ .fd = fd, .steps = steps, .line = json_writer(0) };
+    memcpy(metrics->path, path, sizeof path);
     progress_begin(&metrics->progress, "train", "steps", steps);
+    return OK;
+}
+
+/* The line, and its end, behind those that wait. */
+static Status append(Metrics *metrics, const char *text, size_t length)
+{
+    const size_t needed = metrics->waiting_bytes + length + 1;
+    if (needed > metrics->capacity) {
+        char *longer = realloc(metrics->waiting, 2 * needed);
+        CHECK(longer, ERR_MEMORY, "%s: no memory for a line", metrics->path);
+        metrics->waiting = longer;
+        metrics->capacity = 2 * needed;
+    }
+    memcpy(metrics->waiting + metrics->waiting_bytes, text, length);
+    metrics->waiting[needed - 1] = '\n';
+    metrics->waiting_bytes = needed;
+    return OK;
+}
+
+static Status write_waiting(Metrics *metrics)
+{
+    while (metrics->waiting_bytes > 0) {
+        const ssize_t n = write(metrics->fd, metrics->waiting, metrics->waiting_bytes);
+        if (n < 0 && errno == EINTR) continue;
+        CHECK(n > 0, ERR_IO, "%s: %s", metrics->path, n < 0 ? strerror(errno) : "wrote nothing");
+        metrics->waiting_bytes -= (size_t)n;
+        memmove(metrics->waiting, metrics->waiting + n, metrics->waiting_bytes);
+    }
+    return OK;
+}
+
+Status metrics_flush(Metrics *metrics)
+{
+    TRY(write_waiting(metrics));
+    CHECK(fdatasync(metrics->fd) == 0, ERR_IO, "%s: %s", metrics->path, strerror(errno));
     return OK;
 }
 
@@ -87,10 +124,8 @@ Status metrics_write(Metrics *metrics, const StepMetrics *m)
     const char *text = NULL;
     size_t length = 0;
     TRY(json_writer_view(w, &text, &length));
-    const bool written = fwrite(text, 1, length, metrics->file) == length &&
-                         fputc('\n', metrics->file) != EOF && fflush(metrics->file) == 0;
-    CHECK(written, ERR_IO, "metrics.jsonl: %s", strerror(errno));
-    return OK;
+    TRY(append(metrics, text, length));
+    return write_waiting(metrics);
 }
 
 static const char *why_skipped(const StepMetrics *m)
@@ -118,7 +153,10 @@ void metrics_close(Metrics *metrics)
 {
     if (!metrics) return;
     progress_end(&metrics->progress);
-    if (metrics->file && fclose(metrics->file) != 0) log_warn("metrics.jsonl: %s", strerror(errno));
-    metrics->file = NULL;
+    if (metrics->path[0] && close(metrics->fd) != 0)
+        log_warn("%s: %s", metrics->path, strerror(errno));
+    metrics->path[0] = 0;
+    free(metrics->waiting);
+    metrics->waiting = NULL;
     json_writer_destroy(&metrics->line);
 }

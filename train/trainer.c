@@ -45,7 +45,8 @@ typedef struct Run {
     double save_s;    /* by checkpoints, since the last step began */
     double longest_s; /* step, with the looks and saves after it */
     bool stop;        /* asked for, agreed on */
-    KeptStatus ended, recorded;
+    KeptStatus ended;
+    bool lines_wait; /* of metrics, for room on the disk */
     TimeLimit limit; /* rank 0 */
 } Run;
 
@@ -181,14 +182,19 @@ static Status look(Run *run, StepMetrics *m)
     return OK;
 }
 
-static Status record(Run *run, const StepMetrics *m)
+static void record(Run *run, const StepMetrics *m)
 {
-    Status status = OK;
-    if (comm_rank(run->state.comm) == 0) {
-        metrics_show(&run->metrics, m);
-        status = metrics_write(&run->metrics, m);
-    }
-    return status;
+    if (comm_rank(run->state.comm) != 0) return;
+    metrics_show(&run->metrics, m);
+    const bool waits = metrics_write(&run->metrics, m) != OK;
+    if (waits && !run->lines_wait)
+        log_warn("%s: the lines of metrics wait until there is room", status_message());
+    run->lines_wait = waits;
+}
+
+static Status flush(Run *run)
+{
+    return comm_rank(run->state.comm) == 0 ? metrics_flush(&run->metrics) : OK;
 }
 
 /* Reduced values: every rank decides alike. The last checkpoint stays what the next start finds. */
@@ -219,7 +225,13 @@ static Status save(Run *run, bool due_now, bool last)
     const double start = clock_seconds();
     TRY(check_replicas(run, due_now || last));
     TRY(train_state_saving(s, (int64_t)run->control[CONTROL_SAVED]));
-    if (due_now || last) TRY(train_state_save(s, run->done, last));
+    if (due_now || last) {
+        (void)flush(run); /* the checkpoint is going to say that these steps are done */
+        TRY(train_state_save(s, run->done, last));
+        /* a metrics file that cannot be written ends the run, but not before a checkpoint; what an
+         * older one's end gave back may have made the room */
+        TRY(comm_agree(s->comm, flush(run)));
+    }
     run->save_s += clock_seconds() - start;
     return OK;
 }
@@ -237,16 +249,14 @@ static Status advance(Run *run)
     if (status == ERR_COMM) comm_abort(s->comm, status);
     TRY(status == ERR_DEVICE ? status : OK); /* what a machine got wrong is saved nowhere */
     if (status != ERR_STOPPED) status_keep(&run->ended, status);
-    /* rank 0's own, until it is agreed on at a save */
-    status_keep(&run->recorded, record(run, &m));
+    record(run, &m);
     TRY(check_skipped(run));
     /* weights that lead to nothing finite must not push good checkpoints out */
     const bool now = run->skipped == 0 && due(s->config.checkpoint.every, run->done);
     const bool last = run->done == s->config.train.steps || run->stop || run->ended.status != OK;
     TRY(save(run, now, last));
     run->longest_s = fmax(run->longest_s, clock_seconds() - start);
-    if (!now && !last) return OK;
-    return comm_agree(s->comm, status_kept(&run->recorded));
+    return OK;
 }
 
 /* Whatever ends a run that its ranks can still speak of ends it after a checkpoint. */

@@ -6,10 +6,14 @@
 
 #include <math.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -280,6 +284,36 @@ static void what_is_not_finite_is_null_and_says_so_in_hex(void **state)
     }
 }
 
+/* The limit of a file's size stands for a full disk: a line is torn where the room ends. */
+static void lines_wait_for_room(void **state)
+{
+    struct rlimit before, small;
+    Metrics metrics;
+
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = before;
+    void (*handler)(int) = signal(SIGXFSZ, SIG_IGN);
+    ok(metrics_open(&metrics, folder, 0, 100));
+    for (int64_t step = 1; step <= 6; step++) {
+        const StepMetrics m = step_of(step, 0.5);
+        struct stat file;
+        assert_int_equal(stat(path, &file), 0);
+        small.rlim_cur = (rlim_t)file.st_size + 10;
+        if (step == 3) assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+        if (step == 5) assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+        const Status status = metrics_write(&metrics, &m);
+        const bool full = step == 3 || step == 4;
+        assert_int_equal(status, full ? ERR_IO : OK);
+        if (full) assert_non_null(strstr(status_message(), "metrics.jsonl: File too large"));
+        if (full) assert_int_equal(metrics_flush(&metrics), ERR_IO);
+    }
+    ok(metrics_flush(&metrics));
+    metrics_close(&metrics);
+    (void)signal(SIGXFSZ, handler);
+    check_lines(6);
+}
+
 static void a_folder_that_is_not_there_is_named(void **state)
 {
     char nowhere[FILE_PATH_BYTES];
@@ -295,6 +329,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_teardown(a_resumed_run_replaces_the_lines_of_later_steps, remove_file),
+        cmocka_unit_test_teardown(lines_wait_for_room, remove_file),
         cmocka_unit_test_teardown(a_torn_last_line_is_dropped, remove_file),
         cmocka_unit_test_teardown(lines_of_something_else_are_dropped, remove_file),
         cmocka_unit_test_teardown(a_fresh_run_starts_an_empty_file, remove_file),
