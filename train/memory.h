@@ -5,8 +5,9 @@
  * run on a counting device (train/state_plan.h). Both print the table and write the JSON of this
  * file, so that they can be compared to the byte.
  *
- * Not in it: the code, the libraries and their buffers, the index of the dataset, and small tables
- * on the heap, among them the watchdog's and what comm.check compares (112 bytes a rank of a
+ * Not in it: the code, the libraries and their buffers, the index of the dataset, what a tensor
+ * takes on its way into a checkpoint or out of it (train/checkpoint_stream.h, _read.h), and small
+ * tables on the heap, among them the watchdog's and what comm.check compares (112 bytes a rank of a
  * group). COLLECTIVES are the buffers in which sums over ranks are made.
  */
 #ifndef ZT_TRAIN_MEMORY_H
