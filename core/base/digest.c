@@ -109,11 +109,12 @@ Status digest_file(const char *path, Digest *out, int64_t *size)
     Status s = OK;
     DigestStream *stream = NULL;
     struct stat st;
-    int fd;
+    int fd, found;
     /* a pipe of that name must not hang the job */
     RETRY(fd, open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK));
     CHECK(fd >= 0, ERR_IO, "%s: open: %s", path, strerror(errno));
-    CHECK_TO(done, s, fstat(fd, &st) == 0, ERR_IO, "%s: stat: %s", path, strerror(errno));
+    RETRY(found, fstat(fd, &st));
+    CHECK_TO(done, s, found == 0, ERR_IO, "%s: stat: %s", path, strerror(errno));
     CHECK_TO(done, s, S_ISREG(st.st_mode), ERR_IO, "%s: is not a regular file", path);
     TRY_TO(done, s, digest_stream_create(&stream));
     TRY_TO(done, s, digest_descriptor(fd, path, stream, size));
