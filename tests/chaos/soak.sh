@@ -32,7 +32,7 @@ else
     echo "note: no file system can be mounted here: a full disk is left out"
 fi
 make_dataset || { not_ok soak "no dataset"; exit 1; }
-minutes=${SOAK_MINUTES:-30} mtbf_s=${MTBF:-60} seed=${SEED:-1}
+minutes=${SOAK_MINUTES:-30} mtbf_s=${MTBF:-120} seed=${SEED:-1}
 RANDOM=$seed
 keep=2 job_limit_s=90000
 run=$disk/run log=$work/run.log
