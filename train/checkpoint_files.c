@@ -3,29 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-int checkpoint_files_writer(int64_t file, int size)
-{
-    return (int)(file % size);
-}
-
-static int64_t file_bytes(const CheckpointSet *set, int64_t file)
-{
-    int64_t bytes = 0;
-    for (int64_t i = set->plan.first[file]; i < set->plan.first[file + 1]; i++)
-        bytes += (int64_t)tensor_bytes(tensor_of(NULL, set->specs[i].dtype, set->specs[i].shape));
-    return bytes;
-}
-
-int64_t checkpoint_files_bytes(const CheckpointSets *sets, int rank, int size)
-{
-    int64_t bytes = 0, file = 0;
-    for (int k = 0; k < sets->count; k++)
-        for (int64_t f = 0; f < sets->items[k].plan.files; f++, file++)
-            if (checkpoint_files_writer(file, size) == rank)
-                bytes += file_bytes(&sets->items[k], f);
-    return bytes;
-}
-
 /* ---- the thread ----------------------------------------------------------------------------- */
 
 static Status create(const CheckpointFiles *files, const CheckpointSet *set, int64_t file,
@@ -62,7 +39,7 @@ static Status write_file(const CheckpointFiles *files, const CheckpointSet *set,
     Digest digest;
     int64_t bytes;
     TRY(create(files, set, file, &writer));
-    const Status s = write_data(files, file_bytes(set, file), writer);
+    const Status s = write_data(files, checkpoint_set_bytes(set, file), writer);
     if (s != OK) {
         safetensors_abandon(writer);
         return s;
@@ -80,7 +57,7 @@ Status checkpoint_files_write(void *context)
     int64_t file = 0;
     for (int k = 0; k < sets->count; k++) {
         for (int64_t f = 0; f < sets->items[k].plan.files; f++, file++) {
-            if (checkpoint_files_writer(file, files->size) != files->rank) continue;
+            if (sets->writers[file] != files->rank) continue;
             const Status s = write_file(files, &sets->items[k], f, &files->records[file]);
             if (s == OK) continue;
             ring_close(files->ring); /* what is to come is dropped: nobody waits for this disk */

@@ -1,8 +1,7 @@
 /*
  * checkpoint_files: the files that one rank writes of a save, by a thread of its own.
  *
- * The bytes of all its tensors come through a ring in the order of the files. File f, counted over
- * all sets, is rank f modulo the number of ranks'. No MPI is called.
+ * The bytes of all its tensors come through a ring in the order of the files. No MPI is called.
  */
 #ifndef ZT_TRAIN_CHECKPOINT_FILES_H
 #define ZT_TRAIN_CHECKPOINT_FILES_H
@@ -18,16 +17,13 @@ typedef struct FileRecord {
 } FileRecord;
 
 typedef struct CheckpointFiles {
-    const CheckpointSets *sets; /* view */
+    const CheckpointSets *sets; /* view; assigned */
     const char *folder;         /* view; its subfolders exist */
-    int rank, size;             /* of the world */
-    Ring *ring;                 /* view */
-    FileRecord *records;        /* view; (sets->files), zero */
+    int rank;
+    Ring *ring;          /* view */
+    FileRecord *records; /* view; (sets->files), zero */
 } CheckpointFiles;
 
-int checkpoint_files_writer(int64_t file, int size);
-/* Bytes of the tensors in this rank's files. */
-int64_t checkpoint_files_bytes(const CheckpointSets *sets, int rank, int size);
 /* The thread's task; files: CheckpointFiles. A failure of the disk closes the ring, so that nobody
  * waits for it. ERR_IO; ERR_STOPPED when somebody else closed the ring. */
 Status checkpoint_files_write(void *files);

@@ -27,19 +27,21 @@ struct CheckpointSaver {
     Worker worker;           /* this rank's files; then, on rank 0, the commit */
 };
 
-static Status plan_sets(const CheckpointState *state, const CheckpointOptions *options,
-                        CheckpointSets *out)
+static Status plan_sets(const CheckpointState *state, const CheckpointOptions *options, int rank,
+                        int ranks, CheckpointSets *out, int64_t *bytes)
 {
     const int64_t most = options->max_file_bytes;
-    return checkpoint_sets_create(state, most > 0 ? most : DEFAULT_FILE_BYTES, out);
+    TRY(checkpoint_sets_create(state, most > 0 ? most : DEFAULT_FILE_BYTES, out));
+    const Status s = checkpoint_sets_assign(out, ranks, rank, bytes);
+    if (s != OK) checkpoint_sets_destroy(out);
+    return s;
 }
 
 Status checkpoint_saver_bytes(const CheckpointState *state, const CheckpointOptions *options,
                               int rank, int ranks, int64_t *bytes)
 {
     CheckpointSets sets;
-    TRY(plan_sets(state, options, &sets));
-    *bytes = checkpoint_files_bytes(&sets, rank, ranks);
+    TRY(plan_sets(state, options, rank, ranks, &sets, bytes));
     checkpoint_sets_destroy(&sets);
     return OK;
 }
@@ -103,7 +105,9 @@ static Status prepare(CheckpointSaver *saver, bool *skip)
     int32_t skipped = 0;
     Status s =
         checkpoint_paths(saver->options.run_dir, commit->state.progress.step, &commit->paths);
-    if (s == OK) s = plan_sets(&commit->state, &saver->options, &saver->sets);
+    if (s == OK)
+        s = plan_sets(&commit->state, &saver->options, comm_rank(saver->comm),
+                      comm_size(saver->comm), &saver->sets, NULL);
     if (s == OK && comm_rank(saver->comm) == 0) s = checkpoint_commit_prepare(commit, skip);
     TRY(comm_agree(saver->comm, s));
     skipped = *skip;
@@ -117,8 +121,7 @@ static Status start_thread(CheckpointSaver *saver)
     CheckpointFiles *files = &saver->files;
     *files = (CheckpointFiles){ .sets = &saver->sets,
                                 .folder = saver->commit.paths.partial,
-                                .rank = comm_rank(saver->comm),
-                                .size = comm_size(saver->comm) };
+                                .rank = comm_rank(saver->comm) };
     files->records = calloc((size_t)saver->sets.files + 1, sizeof *files->records);
     CHECK(files->records, ERR_MEMORY, "checkpoint: no memory for its list of files");
     TRY(ring_create(saver->buffer, (size_t)saver->bytes, &files->ring));

@@ -13,6 +13,7 @@ void checkpoint_sets_destroy(CheckpointSets *sets)
         free(set->specs);
         safetensors_plan_destroy(&set->plan);
     }
+    free(sets->writers);
     *sets = (CheckpointSets){ 0 };
 }
 
@@ -21,6 +22,37 @@ void checkpoint_set_file(const CheckpointSet *set, int64_t file, char out[512])
     char name[256];
     safetensors_file_name(set->base, file, set->plan.files, name);
     (void)snprintf(out, 512, "%s/%s", set->folder, name);
+}
+
+int64_t checkpoint_set_bytes(const CheckpointSet *set, int64_t file)
+{
+    int64_t bytes = 0;
+    for (int64_t i = set->plan.first[file]; i < set->plan.first[file + 1]; i++)
+        bytes += (int64_t)tensor_bytes(tensor_of(NULL, set->specs[i].dtype, set->specs[i].shape));
+    return bytes;
+}
+
+Status checkpoint_sets_assign(CheckpointSets *sets, int ranks, int rank, int64_t *bytes)
+{
+    int64_t file = 0;
+    int64_t *load = calloc((size_t)ranks, sizeof *load);
+    sets->writers = malloc(((size_t)sets->files + 1) * sizeof *sets->writers);
+    if (!load || !sets->writers) {
+        free(load);
+        return status_fail(ERR_MEMORY, "checkpoint: no memory to plan its %lld files",
+                           (long long)sets->files);
+    }
+    for (int k = 0; k < sets->count; k++)
+        for (int64_t f = 0; f < sets->items[k].plan.files; f++, file++) {
+            int least = 0;
+            for (int r = 1; r < ranks; r++)
+                if (load[r] < load[least]) least = r;
+            load[least] += checkpoint_set_bytes(&sets->items[k], f);
+            sets->writers[file] = least;
+        }
+    if (bytes) *bytes = load[rank];
+    free(load);
+    return OK;
 }
 
 Range checkpoint_set_part(const CheckpointSet *set, const Param *param, int64_t elements, int part)

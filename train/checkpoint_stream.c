@@ -1,7 +1,5 @@
 #include "train/checkpoint_stream.h"
 
-#include "train/checkpoint_files.h"
-
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,7 +63,7 @@ static Status make_buffers(Stream *s)
     int64_t piece = 0, whole = 0, file = 0;
     for (int k = 0; k < s->sets->count; k++)
         for (int64_t f = 0; f < s->sets->items[k].plan.files; f++, file++)
-            if (checkpoint_files_writer(file, s->world->size) == s->world->rank)
+            if (s->sets->writers[file] == s->world->rank)
                 measure_file(s, &s->sets->items[k], f, &piece, &whole);
     s->piece = malloc(((size_t)piece + 1) * sizeof *s->piece);
     s->whole = malloc(((size_t)whole + 1) * sizeof *s->whole);
@@ -150,7 +148,7 @@ static Status stream_all(const Stream *s)
     for (int k = 0; k < s->sets->count; k++) {
         const CheckpointSet *set = &s->sets->items[k];
         for (int64_t f = 0; f < set->plan.files; f++, file++) {
-            const int writer = checkpoint_files_writer(file, s->world->size);
+            const int writer = s->sets->writers[file];
             for (int64_t i = set->plan.first[f]; i < set->plan.first[f + 1]; i++)
                 TRY(stream_tensor(s, set, set->params[i], writer));
         }

@@ -77,7 +77,7 @@ check queues_of_split_backwards_have_a_row has '^memory act_queue '
 
 plan configs/tiny.yaml --ranks 4 --memory 0.01
 check nothing_fits_is_said has '^nothing fits into 0.01 GiB a rank on 4 ranks'
-check rows_of_other_meshes_are_named has 'does not fit: weights takes'
+check rows_of_other_meshes_are_named has 'does not fit: saving takes'
 
 plan configs/tiny.yaml --json --memory 0.01
 check json_says_when_it_does_not_fit has '"fits": *false'
