@@ -21,6 +21,7 @@ struct CheckpointSaver {
     int64_t bytes;
     /* of the save in flight */
     Phase phase;
+    bool beside;
     CheckpointSets sets;     /* owned */
     CheckpointCommit commit; /* known is owned */
     CheckpointFiles files;   /* ring and records are owned */
@@ -125,7 +126,7 @@ static Status start_thread(CheckpointSaver *saver)
     files->records = calloc((size_t)saver->sets.files + 1, sizeof *files->records);
     CHECK(files->records, ERR_MEMORY, "checkpoint: no memory for its list of files");
     TRY(ring_create(saver->buffer, (size_t)saver->bytes, &files->ring));
-    return worker_start(&saver->worker, checkpoint_files_write, files);
+    return worker_start(&saver->worker, saver->beside, checkpoint_files_write, files);
 }
 
 static Status stream(CheckpointSaver *saver)
@@ -141,10 +142,11 @@ static Status stream(CheckpointSaver *saver)
     return s;
 }
 
-Status checkpoint_saver_begin(CheckpointSaver *saver, const CheckpointState *state)
+Status checkpoint_saver_begin(CheckpointSaver *saver, const CheckpointState *state, bool beside)
 {
     bool skip = false;
     TRY(checkpoint_saver_finish(saver));
+    saver->beside = beside;
     saver->commit =
         (CheckpointCommit){ .state = *state, .options = saver->options, .sets = &saver->sets };
     Status s = prepare(saver, &skip);
@@ -176,7 +178,8 @@ static Status start_commit(CheckpointSaver *saver)
     Status s = OK;
     if (comm_rank(saver->comm) == 0) {
         s = checkpoint_files_list(&saver->sets, saver->files.records, &saver->commit.known);
-        if (s == OK) s = worker_start(&saver->worker, checkpoint_commit_run, &saver->commit);
+        if (s == OK)
+            s = worker_start(&saver->worker, saver->beside, checkpoint_commit_run, &saver->commit);
     }
     return comm_agree(saver->comm, s);
 }
@@ -211,7 +214,7 @@ Status checkpoint_save(Comm *comm, const MeshGroups *groups, const CheckpointSta
     if (s == OK)
         s = checkpoint_saver_create(comm, groups, options, buffer, CHECKPOINT_BUFFER_BYTES, &saver);
     s = comm_agree(comm, s);
-    if (s == OK) s = checkpoint_saver_begin(saver, state);
+    if (s == OK) s = checkpoint_saver_begin(saver, state, false);
     if (s == OK) s = checkpoint_saver_finish(saver);
     checkpoint_saver_destroy(saver);
     free(buffer);

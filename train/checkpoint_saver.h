@@ -31,8 +31,9 @@ void checkpoint_saver_destroy(CheckpointSaver *saver);
 
 /* Collective over the world. Finishes a save in flight first. When it returns, the tensors may
  * change; all else that state points to stays as it is until the save is finished. As in
- * checkpoint_save nothing is written when the step is there already. */
-Status checkpoint_saver_begin(CheckpointSaver *saver, const CheckpointState *state);
+ * checkpoint_save nothing is written when the step is there already. beside: its threads leave the
+ * cores to training; false when it is waited for. */
+Status checkpoint_saver_begin(CheckpointSaver *saver, const CheckpointState *state, bool beside);
 /* Whether a save is in flight that this rank keeps from going on no longer. Not collective. */
 bool checkpoint_saver_ready(const CheckpointSaver *saver);
 /* Collective over the world, when every rank is ready; or before, then it waits. */

@@ -79,8 +79,9 @@ Status train_state_save(TrainState *s, int64_t step, bool last)
     state.progress.samples = step * s->config.data.batch;
     state.progress.seed = (uint64_t)s->config.run.seed;
     TRY(comm_agree(s->comm, run_digest(s, state.progress.config_digest)));
-    TRY(checkpoint_saver_begin(s->saver, &state));
-    return last || !s->config.checkpoint.async ? checkpoint_saver_finish(s->saver) : OK;
+    const bool beside = s->config.checkpoint.async && !last;
+    TRY(checkpoint_saver_begin(s->saver, &state, beside));
+    return beside ? OK : checkpoint_saver_finish(s->saver);
 }
 
 Status train_state_saving(TrainState *s, int64_t ready)

@@ -10,15 +10,16 @@
 
 typedef struct Worker {
     pthread_t thread;
-    bool started;
+    bool started, beside;
     atomic_bool done;
     Status (*task)(void *context);
     void *context; /* view */
     KeptStatus answer;
 } Worker;
 
-/* The worker is zero or joined. ERR_MEMORY: there is no thread to be had, nothing was started. */
-Status worker_start(Worker *worker, Status (*task)(void *context), void *context);
+/* The worker is zero or joined. beside: it gets the cores that others leave, and about a tenth of
+ * one that they do not. ERR_MEMORY: there is no thread to be had, nothing was started. */
+Status worker_start(Worker *worker, bool beside, Status (*task)(void *context), void *context);
 /* Does not wait. True too when nothing was started. */
 bool worker_done(const Worker *worker);
 /* Waits. The task's status, with its message; OK when nothing was started. */

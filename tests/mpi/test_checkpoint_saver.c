@@ -55,7 +55,7 @@ static void saving_destroy(Saving *s)
 static Status begin(Saving *s, int64_t step)
 {
     set_step(&s->side, step);
-    const Status status = checkpoint_saver_begin(s->saver, &s->side.state);
+    const Status status = checkpoint_saver_begin(s->saver, &s->side.state, true);
     /* the next step overwrites all */
     set_step(&s->side, step + 1000);
     return status;
