@@ -24,8 +24,8 @@ disk=$work/disk
 mkdir "$disk"
 kinds=(kill kill stop preempt)
 if [ $SOAK_DISK = small ]; then
-    # room for three checkpoints and a half
-    mount -t tmpfs -o size=96m none "$disk" || { not_ok soak "cannot mount $disk"; exit 1; }
+    # room for three checkpoints, and for metrics of some 20 MB in half an hour
+    mount -t tmpfs -o size=256m none "$disk" || { not_ok soak "cannot mount $disk"; exit 1; }
     trap 'umount "$disk"; rm -rf "$work"' EXIT
     kinds+=(full)
 else
