@@ -3,9 +3,8 @@
  * and gives every rank the same values; what one rank cannot read is the same error on all.
  */
 /* ranks: 1 2 4 */
-#include "core/base/log.h"
 #include "core/formats/manifest.h"
-#include "train/checkpoint.h"
+#include "tests/support/checkpoint_side.h"
 #include "train/checkpoint_read.h"
 
 #include <setjmp.h>
@@ -14,38 +13,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-static Comm *comm;
-static char run_dir[FILE_PATH_BYTES];
+enum { MESHES = 7 };
 
-/* One rank's side of a run on some mesh, with moments and averages sharded or not. */
-typedef struct Side {
-    MeshGroups groups;
-    ModelDir model;
-    ParamList params;
-    BucketShards shards;
-    CheckpointState state;
-} Side;
-
-enum { BUFFERS = 4, MESHES = 7 };
-
-static Tensor *buffer(CheckpointState *state, int i)
-{
-    Tensor *const all[BUFFERS] = { &state->weights, &state->ema, &state->exp_avg,
-                                   &state->exp_avg_sq };
-    return all[i];
-}
-
-static bool is_sharded(const Side *side, int i)
-{
-    return i > 0 && side->state.shards;
-}
-
-/* The meshes that this number of ranks can form. */
-static int meshes(MeshShape out[MESHES])
+/* Every axis that this number of ranks can have, alone and in pairs. */
+static int all_meshes(MeshShape out[MESHES])
 {
     const MeshShape all[] = { mesh_shape(1, 1, 1, 1), mesh_shape(2, 1, 1, 1),
                               mesh_shape(1, 2, 1, 1), mesh_shape(1, 1, 2, 1),
@@ -59,99 +33,15 @@ static int meshes(MeshShape out[MESHES])
     return count;
 }
 
-/* Groups live as long as the comm, so each mesh is made once. */
-static MeshGroups groups_of(MeshShape shape)
-{
-    static MeshGroups made[MESHES];
-    static int count;
-    for (int i = 0; i < count; i++)
-        if (memcmp(&made[i].mesh.shape, &shape, sizeof shape) == 0) return made[i];
-    assert_true(count < MESHES);
-    assert_int_equal(comm_mesh(comm, shape, &made[count]), OK);
-    return made[count++];
-}
-
-static Tensor zeros(int64_t count)
-{
-    return tensor_of(calloc((size_t)count + 1, sizeof(float)), F32, SHAPE(count));
-}
-
-static void side_create(MeshShape shape, bool zero, Side *side)
-{
-    *side = (Side){ .model = { .shift = 3.0 } };
-    ModelConfig *config = &side->model.config;
-    assert_int_equal(model_config_preset("tiny", config), OK);
-    config->dit.num_layers = 4;
-    config->dit.num_attention_heads = 4;
-    config->dit.attention_head_dim = 16;
-    config->dit.ffn_dim = 96;
-    config->dit.text_dim = config->text.d_model = 32;
-    config->text.d_ff = 40;
-    side->groups = groups_of(shape);
-    assert_int_equal(params_plan(config, &side->groups.mesh, &side->params), OK);
-    const Group *group = side->groups.gradient;
-    assert_int_equal(bucket_shards_create(side->params.bucket_first, side->params.buckets,
-                                          group->rank, group->size, &side->shards),
-                     OK);
-    side->state = (CheckpointState){ .params = &side->params,
-                                     .model = &side->model,
-                                     .shards = zero ? &side->shards : NULL,
-                                     .config_text = "run: {}\n",
-                                     .progress = { .step = 1, .samples = 8 } };
-    for (int i = 0; i < BUFFERS; i++)
-        *buffer(&side->state, i) = zeros(is_sharded(side, i) ? bucket_shards_elements(&side->shards)
-                                                             : side->params.local_elements);
-}
-
-static void side_destroy(Side *side)
-{
-    for (int i = 0; i < BUFFERS; i++) free(buffer(&side->state, i)->data);
-    bucket_shards_destroy(&side->shards);
-    params_destroy(&side->params);
-}
-
-/* Initial weights are functions of (seed, name, element of the whole tensor): the same on any mesh.
- * A number for each tensor is added, as many start as zeros. */
-static void fill(const Side *side, int i, Tensor out)
-{
-    const Tensor flat = zeros(side->params.local_elements);
-    assert_int_equal(params_init(&side->params, &side->groups.mesh, (uint64_t)i + 1, flat), OK);
-    for (int64_t n = 0; n < side->params.count; n++) {
-        const Param *p = &side->params.items[n];
-        if (!p->local) continue;
-        const Tensor view = params_view(p, flat);
-        for (int64_t e = 0; e < tensor_count(view); e++) tensor_f32(view)[e] += (float)n;
-    }
-    for (int b = 0; b < side->shards.buckets && is_sharded(side, i); b++) {
-        const Range own = bucket_shards_range(&side->shards, b);
-        memcpy(tensor_f32(out) + side->shards.place[b], tensor_f32(flat) + own.first,
-               (size_t)own.count * sizeof(float));
-    }
-    if (!is_sharded(side, i)) memcpy(out.data, flat.data, tensor_bytes(out));
-    free(flat.data);
-}
-
-static void assert_holds(Side *side)
-{
-    for (int i = 0; i < BUFFERS; i++) {
-        const Tensor found = *buffer(&side->state, i);
-        const Tensor expected = zeros(tensor_count(found));
-        fill(side, i, expected);
-        assert_memory_equal(found.data, expected.data, tensor_bytes(found));
-        free(expected.data);
-    }
-}
-
 /* RUN/checkpoints/step-00000001, saved on the first mesh. */
 static void make_checkpoint(char path[FILE_PATH_BYTES])
 {
     Side side;
     MeshShape shapes[MESHES];
-    const CheckpointOptions options = { .run_dir = run_dir };
-    (void)meshes(shapes);
+    (void)all_meshes(shapes);
     side_create(shapes[0], false, &side);
-    for (int i = 0; i < BUFFERS; i++) fill(&side, i, *buffer(&side.state, i));
-    assert_int_equal(checkpoint_save(comm, &side.groups, &side.state, &options), OK);
+    set_step(&side, 1);
+    assert_int_equal(save(&side, 0, 0), OK);
     assert_int_equal(model_dir_step_path(run_dir, 1, "", path), OK);
     side_destroy(&side);
 }
@@ -183,7 +73,7 @@ static void every_byte_is_read_once_on_any_mesh(void **state)
     static const int64_t buffers[] = { 30011, 200000 }; /* loading has that of a real run */
     char path[FILE_PATH_BYTES];
     MeshShape shapes[MESHES];
-    const int count = meshes(shapes);
+    const int count = all_meshes(shapes);
     make_checkpoint(path);
     for (int m = 0; m < count; m++)
         for (int zero = 0; zero < 2; zero++) {
@@ -192,7 +82,7 @@ static void every_byte_is_read_once_on_any_mesh(void **state)
             int64_t bytes = 0, stored = 0;
             assert_int_equal(read_tensors(&side, path, buffers[(m + zero) % 2], &bytes, &stored),
                              OK);
-            assert_holds(&side);
+            assert_values(&side, 1);
             assert_int_equal(sum(bytes), stored);
             side_destroy(&side);
         }
@@ -219,7 +109,7 @@ static void stored_bytes(const char *path, int64_t *all, int64_t *beside)
     Manifest manifest;
     MeshShape shapes[MESHES];
     CheckpointSets sets;
-    (void)meshes(shapes);
+    (void)all_meshes(shapes);
     assert_int_equal(manifest_read(path, &manifest), OK);
     *all = 0;
     for (int64_t i = 0; i < manifest.count; i++) *all += manifest.files[i].bytes;
@@ -242,7 +132,7 @@ static void replicas_read_a_checkpoint_once_and_verify_it_once(void **state)
     (void)state;
     char path[FILE_PATH_BYTES];
     MeshShape shapes[MESHES];
-    const int count = meshes(shapes);
+    const int count = all_meshes(shapes);
     int64_t all, beside;
     make_checkpoint(path);
     stored_bytes(path, &all, &beside);
@@ -259,7 +149,7 @@ static void replicas_read_a_checkpoint_once_and_verify_it_once(void **state)
                 checkpoint_load(comm, &side.groups, run_dir, &side.state, &found, NULL), OK);
             const int64_t total = sum(bytes_read() - before);
             assert_true(found);
-            assert_holds(&side);
+            assert_values(&side, 1);
             if (comm_rank(comm) == 0)
                 printf("note: %s, zero %d: a checkpoint of %.2f MiB, %.2f MiB read by all\n",
                        mesh_describe(shapes[m], mesh), zero, (double)all * 0x1p-20,
@@ -313,7 +203,7 @@ static void what_one_rank_cannot_read_is_the_same_error_on_all(void **state)
     static const char spoiled[] = "optimizer/exp_avg_sq.safetensors";
     char path[FILE_PATH_BYTES], other[FILE_PATH_BYTES], gone[FILE_PATH_BYTES], prefix[32];
     MeshShape shapes[MESHES];
-    const int count = meshes(shapes);
+    const int count = all_meshes(shapes);
     make_checkpoint(path);
     assert_int_equal(file_join(other, run_dir, "other"), OK);
     assert_int_equal(file_join(gone, run_dir, "gone"), OK);
@@ -344,7 +234,7 @@ static void what_one_rank_cannot_read_is_the_same_error_on_all(void **state)
             assert_in_range(sum(bytes), 1, stored - 1);
             /* and all goes on */
             assert_int_equal(read_tensors(&side, path, 100003, &bytes, &stored), OK);
-            assert_holds(&side);
+            assert_values(&side, 1);
             side_destroy(&side);
         }
 }
@@ -356,21 +246,8 @@ int main(void)
         cmocka_unit_test(replicas_read_a_checkpoint_once_and_verify_it_once),
         cmocka_unit_test(what_one_rank_cannot_read_is_the_same_error_on_all),
     };
-    /* a rank that waits for one whose test failed ends the job instead */
-    (void)alarm(240);
-    if (comm_start(&comm) != OK) return 1;
-    log_set_quiet(true);
-    /* one folder for all ranks: rank 0 makes it and says where */
-    const char *base = getenv("TMPDIR") ? getenv("TMPDIR") : "/tmp";
-    /* flushing to a disk takes most of the time and proves nothing here */
-    if (access("/dev/shm", W_OK) == 0) base = "/dev/shm";
-    (void)snprintf(run_dir, sizeof run_dir, "%s/test_checkpoint_read.XXXXXX", base);
-    if (comm_rank(comm) == 0 && !mkdtemp(run_dir)) return 1;
-    if (group_broadcast(comm_world(comm), tensor_of(run_dir, U8, SHAPE(sizeof run_dir)), 0) != OK)
-        return 1;
+    if (!side_start(240)) return 1;
     const int failed = cmocka_run_group_tests(tests, NULL, NULL);
-    (void)comm_barrier(comm);
-    if (comm_rank(comm) == 0) (void)file_remove_tree(run_dir);
-    comm_finish(comm);
+    side_end();
     return failed;
 }

@@ -34,7 +34,8 @@ Tensor *buffer(CheckpointState *state, int i);
 /* Progress and all values are those of the step. */
 void set_step(Side *side, int64_t step);
 Status save(Side *side, int keep, int64_t max_file_bytes);
-/* Every element of every local tensor of all four buffers is that of `step`. */
+/* Every element of every local tensor of all four buffers is that of `step`; and so is progress. */
+void assert_values(Side *side, int64_t step);
 void assert_holds(Side *side, int64_t step);
 /* The newest that verifies is that of `step`, all of it. */
 void load_sharded(MeshShape shape, bool zero, int64_t step);
