@@ -8,7 +8,6 @@
 #include "comm/group_mpi.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 typedef enum JobKind { SUM, SUM_SCATTER, GATHER } JobKind;
@@ -29,8 +28,7 @@ struct Reducer {
     Job *jobs;              /* owned; submitted since the last wait */
     int64_t capacity, submitted, done;
     bool ending;
-    Status status; /* the first error, which ends all summing */
-    char message[1024];
+    KeptStatus failure; /* the first, which ends all summing */
 };
 
 /* Parts lie in their places in the bucket, so nothing is copied and nothing else allocated. */
@@ -48,14 +46,11 @@ static Status run_job(Group *group, const Job *job)
 static void run_next(Reducer *r)
 {
     const Job job = r->jobs[r->done];
-    const bool failed = r->status != OK;
+    const bool failed = r->failure.status != OK;
     (void)pthread_mutex_unlock(&r->lock);
     const Status s = failed ? OK : run_job(r->group, &job);
     (void)pthread_mutex_lock(&r->lock);
-    if (s != OK) {
-        r->status = s;
-        (void)snprintf(r->message, sizeof r->message, "%s", status_message());
-    }
+    status_keep(&r->failure, s);
     r->done++;
     (void)pthread_cond_broadcast(&r->changed);
 }
@@ -178,9 +173,8 @@ static Status run_submitted(Reducer *r)
     (void)pthread_mutex_lock(&r->lock);
     while (r->done < r->submitted) run_next(r);
     r->submitted = r->done = 0;
-    const Status s = r->status;
     (void)pthread_mutex_unlock(&r->lock);
-    return s == OK ? OK : status_fail(s, "%s", r->message);
+    return status_kept(&r->failure);
 }
 
 Status reducer_wait(Reducer *reducer)
@@ -195,8 +189,7 @@ Status reducer_wait(Reducer *reducer)
         (void)pthread_cond_wait(&reducer->changed, &reducer->lock);
     group_mpi_main_goes_on(reducer->group);
     reducer->submitted = reducer->done = 0;
-    const Status s = reducer->status;
     (void)pthread_mutex_unlock(&reducer->lock);
     group_mpi_set_background(reducer->group, true);
-    return s == OK ? OK : status_fail(s, "%s", reducer->message);
+    return status_kept(&reducer->failure);
 }

@@ -126,10 +126,10 @@ static Status run(Ingest *job)
     if (s == OK) s = write_dataset(job, &output);
     if (s != OK) {
         /* the message is the failure's, not that of cleaning up */
-        char message[4096];
-        snprintf(message, sizeof message, "%s", status_message());
+        KeptStatus kept = { 0 };
+        status_keep(&kept, s);
         if (file_remove_tree(output.partial) != OK) log_warn("%s", status_message());
-        return status_fail(s, "%s", message);
+        return status_kept(&kept);
     }
     ingest_summary(job);
     return OK;

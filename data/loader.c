@@ -6,11 +6,10 @@
 #include <assert.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BUFFERS = 2, MESSAGE_BYTES = 1024 };
+enum { BUFFERS = 2 };
 
 struct Loader {
     Dataset *ds; /* view */
@@ -32,8 +31,7 @@ struct Loader {
     int64_t filled; /* steps that the thread has finished */
     int64_t taken;  /* steps that loader_next has handed out */
     bool stop;
-    Status status; /* of step `filled`, after which the thread has ended */
-    char message[MESSAGE_BYTES];
+    KeptStatus failure; /* of step `filled`, after which the thread has ended */
 };
 
 /* ---- the thread ----------------------------------------------------------------------------- */
@@ -54,13 +52,8 @@ static bool wait_for_room(Loader *loader)
 static void report(Loader *loader, Status status)
 {
     pthread_mutex_lock(&loader->lock);
-    loader->status = status;
-    if (status == OK) {
-        loader->filled++;
-    } else {
-        /* the message is this thread's own: it travels with the status */
-        snprintf(loader->message, sizeof(loader->message), "%s", status_message());
-    }
+    status_keep(&loader->failure, status);
+    if (status == OK) loader->filled++;
     pthread_cond_broadcast(&loader->changed);
     pthread_mutex_unlock(&loader->lock);
 }
@@ -252,7 +245,7 @@ Status loader_next(Loader *loader, const Batch **out)
     const double start_s = clock_seconds();
     pthread_mutex_lock(&loader->lock);
     const int64_t index = loader->taken;
-    while (loader->filled == index && loader->status == OK) {
+    while (loader->filled == index && loader->failure.status == OK) {
         pthread_cond_wait(&loader->changed, &loader->lock);
     }
     const bool ready = loader->filled > index;
@@ -261,10 +254,9 @@ Status loader_next(Loader *loader, const Batch **out)
         loader->taken++;
         pthread_cond_broadcast(&loader->changed);
     }
-    const Status s = ready ? OK : loader->status;
     pthread_mutex_unlock(&loader->lock);
     loader->wait_s += clock_seconds() - start_s;
-    if (!ready) return status_fail(s, "%s", loader->message);
+    if (!ready) return status_kept(&loader->failure);
     *out = &loader->buffers[index % BUFFERS].batch;
     return OK;
 }

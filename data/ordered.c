@@ -4,18 +4,15 @@
 
 #include <pthread.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 struct Ordered {
     pthread_mutex_t mutex;
     pthread_cond_t moved; /* turn has changed */
     int64_t count;
-    int64_t next; /* item that no thread has taken */
-    int64_t turn; /* every item before it has finished */
-    bool failed;
-    Status status; /* of the first failure, in the order of the items */
-    char message[4096];
+    int64_t next;       /* item that no thread has taken */
+    int64_t turn;       /* every item before it has finished */
+    KeptStatus failure; /* the first, in the order of the items */
     OrderedWork work;
     void *context;
 };
@@ -30,7 +27,7 @@ Status ordered_wait(Ordered *order, int64_t item)
 {
     pthread_mutex_lock(&order->mutex);
     while (order->turn != item) pthread_cond_wait(&order->moved, &order->mutex);
-    const bool failed = order->failed;
+    const bool failed = order->failure.status != OK;
     pthread_mutex_unlock(&order->mutex);
     return failed ? status_fail(ERR_STOPPED, "stopped: an earlier item failed") : OK;
 }
@@ -38,15 +35,12 @@ Status ordered_wait(Ordered *order, int64_t item)
 /* Ends the item in its turn. */
 static void finish_item(Ordered *order, int64_t item, Status s)
 {
-    char message[sizeof order->message];
-    snprintf(message, sizeof message, "%s", status_message());
-    const bool is_first = ordered_wait(order, item) == OK;
+    KeptStatus own = { 0 };
+    status_keep(&own, s);
+    /* waiting writes a message of its own when an earlier item failed: that one stays */
+    (void)ordered_wait(order, item);
     pthread_mutex_lock(&order->mutex);
-    if (s != OK && is_first) {
-        order->failed = true;
-        order->status = s;
-        snprintf(order->message, sizeof order->message, "%s", message);
-    }
+    if (order->failure.status == OK) order->failure = own;
     order->turn++;
     pthread_cond_broadcast(&order->moved);
     pthread_mutex_unlock(&order->mutex);
@@ -55,7 +49,7 @@ static void finish_item(Ordered *order, int64_t item, Status s)
 static int64_t take_item(Ordered *order)
 {
     pthread_mutex_lock(&order->mutex);
-    const bool more = order->next < order->count && !order->failed;
+    const bool more = order->next < order->count && order->failure.status == OK;
     const int64_t item = more ? order->next++ : -1;
     pthread_mutex_unlock(&order->mutex);
     return item;
@@ -93,5 +87,5 @@ Status ordered_run(int64_t count, int workers, OrderedWork work, void *context)
     pthread_cond_destroy(&order.moved);
     pthread_mutex_destroy(&order.mutex);
     CHECK(started > 0, ERR_MEMORY, "cannot start a thread");
-    return order.failed ? status_fail(order.status, "%s", order.message) : OK;
+    return status_kept(&order.failure);
 }
