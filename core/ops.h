@@ -28,6 +28,9 @@ extern "C" {
 
 /* ---- linear --------------------------------------------------------------------------------- */
 
+/* Weights w are F32, or BF16 on a device that is not exact: the products are those of the F32
+ * values that they stand for. Gradients of weights are F32. */
+
 /* y (rows, out) = x (rows, in) w^T + b;  w (out, in); b (out) or none */
 Status op_linear(const Device *dev, Tensor y, Tensor x, Tensor w, Tensor b);
 /* dx (rows, in) = dy (rows, out) w, or += when accumulate */
