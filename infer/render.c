@@ -72,9 +72,9 @@ static void plan(Render *r)
                            o->size.width / LINEAR_SIDE };
 
     r->latent_grid = g;
-    r->grid = (DitShape){ 1, g.t / p[0], g.h / p[1], g.w / p[2] };
+    r->grid = dit_shape(1, g.t / p[0], g.h / p[1], g.w / p[2]);
     r->tokens = dit_tokens(r->grid);
-    r->patch = dit_patch(&r->engine->model.config.dit);
+    r->patch = dit_patch_out(&r->engine->model.config.dit);
     /* no replica takes two while another has none */
     r->batch = (count + replicas - 1) / replicas;
     if (r->batch > o->batch) r->batch = o->batch;

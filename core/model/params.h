@@ -54,7 +54,9 @@ typedef struct Param {
 typedef struct ParamList {
     Param *items; /* owned; canonical order: transformer in forward order, then text encoder */
     int64_t count;
-    int64_t total;          /* elements of the whole model */
+    int64_t first_count, block_count; /* parameters of the first group, and of each block */
+    int64_t text_count;               /* of the text encoder; 0: the model has none */
+    int64_t total;                    /* elements of the whole model */
     int64_t local_elements; /* length of this rank's flat buffer (each tensor aligned to 16) */
     int buckets;            /* gradient buckets in this rank's buffer */
     int64_t *bucket_first;  /* owned; (buckets + 1) element offsets */

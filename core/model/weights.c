@@ -3,9 +3,9 @@
 #include <stdlib.h>
 
 /* The rows of one group follow one another in the list, in the order of the table's enum. */
-static void bind_group(const Param *params, int count, Tensor flat, Tensor *out)
+static void bind_group(const Param *params, int64_t count, Tensor flat, Tensor *out)
 {
-    for (int i = 0; i < count; i++)
+    for (int64_t i = 0; i < count; i++)
         out[i] = params[i].local ? params_view(&params[i], flat) : tensor_none();
 }
 
@@ -35,18 +35,18 @@ Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh
                            (long long)w.block_count);
     }
     const Param *p = list->items;
-    bind_group(p, FIRST_COUNT, flat, w.first);
-    p += FIRST_COUNT;
+    bind_group(p, list->first_count, flat, w.first);
+    p += list->first_count;
     for (int c = 0; c < chunks; c++) {
         const ChunkBlocks b = weights_chunk(config, mesh, c);
         for (int64_t i = 0; i < b.count; i++)
-            bind_group(p + (b.first + i) * BLOCK_COUNT, BLOCK_COUNT, flat,
+            bind_group(p + (b.first + i) * list->block_count, list->block_count, flat,
                        w.blocks[b.local + i].at);
     }
-    p += layers * BLOCK_COUNT;
+    p += layers * list->block_count;
     bind_group(p, LAST_COUNT, flat, w.last);
     p += LAST_COUNT;
-    bind_group(p, TEXT_FIRST_COUNT, flat, w.text_first);
+    if (list->text_count > 0) bind_group(p, TEXT_FIRST_COUNT, flat, w.text_first);
     p += TEXT_FIRST_COUNT;
     for (int64_t i = 0; i < w.text_block_count; i++)
         bind_group(p + i * TEXT_BLOCK_COUNT, TEXT_BLOCK_COUNT, flat, w.text_blocks[i].at);
