@@ -21,18 +21,27 @@
 extern "C" {
 #endif
 
+/* What reads captions: nothing here; bytes, an encoder that is trained with the model and part of
+ * its configuration; the frozen umT5, which is not (text.num_layers 0, and rows of text_dim). */
+typedef enum TextKind { TEXT_NONE, TEXT_BYTES, TEXT_UMT5 } TextKind;
+
+enum { FROZEN_TEXT_ROWS = 512 };
+
 typedef struct ModelDir {
-    ModelConfig config; /* text.num_layers 0 when there is no text encoder of ours */
+    ModelConfig config;
+    TextKind text;
     double shift;       /* of the flow schedule */
+    bool wan_vae;       /* vae/ is there (core/codec); else codec/, fitted at ingest */
+    bool image_encoder; /* image_encoder/ is there */
+    bool given_frame;   /* image to video gives the first latent frame, at timestep 0 (TI2V) */
+    double boundary;    /* above 0: transformer/ takes timesteps from 1000 boundary on,
+                           transformer_2/ those below */
 } ModelDir;
 
 /* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */
 Status model_dir_read(const char *path, ModelDir *out);
 /* Makes the folders and writes all of those. ema: the _ema folders too. */
 Status model_dir_write(const char *path, const ModelDir *model, bool ema);
-
-/* ERR_CONFIG names the first size in which the model stored at `path` is another than `wanted`. */
-Status model_dir_compare(const char *path, const ModelConfig *stored, const ModelConfig *wanted);
 
 /* "diffusion_pytorch_model" or "model". */
 const char *model_dir_base(Component component);

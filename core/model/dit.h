@@ -142,10 +142,9 @@ typedef struct DitWatcher {
 /* order (params.buckets): the buckets as dit_backward completes them. */
 void dit_bucket_order(const Dit *dit, int *order);
 
-/* The slot's stage's backward. Last stage: dv (batch, own tokens, patch), dout none. Others: dout,
- * the gradient of the message sent; it is used up. din: the gradient to send back (none on stage
- * 0). g
- * += . watcher may be NULL. Collective over the sequence group. */
+/* The slot's stage's backward. Last stage: dv (batch, own tokens, patch out), dout none. Others:
+ * dout, the gradient of the message sent; it is used up. din: the gradient to send back; on stage 0
+ * none, or the gradient of x_t. g += . watcher may be NULL. Collective over the sequence group. */
 Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in, Tensor dv, Tensor dout, Tensor din,
                     const DitWatcher *watcher, Arena *scratch);
 /* What a split slot's backward left: g += . `in` is still what it was. Buckets are whole only after
