@@ -55,6 +55,10 @@ bool model_dir_has(const char *path, const char *folder);
  */
 Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
                              const Mesh *mesh, Tensor flat);
+/* The same into views of any store: (params->count), F32 or BF16. any_value: what is not finite is
+ * warned of instead of refused. */
+Status model_dir_load_views(const char *path, const char *folder, const ParamList *params,
+                            const Mesh *mesh, const Tensor *views, bool any_value);
 /* Any set of tensors with one for each parameter (optimizer moments), opened and checked like that:
  * `prefix` puts "transformer." before each name and takes all components; otherwise only
  * `component`. The caller closes it. */

@@ -64,8 +64,8 @@ typedef struct SafetensorsSlice {
 } SafetensorsSlice;
 
 /*
- * Reads the slice into out, which has the slice's element count. out F32: F32, BF16 and F16 are
- * converted; any other out must have the tensor's own dtype. ERR_FORMAT names what cannot be.
+ * Reads the slice into out, which has the slice's element count. out F32 or BF16: F32, BF16 and F16
+ * are converted; any other out must have the tensor's own dtype. ERR_FORMAT names what cannot be.
  */
 Status safetensors_read(const Safetensors *file, const SafetensorsEntry *entry,
                         SafetensorsSlice slice, Tensor out);

@@ -27,6 +27,15 @@ Status dit_bind(Dit *dit, Tensor weights, Tensor grads)
     return weights_bind(&dit->params, &dit->config, &dit->groups.mesh, grads, &dit->grads);
 }
 
+Status dit_bind_store(Dit *dit, const WeightStore *store)
+{
+    Weights weights;
+    TRY(weights_bind_views(&dit->params, &dit->config, &dit->groups.mesh, store->views, &weights));
+    weights_destroy(&dit->weights);
+    dit->weights = weights;
+    return OK;
+}
+
 void dit_destroy(Dit *dit)
 {
     if (!dit) return;

@@ -13,6 +13,7 @@
 #include "core/group.h"
 #include "core/model/block.h"
 #include "core/model/embed.h"
+#include "core/model/weight_store.h"
 #include "core/text/umt5.h"
 
 #include <stdbool.h>
@@ -80,6 +81,9 @@ Status dit_create(const Device *dev, const ModelConfig *config, const MeshGroups
                   Recompute recompute, int chunks, Dit *out);
 /* Points the views into flat buffers of params.local_elements F32. grads none: inference only. */
 Status dit_bind(Dit *dit, Tensor weights, Tensor grads);
+/* Points the views into a store: inference only. Of two models of one configuration and mesh (the
+ * experts of spec 6) it can be called again, for the other. */
+Status dit_bind_store(Dit *dit, const WeightStore *store);
 void dit_destroy(Dit *dit);
 
 typedef struct DitSlotOptions {

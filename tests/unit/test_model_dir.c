@@ -84,7 +84,7 @@ static void configurations_are_read_back(void **state)
     (void)state;
     static const char *const presets[] = { "tiny", "small", "wan-14b" };
     for (size_t i = 0; i < 3; i++) {
-        ModelDir written = { .shift = 3.0 }, read;
+        ModelDir written = { .text = TEXT_BYTES, .shift = 3.0 }, read;
         assert_int_equal(model_config_preset(presets[i], &written.config), OK);
         assert_int_equal(model_dir_write(at("m"), &written, true), OK);
         assert_int_equal(model_dir_read(at("m"), &read), OK);
