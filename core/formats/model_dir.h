@@ -16,6 +16,7 @@
 #include "core/base/file.h"
 #include "core/formats/safetensors_set.h"
 #include "core/model/params.h"
+#include "core/solver/sigmas.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -24,6 +25,9 @@ extern "C" {
 typedef struct ModelDir {
     ModelConfig config; /* text.num_layers 0 when there is no text encoder of ours */
     double shift;       /* of the flow schedule */
+    /* how the folder says it is sampled; not written: what we write means zero for both, our own */
+    SolverKind solver;
+    SigmaSchedule sigmas;
 } ModelDir;
 
 /* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */
