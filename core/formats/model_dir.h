@@ -16,6 +16,7 @@
 #include "core/base/file.h"
 #include "core/formats/safetensors_set.h"
 #include "core/model/params.h"
+#include "core/solver/sigmas.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -36,6 +37,9 @@ typedef struct ModelDir {
     bool given_frame;   /* image to video gives the first latent frame, at timestep 0 (TI2V) */
     double boundary;    /* above 0: transformer/ takes timesteps from 1000 boundary on,
                            transformer_2/ those below */
+    /* how the folder says it is sampled; not written: what we write means zero for both, our own */
+    SolverKind solver;
+    SigmaSchedule sigmas;
 } ModelDir;
 
 /* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */

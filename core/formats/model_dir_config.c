@@ -4,6 +4,7 @@
 #include "core/base/json.h"
 #include "core/base/json_writer.h"
 #include "core/formats/component_config.h"
+#include "core/formats/scheduler_config.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -66,14 +67,6 @@ static void build_scheduler(JsonWriter *w, const ModelDir *model)
     json_end_object(w);
 }
 
-static Status parse_scheduler(const Json *root, const char *path, double *shift)
-{
-    /* UniPCMultistepScheduler calls it flow_shift; both classes take none as 1 */
-    const char *key = json_has(root, "flow_shift") ? "flow_shift" : "shift";
-    CHECK(json_as_object(root), ERR_FORMAT, "%s: is not a JSON object", path);
-    return read_real(root, path, key, 0.01, 100.0, 1.0, shift);
-}
-
 /* --- the whole --- */
 
 static Status read_part(const char *path, const char *name, Json **root, char out[FILE_PATH_BYTES])
@@ -83,14 +76,19 @@ static Status read_part(const char *path, const char *name, Json **root, char ou
     return json_read(out, &limits, root);
 }
 
-static Status read_scheduler(const char *path, double *shift)
+static Status read_scheduler(const char *path, ModelDir *model)
 {
     char file[FILE_PATH_BYTES];
     Json *root = NULL;
     TRY(read_part(path, "scheduler/scheduler_config.json", &root, file));
-    const Status s = parse_scheduler(root, file, shift);
+    SchedulerConfig config = { 0 };
+    const Status s = scheduler_config_parse(root, file, &config);
     json_free(root);
-    return s;
+    if (s != OK) return s;
+    model->shift = config.shift;
+    model->solver = config.solver;
+    model->sigmas = config.sigmas;
+    return OK;
 }
 
 /* The class of a component, NULL where the pipeline has none: the key is missing or [null, null].
@@ -229,7 +227,7 @@ Status model_dir_read(const char *path, ModelDir *out)
         (void)snprintf(why, sizeof why, "%s", status_message());
         return status_fail(ERR_FORMAT, "%s: %s", path, why);
     }
-    TRY(read_scheduler(path, &model.shift));
+    TRY(read_scheduler(path, &model));
     *out = model;
     return OK;
 }

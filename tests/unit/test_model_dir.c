@@ -117,7 +117,8 @@ static void public_configurations_are_understood(void **state)
                "\"out_channels\":16,\"patch_size\":[1,2,2],\"qk_norm\":\"rms_norm_across_heads\","
                "\"text_dim\":4096,\"some_new_key\":{\"a\":[1]}}");
     write_text(at("p/scheduler/scheduler_config.json"),
-               "{\"_class_name\":\"UniPCMultistepScheduler\",\"flow_shift\":3.0}");
+               "{\"_class_name\":\"UniPCMultistepScheduler\",\"flow_shift\":3.0,"
+               "\"prediction_type\":\"flow_prediction\",\"use_flow_sigmas\":true}");
     assert_int_equal(model_dir_read(at("p"), &model), OK);
     assert_int_equal(model.config.dit.num_layers, 30);
     assert_int_equal(model.config.dit.rope_max_seq_len, 1024);
