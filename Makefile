@@ -64,7 +64,9 @@ LINK     += -fsanitize=$(SANITIZE) -rdynamic
 SHIM     := $(OBJ)/tests/sanitize/keep_plugins.o
 endif
 COMPILE   = $(CC) $(LANGUAGE) $(WARNINGS) $(CFLAGS) $(HARDEN) $(OPENMP) $(LIB_CFLAGS) $(CPPFLAGS)
-COMPILE_CXX = $(CC) $(LANGUAGE_CXX) $(WARNINGS_CXX) $(CFLAGS) $(HARDEN) $(LIB_CFLAGS) $(CPPFLAGS)
+# what asks after types at run time links with the C++ compiler only
+COMPILE_CXX = $(CC) $(LANGUAGE_CXX) $(WARNINGS_CXX) $(CFLAGS) $(HARDEN) $(if $(SANITIZE),-fno-sanitize=vptr) \
+              $(LIB_CFLAGS) $(CPPFLAGS)
 
 # sums keep their order (no -ffast-math); only errno and traps are given up
 CPU_FLAGS    := -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast

@@ -262,6 +262,15 @@ static Status read_transformer(const char *path, DitConfig *out)
     return s;
 }
 
+/* `check` fails: its message is about the folder. */
+static Status checked(const char *path, Status check)
+{
+    char why[1024];
+    if (check == OK) return OK;
+    (void)snprintf(why, sizeof why, "%s", status_message());
+    return status_fail(ERR_FORMAT, "%s: %s", path, why);
+}
+
 static Status read_text(const char *path, TextConfig *out)
 {
     char file[FILE_PATH_BYTES];
@@ -270,6 +279,15 @@ static Status read_text(const char *path, TextConfig *out)
     const Status s = parse_text(root, file, out);
     json_free(root);
     return s;
+}
+
+Status model_dir_read_text(const char *path, TextConfig *out)
+{
+    TextConfig text = { 0 };
+    TRY(read_text(path, &text));
+    TRY(checked(path, model_config_check_text(&text)));
+    *out = text;
+    return OK;
 }
 
 static Status read_scheduler(const char *path, double *shift)
@@ -320,11 +338,7 @@ Status model_dir_read(const char *path, ModelDir *out)
     TRY(read_transformer(path, &model.config.dit));
     if (text) {
         TRY(read_text(path, &model.config.text));
-        char why[1024];
-        if (model_config_check(&model.config) != OK) {
-            (void)snprintf(why, sizeof why, "%s", status_message());
-            return status_fail(ERR_FORMAT, "%s: %s", path, why);
-        }
+        TRY(checked(path, model_config_check(&model.config)));
     }
     TRY(read_scheduler(path, &model.shift));
     *out = model;
