@@ -44,6 +44,8 @@ typedef struct ModelDir {
 
 /* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */
 Status model_dir_read(const char *path, ModelDir *out);
+/* The text encoder's configuration alone, of a directory that has one. */
+Status model_dir_read_text(const char *path, TextConfig *out);
 /* Makes the folders and writes all of those. ema: the _ema folders too. */
 Status model_dir_write(const char *path, const ModelDir *model, bool ema);
 
@@ -68,6 +70,9 @@ Status model_dir_load_views(const char *path, const char *folder, const ParamLis
  * `component`. The caller closes it. */
 Status model_dir_open_set(const char *folder, const char *base, bool prefix, Component component,
                           const ParamList *params, SafetensorsSet *out);
+/* Where a tensor of such a set is. */
+void model_dir_find(const SafetensorsSet *set, bool prefix, const Param *param,
+                    const Safetensors **file, const SafetensorsEntry **entry);
 /* Elements of one of its tensors, local or not, from `first` on in the order of the whole tensor,
  * as many as out (F32) has. *bytes grows by what was read. ERR_FORMAT when one is not finite. */
 Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,

@@ -61,7 +61,7 @@ static Status check_ranges(const Range *ranges, size_t count)
     return OK;
 }
 
-static Status check_text(const TextConfig *c)
+Status model_config_check_text(const TextConfig *c)
 {
     const Range length = { "text.max_length", c->max_length, 2, 4096 };
     const Range ranges[] = {
@@ -119,5 +119,5 @@ Status model_config_check(const ModelConfig *config)
     CHECK(c->text_dim == config->text.d_model, ERR_CONFIG,
           "model.text_dim %lld is not the text encoder's d_model %lld", (long long)c->text_dim,
           (long long)config->text.d_model);
-    return check_text(&config->text);
+    return model_config_check_text(&config->text);
 }

@@ -45,6 +45,7 @@ typedef struct ModelConfig {
 Status model_config_preset(const char *name, ModelConfig *out);
 /* Ranges and divisibility. ERR_CONFIG names key and value. */
 Status model_config_check(const ModelConfig *config);
+Status model_config_check_text(const TextConfig *config);
 
 static inline int64_t dit_width(const DitConfig *c)
 {

@@ -184,24 +184,57 @@ static int stage_of_block(const ModelConfig *config, const Mesh *mesh, int64_t b
     return -1;
 }
 
+static int64_t count_text(const TextConfig *c)
+{
+    return c->num_layers > 0 ? TEXT_FIRST_COUNT + c->num_layers * TEXT_BLOCK_COUNT : 0;
+}
+
+/* Room for `count` parameters in `groups` groups. */
+static Status list_alloc(ParamList *list, int64_t count, int64_t groups)
+{
+    list->items = calloc((size_t)count, sizeof *list->items);
+    list->bucket_first = calloc((size_t)groups + 1, sizeof *list->bucket_first);
+    if (list->items && list->bucket_first) return OK;
+    params_destroy(list);
+    return status_fail(ERR_MEMORY, "no memory for a list of %lld parameters", (long long)count);
+}
+
+static void add_text(ParamList *list, const ModelConfig *config, const Mesh *mesh)
+{
+    char prefix[64];
+    if (config->text.num_layers == 0) return;
+    add_rows(list, config, mesh, (Place){ COMPONENT_TEXT_ENCODER, 0, -1, "" }, text_first_rows,
+             TEXT_FIRST_COUNT);
+    for (int64_t i = 0; i < config->text.num_layers; i++) {
+        (void)snprintf(prefix, sizeof prefix, "encoder.block.%lld.", (long long)i);
+        const Place place = { COMPONENT_TEXT_ENCODER, 0, i, prefix };
+        add_rows(list, config, mesh, place, text_block_rows, TEXT_BLOCK_COUNT);
+    }
+}
+
+Status params_plan_text(const TextConfig *config, ParamList *out)
+{
+    const ModelConfig model = { .text = *config };
+    const Mesh alone = mesh_of_rank(mesh_shape(1, 1, 1, 1), 0);
+    ParamList list = { .text_count = count_text(config) };
+    TRY(list_alloc(&list, list.text_count, 1 + config->num_layers));
+    add_text(&list, &model, &alone);
+    assert(list.count == list.text_count);
+    *out = list;
+    return OK;
+}
+
 Status params_plan(const ModelConfig *config, const Mesh *mesh, ParamList *out)
 {
     const int64_t layers = config->dit.num_layers, text_layers = config->text.num_layers;
     const int first_count = count_first(&config->dit), block_count = count_block(&config->dit);
-    const int64_t text_count =
-        text_layers > 0 ? TEXT_FIRST_COUNT + text_layers * TEXT_BLOCK_COUNT : 0;
+    const int64_t text_count = count_text(&config->text);
     const int64_t count = first_count + layers * block_count + LAST_COUNT + text_count;
     const int64_t groups = 3 + layers + text_layers;
     ParamList list = { .first_count = first_count,
                        .block_count = block_count,
                        .text_count = text_count };
-    list.items = calloc((size_t)count, sizeof *list.items);
-    list.bucket_first = calloc((size_t)groups + 1, sizeof *list.bucket_first);
-    if (!list.items || !list.bucket_first) {
-        params_destroy(&list);
-        return status_fail(ERR_MEMORY, "no memory for a list of %lld parameters", (long long)count);
-    }
-
+    TRY(list_alloc(&list, count, groups));
     char prefix[64];
     const int last = mesh_virtual_stages(mesh->shape) - 1;
     add_rows(&list, config, mesh, (Place){ COMPONENT_TRANSFORMER, 0, -1, "" }, first_rows,
@@ -213,14 +246,7 @@ Status params_plan(const ModelConfig *config, const Mesh *mesh, ParamList *out)
     }
     add_rows(&list, config, mesh, (Place){ COMPONENT_TRANSFORMER, last, -1, "" }, last_rows,
              LAST_COUNT);
-    if (text_layers > 0)
-        add_rows(&list, config, mesh, (Place){ COMPONENT_TEXT_ENCODER, 0, -1, "" }, text_first_rows,
-                 TEXT_FIRST_COUNT);
-    for (int64_t i = 0; i < text_layers; i++) {
-        (void)snprintf(prefix, sizeof prefix, "encoder.block.%lld.", (long long)i);
-        const Place place = { COMPONENT_TEXT_ENCODER, 0, i, prefix };
-        add_rows(&list, config, mesh, place, text_block_rows, TEXT_BLOCK_COUNT);
-    }
+    add_text(&list, config, mesh);
     assert(list.count == count);
     *out = list;
     return OK;

@@ -63,6 +63,8 @@ typedef struct ParamList {
 } ParamList;
 
 Status params_plan(const ModelConfig *config, const Mesh *mesh, ParamList *out);
+/* A text encoder alone, whole on one rank: for one that is not trained. */
+Status params_plan_text(const TextConfig *config, ParamList *out);
 void params_destroy(ParamList *list);
 /* NULL when there is no such parameter. */
 const Param *params_find(const ParamList *list, Component component, const char *name);
