@@ -13,9 +13,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { BATCH_MAX = 32 }; /* of --batch */
+
 typedef struct Render {
     Engine *engine; /* views */
     const Request *request;
+    const Texts *texts; /* NULL: the model reads captions itself */
     GenerateOptions options;
     DitShape grid;          /* in patches */
     LatentGrid latent_grid; /* in latent pixels */
@@ -26,6 +29,7 @@ typedef struct Render {
     Arena arena;
     Tensor x;    /* (batch, tokens, patch) */
     Tensor kept; /* (prompts, tokens, patch), zero where other replicas work; or none */
+    Tensor text; /* (rows of a round, text rows, text_dim): embedded prompts; or none */
     Sheet sheet; /* rows of other replicas black; pixels none without --sheet */
     Progress progress;
 } Render;
@@ -54,6 +58,12 @@ static Status allocate(Render *r, Arena *arena)
     if (r->request->options->latents) {
         TRY(tensor_alloc(arena, F32, SHAPE(count, r->tokens, r->patch), "infer.kept", &r->kept));
     }
+    if (r->texts) {
+        const TextConfig *t = &r->engine->model.config.text;
+        const int64_t rows = generate_rows(r->batch, r->options.denoise.guidance, NULL);
+        TRY(tensor_alloc(arena, F32, SHAPE(rows, t->max_length, t->d_model), "infer.text",
+                         &r->text));
+    }
     /* room that generate_latents takes and gives back */
     mark = arena_mark(arena);
     TRY(arena_alloc(arena, generate_scratch(r->batch, r->tokens, r->patch, &r->options.denoise),
@@ -81,12 +91,15 @@ static void plan(Render *r)
     r->options = (GenerateOptions){
         .denoise = { .steps = (int)o->steps,
                      .guidance = o->guidance,
+                     .boundary = r->engine->model.boundary,
+                     .guidance_low = o->guidance_low,
                      .shift = o->shift > 0 ? o->shift : r->engine->model.shift,
                      .on_step = on_step,
                      .watcher = r },
         .seed = (uint64_t)o->seed,
         .negative = o->negative,
         .halves = r->engine->halves,
+        .experts = &r->engine->experts,
     };
 }
 
@@ -159,15 +172,33 @@ static void deal(const Render *r, int64_t *first, int64_t *count)
     *count = *first >= total ? 0 : total - *first < r->batch ? total - *first : r->batch;
 }
 
+/* The rows that the round's prompts and the negative one (the last text) are for the model. */
+static VelocityCondition tell(const Render *r, int64_t first, int64_t count)
+{
+    const int64_t rows = generate_rows(count, r->options.denoise.guidance, NULL);
+    VelocityCondition told = { tensor_slice(r->text, 0, rows), tensor_none(), tensor_none() };
+    int64_t index[2 * BATCH_MAX];
+
+    for (int64_t i = 0; i < rows; i++) index[i] = i < count ? first + i : r->request->count;
+    texts_fill(r->texts, index, told.text);
+    return told;
+}
+
 static Status render_round(Render *r)
 {
+    GenerateOptions options = r->options;
+    VelocityCondition told;
     int64_t first, count;
     Tensor x;
 
     deal(r, &first, &count);
     if (count == 0) return OK;
     x = tensor_slice(r->x, 0, count);
-    TRY(generate_latents(&r->velocity, r->grid, &r->options, r->request->prompts + first,
+    if (r->texts) {
+        told = tell(r, first, count);
+        options.told = &told;
+    }
+    TRY(generate_latents(&r->velocity, r->grid, &options, r->request->prompts + first,
                          r->request->numbers + first, &r->arena, x));
     if (!engine_leads(r->engine)) return OK;
     if (r->kept.data) memcpy(tensor_at(r->kept, first).data, x.data, tensor_bytes(x));
@@ -268,16 +299,16 @@ static Status render_rounds(Render *r)
     return s;
 }
 
-Status render_request(Engine *engine, const Request *request)
+Status render_request(Engine *engine, const Request *request, const Texts *texts)
 {
     const double start = clock_seconds();
-    Render r = { .engine = engine, .request = request };
+    Render r = { .engine = engine, .request = request, .texts = texts };
     Status s = OK;
 
     plan(&r);
     TRY_TO(done, s, choose_solver(request->options, &engine->model, &r.options.denoise));
     warn_of_idle_replicas(&r);
-    warn_of_cut_prompts(&r);
+    if (!texts) warn_of_cut_prompts(&r);
     TRY_TO(done, s, check_tokens(&r));
     TRY_TO(done, s, comm_agree(engine->comm, prepare(&r)));
     TRY_TO(done, s, render_rounds(&r));

@@ -61,6 +61,8 @@ bool model_dir_has(const char *path, const char *folder);
  */
 Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
                              const Mesh *mesh, Tensor flat);
+/* BF16 where the folder's transformer is stored so, else F32. */
+Status model_dir_dtype(const char *path, const char *folder, DType *out);
 /* The same into views of any store: (params->count), F32 or BF16. any_value: what is not finite is
  * warned of instead of refused. */
 Status model_dir_load_views(const char *path, const char *folder, const ParamList *params,

@@ -215,6 +215,20 @@ static Status read_set(const SafetensorsSet *set, Wanted wanted, const ParamList
     return s;
 }
 
+Status model_dir_dtype(const char *path, const char *folder, DType *out)
+{
+    char below[FILE_PATH_BYTES];
+    const Safetensors *file;
+    const SafetensorsEntry *entry;
+    SafetensorsSet set = { 0 };
+    TRY(file_join(below, path, folder));
+    TRY(safetensors_set_open(below, model_dir_base(component_of(folder)), &set));
+    const bool found = safetensors_set_find(&set, "blocks.0.attn1.to_q.weight", &file, &entry);
+    *out = found && entry->dtype == BF16 ? BF16 : F32;
+    safetensors_set_close(&set);
+    return OK;
+}
+
 Status model_dir_load_views(const char *path, const char *folder, const ParamList *params,
                             const Mesh *mesh, const Tensor *views, bool any_value)
 {
