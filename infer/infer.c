@@ -6,6 +6,7 @@
 #include "core/base/log.h"
 #include "core/base/stop.h"
 #include "infer/engine.h"
+#include "infer/references.h"
 #include "infer/render.h"
 #include "infer/request.h"
 #include "infer/settings.h"
@@ -44,15 +45,18 @@ static Status encode_texts(Engine *engine, const Request *request, Texts *out)
     return s;
 }
 
-/* Text first, and gone before the transformer is loaded. */
+/* References and text first; what encodes them is gone before the transformer is loaded. */
 static Status render(Engine *engine, const EngineOptions *options, const Request *request)
 {
     const bool frozen = engine->model.text == TEXT_UMT5;
     Texts texts = { 0 };
+    References references = { 0 };
 
-    if (frozen) TRY(encode_texts(engine, request, &texts));
-    Status s = engine_load(engine, options);
-    if (s == OK) s = render_request(engine, request, frozen ? &texts : NULL);
+    Status s = references_make(engine, request->options, &references);
+    if (s == OK && frozen) s = encode_texts(engine, request, &texts);
+    if (s == OK) s = engine_load(engine, options);
+    if (s == OK) s = render_request(engine, request, frozen ? &texts : NULL, &references);
+    references_destroy(&references);
     texts_destroy(&texts);
     return s;
 }

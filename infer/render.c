@@ -19,6 +19,7 @@ typedef struct Render {
     Engine *engine; /* views */
     const Request *request;
     const Texts *texts; /* NULL: the model reads captions itself */
+    const References *references;
     GenerateOptions options;
     DitShape grid;          /* in patches */
     LatentGrid latent_grid; /* in latent pixels */
@@ -30,6 +31,8 @@ typedef struct Render {
     Tensor x;    /* (batch, tokens, patch) */
     Tensor kept; /* (prompts, tokens, patch), zero where other replicas work; or none */
     Tensor text; /* (rows of a round, text rows, text_dim): embedded prompts; or none */
+    /* references, once a row (of guidance, too) or a prompt; or none */
+    Tensor beside, image, given, start;
     Sheet sheet; /* rows of other replicas black; pixels none without --sheet */
     Progress progress;
 } Render;
@@ -44,6 +47,46 @@ static void on_step(void *watcher, int done)
     snprintf(note, sizeof(note), "round %lld of %lld", (long long)r->round + 1,
              (long long)r->rounds);
     progress_update(&r->progress, step, r->rounds > 1 ? note : NULL);
+}
+
+/* ---- references ------------------------------------------------------------------------------ */
+
+/* rows copies of one, one after the other. */
+static Status spread_alloc(Arena *arena, Tensor one, int64_t rows, Tensor *out)
+{
+    if (!one.data) return OK;
+    return tensor_alloc(arena, F32, SHAPE(rows, one.shape[0], one.shape[1]), "infer.references",
+                        out);
+}
+
+static Status allocate_references(Render *r, Arena *arena)
+{
+    const int64_t rows = generate_rows(r->batch, r->options.denoise.guidance, NULL);
+    const References *f = r->references;
+
+    TRY(spread_alloc(arena, f->beside, rows, &r->beside));
+    TRY(spread_alloc(arena, f->image, rows, &r->image));
+    TRY(spread_alloc(arena, f->given, r->batch, &r->given));
+    return spread_alloc(arena, f->start, r->batch, &r->start);
+}
+
+static void spread(Tensor one, Tensor rows)
+{
+    for (int64_t i = 0; rows.data && i < rows.shape[0]; i++)
+        memcpy(tensor_at(rows, i).data, one.data, tensor_bytes(one));
+}
+
+static void spread_references(const Render *r)
+{
+    spread(r->references->beside, r->beside);
+    spread(r->references->image, r->image);
+    spread(r->references->given, r->given);
+    spread(r->references->start, r->start);
+}
+
+static Tensor first_rows(Tensor rows, int64_t count)
+{
+    return rows.data ? tensor_slice(rows, 0, count) : tensor_none();
 }
 
 /* ---- memory ---------------------------------------------------------------------------------- */
@@ -64,6 +107,7 @@ static Status allocate(Render *r, Arena *arena)
         TRY(tensor_alloc(arena, F32, SHAPE(rows, t->max_length, t->d_model), "infer.text",
                          &r->text));
     }
+    TRY(allocate_references(r, arena));
     /* room that generate_latents takes and gives back */
     mark = arena_mark(arena);
     TRY(arena_alloc(arena, generate_scratch(r->batch, r->tokens, r->patch, &r->options.denoise),
@@ -82,6 +126,7 @@ static void plan(Render *r)
 
     r->latent_grid = g;
     r->grid = dit_shape(1, g.t / p[0], g.h / p[1], g.w / p[2]);
+    r->grid.clean = r->references->clean;
     r->tokens = dit_tokens(r->grid);
     r->patch = dit_patch_out(&r->engine->model.config.dit);
     /* no replica takes two while another has none */
@@ -94,6 +139,7 @@ static void plan(Render *r)
                      .boundary = r->engine->model.boundary,
                      .guidance_low = o->guidance_low,
                      .shift = o->shift > 0 ? o->shift : r->engine->model.shift,
+                     .strength = o->strength,
                      .on_step = on_step,
                      .watcher = r },
         .seed = (uint64_t)o->seed,
@@ -126,6 +172,7 @@ static Status prepare(Render *r)
     TRY(allocate(r, &counting));
     TRY(arena_create(&r->arena, "sampling", counting.peak));
     TRY(allocate(r, &r->arena));
+    spread_references(r);
     if (!o->sheet) return OK;
     return sheet_create(&r->sheet, (int)r->request->count, (int)o->size.width, (int)o->size.height);
 }
@@ -176,7 +223,8 @@ static void deal(const Render *r, int64_t *first, int64_t *count)
 static VelocityCondition tell(const Render *r, int64_t first, int64_t count)
 {
     const int64_t rows = generate_rows(count, r->options.denoise.guidance, NULL);
-    VelocityCondition told = { tensor_slice(r->text, 0, rows), tensor_none(), tensor_none() };
+    const VelocityCondition told = { tensor_slice(r->text, 0, rows), first_rows(r->image, rows),
+                                     first_rows(r->beside, rows) };
     int64_t index[2 * BATCH_MAX];
 
     for (int64_t i = 0; i < rows; i++) index[i] = i < count ? first + i : r->request->count;
@@ -198,6 +246,8 @@ static Status render_round(Render *r)
         told = tell(r, first, count);
         options.told = &told;
     }
+    options.denoise.given = first_rows(r->given, count);
+    options.start = first_rows(r->start, count);
     TRY(generate_latents(&r->velocity, r->grid, &options, r->request->prompts + first,
                          r->request->numbers + first, &r->arena, x));
     if (!engine_leads(r->engine)) return OK;
@@ -299,10 +349,11 @@ static Status render_rounds(Render *r)
     return s;
 }
 
-Status render_request(Engine *engine, const Request *request, const Texts *texts)
+Status render_request(Engine *engine, const Request *request, const Texts *texts,
+                      const References *references)
 {
     const double start = clock_seconds();
-    Render r = { .engine = engine, .request = request, .texts = texts };
+    Render r = { .engine = engine, .request = request, .texts = texts, .references = references };
     Status s = OK;
 
     plan(&r);

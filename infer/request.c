@@ -4,6 +4,7 @@
 #include "core/solver/guidance.h"
 #include "core/text/byte_tokens.h"
 #include "infer/names.h"
+#include "infer/references.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -263,6 +264,7 @@ Status request_load(Comm *comm, const InferOptions *options, Request *out)
     /* the same on every rank: the command line alone decides up to here */
     if (s == OK) s = check_keys(options);
     if (s == OK) s = check_guidance(options);
+    if (s == OK) s = references_check(options);
     if (s == OK) s = check_skipping(options);
     if (s == OK) s = choose_format(&r);
     if (s == OK) s = load_prompts(comm, &r);

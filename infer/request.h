@@ -26,9 +26,11 @@ typedef struct InferOptions {
     const char *share;    /* "2/4": the second quarter of the prompts */
     double guidance, guidance_low, strength, shift, fps, timeout_s;
     const char *dtype; /* "f32", "bf16", or NULL */
+    const char *image, *last_image, *video, *continued;
+    int64_t overlap;
     OptionSize size;
     OptionStrings keys; /* files of public keys */
-    bool require_signature, skip_existing, quiet, allow_nan;
+    bool require_signature, skip_existing, quiet, allow_nan, backward;
 } InferOptions;
 
 extern const Command infer_command;

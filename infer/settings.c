@@ -15,6 +15,9 @@
 
 enum { LARGE_WIDTH = 5120 }; /* of the 14B models */
 
+/* Of --video that is made anew where nobody says: diffusers' default. */
+#define STRENGTH 0.8
+
 /* spec 12; for 480p the 14B models want a shift of 3, which --shift gives */
 static const ModelDefaults small = { "trained here", 30, 4, 0, 0, { 64, 64 }, 17, 8, NULL };
 static const ModelDefaults t2v_1b = {
@@ -47,7 +50,7 @@ const ModelDefaults *model_defaults(const ModelDir *model)
 
 InferOptions settings_unset(void)
 {
-    return (InferOptions){ .guidance = NAN, .guidance_low = NAN, .strength = NAN };
+    return (InferOptions){ .guidance = NAN, .guidance_low = NAN };
 }
 
 static void fill_guidance(InferOptions *o, const ModelDir *model, const ModelDefaults *d)
@@ -84,7 +87,8 @@ Status settings_fill(InferOptions *o, const ModelDir *model, int64_t step)
     if (o->frames == 0) o->frames = d->frames;
     if (o->fps == 0) o->fps = d->fps;
     if (!o->negative) o->negative = d->negative;
-    if (isnan(o->strength)) o->strength = 0;
+    if (o->video && o->strength == 0) o->strength = STRENGTH;
+
     if (model->text == TEXT_UMT5)
         log_info("settings of %s: %lldx%lld, %lld frames, %lld steps, shift %g, guidance %g%s",
                  d->kind, (long long)o->size.width, (long long)o->size.height, (long long)o->frames,
