@@ -46,6 +46,8 @@ static const Option infer_options[] = {
       .help = "whose noise levels; the model's own, or diffusers' with another --solver" },
     { .name = "seed", .type = OPTION_INT, .fallback = "0", .min = 0, .max = 9007199254740992.0,
       AT(seed), .help = "seed of the noise" },
+    { .name = "noise", .type = OPTION_STRING, .argument = "FILE.safetensors", AT(noise),
+      .help = "the noise to begin with, as another program drew it: noise (channels, T, h, w)" },
     { .name = "size", .type = OPTION_SIZE, .min = 16, .max = 4096, AT(size),
       .help = "multiples of 16 pixels, of some models 32; the model's own, or 64x64" },
     { .name = "frames", .type = OPTION_INT, .min = 1, .max = 1025, AT(frames),

@@ -230,25 +230,70 @@ static Status encode(Encoding *c, const Sources *s, References *out)
     return d->in_channels > d->out_channels ? make_beside(c, s, out) : make_given(c, s, out);
 }
 
+/* ---- noise of another program ---------------------------------------------------------------- */
+
+static Status parse_noise(const Safetensors *file, Shape shape, References *out)
+{
+    const SafetensorsEntry *entry = safetensors_find(file, "noise");
+    char found[352], expected[96];
+    Tensor latent;
+    CHECK(entry, ERR_FORMAT, "%s: has no tensor called noise", safetensors_path(file));
+    TRY(new_tensor(shape, &latent));
+    bool same = entry->ndim == shape.ndim;
+    for (int i = 0; same && i < shape.ndim; i++) same = entry->shape[i] == shape.dims[i];
+    Status s = same ? safetensors_read(file, entry, (SafetensorsSlice){ .dim = -1 }, latent)
+                    : status_fail(ERR_FORMAT, "%s: noise is %s, this video needs %s",
+                                  safetensors_path(file), safetensors_shape(entry, found),
+                                  tensor_describe(latent, expected));
+    if (s == OK) s = safetensors_check_finite(file, entry, latent);
+    if (s == OK) s = latent_tokens(latent, &out->noise);
+    free(latent.data);
+    return s;
+}
+
+/* Not collective. */
+static Status read_noise(const Engine *e, const InferOptions *o, References *out)
+{
+    const int64_t stride = engine_side_step(e) / e->model.config.dit.patch_size[1];
+    const Shape shape = SHAPE(e->model.config.dit.out_channels, 1 + (o->frames - 1) / WAN_FRAMES,
+                              o->size.height / stride, o->size.width / stride);
+    Safetensors *file = NULL;
+    if (!o->noise) return OK;
+    TRY(safetensors_open(o->noise, &file));
+    const Status s = parse_noise(file, shape, out);
+    safetensors_close(file);
+    return s;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+/* Pictures and videos, by the VAE. Collective. */
+static Status encode_sources(Engine *e, const InferOptions *o, References *out)
+{
+    const DitConfig *c = &e->model.config.dit;
+    const bool whole = c->in_channels > c->out_channels || o->video;
+    const int64_t frames = whole ? o->frames : known_frames(o).before;
+    Encoding encoding = { 0 };
+    Sources sources = { 0 };
+    if (!is_asked(o)) return OK;
+    Status s = comm_agree(e->comm, read_sources(o, &sources));
+    if (s == OK) s = comm_agree(e->comm, encoding_create(e, o, frames, &encoding));
+    if (s == OK) s = comm_agree(e->comm, encode(&encoding, &sources, out));
+    encoding_destroy(&encoding);
+    sources_destroy(&sources);
+    return s;
+}
+
 Status references_make(Engine *e, const InferOptions *o, References *out)
 {
     References made = { 0 };
-    Encoding encoding = { 0 };
-    Sources sources = { 0 };
-    const bool beside = e->model.config.dit.in_channels > e->model.config.dit.out_channels;
-    const int64_t frames = beside || o->video ? o->frames : known_frames(o).before;
     Status s = comm_agree(e->comm, check_model(e, o));
-    *out = made;
-    if (s != OK || !is_asked(o)) return s;
-    s = comm_agree(e->comm, read_sources(o, &sources));
-    if (s == OK) s = comm_agree(e->comm, encoding_create(e, o, frames, &encoding));
-    if (s == OK) s = comm_agree(e->comm, encode(&encoding, &sources, &made));
-    encoding_destroy(&encoding);
-    sources_destroy(&sources);
-    if (s != OK)
-        references_destroy(&made);
-    else
+    if (s == OK) s = comm_agree(e->comm, read_noise(e, o, &made));
+    if (s == OK) s = encode_sources(e, o, &made);
+    if (s == OK)
         *out = made;
+    else
+        references_destroy(&made);
     return s;
 }
 
@@ -258,5 +303,6 @@ void references_destroy(References *r)
     free(r->given.data);
     free(r->start.data);
     free(r->image.data);
+    free(r->noise.data);
     *r = (References){ 0 };
 }

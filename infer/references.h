@@ -7,6 +7,8 @@
  *     --continue          a clip's last frames, at the start  continuation; --backward: its first
  *                         frames, at the end
  *
+ *     --noise             the noise itself, to compare with other programs
+ *
  * What a model can take decides how it is told. Models with channels beside the noise read a mask
  * of the frames that are known and the latents of a video with grey for those that are not;
  * TI2V models hold latent frames at the start as they are, at timestep 0; every model can begin
@@ -24,6 +26,7 @@ typedef struct References {
     Tensor given;  /* (tokens of clean latent frames, patch out) */
     Tensor start;  /* (tokens, patch out) */
     Tensor image;  /* (image rows, image_dim) */
+    Tensor noise;  /* (tokens, patch out) */
     int64_t clean; /* latent frames that are given */
 } References;
 

@@ -8,12 +8,11 @@
 #include "data/sheet.h"
 #include "infer/latents_file.h"
 #include "infer/record.h"
+#include "infer/told.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { BATCH_MAX = 32 }; /* of --batch */
 
 typedef struct Render {
     Engine *engine; /* views */
@@ -30,9 +29,7 @@ typedef struct Render {
     Arena arena;
     Tensor x;    /* (batch, tokens, patch) */
     Tensor kept; /* (prompts, tokens, patch), zero where other replicas work; or none */
-    Tensor text; /* (rows of a round, text rows, text_dim): embedded prompts; or none */
-    /* references, once a row (of guidance, too) or a prompt; or none */
-    Tensor beside, image, given, start;
+    Told told;
     Sheet sheet; /* rows of other replicas black; pixels none without --sheet */
     Progress progress;
 } Render;
@@ -49,47 +46,13 @@ static void on_step(void *watcher, int done)
     progress_update(&r->progress, step, r->rounds > 1 ? note : NULL);
 }
 
-/* ---- references ------------------------------------------------------------------------------ */
-
-/* rows copies of one, one after the other. */
-static Status spread_alloc(Arena *arena, Tensor one, int64_t rows, Tensor *out)
-{
-    if (!one.data) return OK;
-    return tensor_alloc(arena, F32, SHAPE(rows, one.shape[0], one.shape[1]), "infer.references",
-                        out);
-}
-
-static Status allocate_references(Render *r, Arena *arena)
-{
-    const int64_t rows = generate_rows(r->batch, r->options.denoise.guidance, NULL);
-    const References *f = r->references;
-
-    TRY(spread_alloc(arena, f->beside, rows, &r->beside));
-    TRY(spread_alloc(arena, f->image, rows, &r->image));
-    TRY(spread_alloc(arena, f->given, r->batch, &r->given));
-    return spread_alloc(arena, f->start, r->batch, &r->start);
-}
-
-static void spread(Tensor one, Tensor rows)
-{
-    for (int64_t i = 0; rows.data && i < rows.shape[0]; i++)
-        memcpy(tensor_at(rows, i).data, one.data, tensor_bytes(one));
-}
-
-static void spread_references(const Render *r)
-{
-    spread(r->references->beside, r->beside);
-    spread(r->references->image, r->image);
-    spread(r->references->given, r->given);
-    spread(r->references->start, r->start);
-}
-
-static Tensor first_rows(Tensor rows, int64_t count)
-{
-    return rows.data ? tensor_slice(rows, 0, count) : tensor_none();
-}
-
 /* ---- memory ---------------------------------------------------------------------------------- */
+
+/* Of the model, for so many prompts. */
+static int64_t rows_of(const Render *r, int64_t prompts)
+{
+    return generate_rows(prompts, r->options.denoise.guidance, NULL);
+}
 
 static Status allocate(Render *r, Arena *arena)
 {
@@ -101,13 +64,8 @@ static Status allocate(Render *r, Arena *arena)
     if (r->request->options->latents) {
         TRY(tensor_alloc(arena, F32, SHAPE(count, r->tokens, r->patch), "infer.kept", &r->kept));
     }
-    if (r->texts) {
-        const TextConfig *t = &r->engine->model.config.text;
-        const int64_t rows = generate_rows(r->batch, r->options.denoise.guidance, NULL);
-        TRY(tensor_alloc(arena, F32, SHAPE(rows, t->max_length, t->d_model), "infer.text",
-                         &r->text));
-    }
-    TRY(allocate_references(r, arena));
+    TRY(told_alloc(arena, &r->engine->model.config.text, r->texts, r->references, r->batch,
+                   rows_of(r, r->batch), &r->told));
     /* room that generate_latents takes and gives back */
     mark = arena_mark(arena);
     TRY(arena_alloc(arena, generate_scratch(r->batch, r->tokens, r->patch, &r->options.denoise),
@@ -172,7 +130,7 @@ static Status prepare(Render *r)
     TRY(allocate(r, &counting));
     TRY(arena_create(&r->arena, "sampling", counting.peak));
     TRY(allocate(r, &r->arena));
-    spread_references(r);
+    told_fill_references(&r->told, r->references);
     if (!o->sheet) return OK;
     return sheet_create(&r->sheet, (int)r->request->count, (int)o->size.width, (int)o->size.height);
 }
@@ -219,35 +177,17 @@ static void deal(const Render *r, int64_t *first, int64_t *count)
     *count = *first >= total ? 0 : total - *first < r->batch ? total - *first : r->batch;
 }
 
-/* The rows that the round's prompts and the negative one (the last text) are for the model. */
-static VelocityCondition tell(const Render *r, int64_t first, int64_t count)
-{
-    const int64_t rows = generate_rows(count, r->options.denoise.guidance, NULL);
-    const VelocityCondition told = { tensor_slice(r->text, 0, rows), first_rows(r->image, rows),
-                                     first_rows(r->beside, rows) };
-    int64_t index[2 * BATCH_MAX];
-
-    for (int64_t i = 0; i < rows; i++) index[i] = i < count ? first + i : r->request->count;
-    texts_fill(r->texts, index, told.text);
-    return told;
-}
-
 static Status render_round(Render *r)
 {
     GenerateOptions options = r->options;
-    VelocityCondition told;
+    VelocityCondition condition;
     int64_t first, count;
     Tensor x;
 
     deal(r, &first, &count);
     if (count == 0) return OK;
     x = tensor_slice(r->x, 0, count);
-    if (r->texts) {
-        told = tell(r, first, count);
-        options.told = &told;
-    }
-    options.denoise.given = first_rows(r->given, count);
-    options.start = first_rows(r->start, count);
+    told_take(&r->told, r->texts, first, count, rows_of(r, count), &options, &condition);
     TRY(generate_latents(&r->velocity, r->grid, &options, r->request->prompts + first,
                          r->request->numbers + first, &r->arena, x));
     if (!engine_leads(r->engine)) return OK;

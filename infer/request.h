@@ -26,7 +26,7 @@ typedef struct InferOptions {
     const char *share;    /* "2/4": the second quarter of the prompts */
     double guidance, guidance_low, strength, shift, fps, timeout_s;
     const char *dtype; /* "f32", "bf16", or NULL */
-    const char *image, *last_image, *video, *continued;
+    const char *image, *last_image, *video, *continued, *noise;
     int64_t overlap;
     OptionSize size;
     OptionStrings keys; /* files of public keys */
