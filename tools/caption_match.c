@@ -43,12 +43,12 @@ static void on_step(void *watcher, int done)
 static Status prepare(Matching *m)
 {
     const DatasetBucket *first = bucket_of(m, 0);
-    const double guidance = m->options->generate.denoise.guidance;
+    const DenoiseOptions *denoise = &m->options->generate.denoise;
     size_t scratch = 0;
 
     for (int64_t i = 0; i < dataset_buckets(m->ds); i++) {
         const DatasetBucket *b = dataset_bucket(m->ds, i);
-        const size_t bytes = generate_scratch(1, b->tokens, b->patch, guidance);
+        const size_t bytes = generate_scratch(1, b->tokens, b->patch, denoise);
         if (bytes > scratch) scratch = bytes;
     }
     TRY(arena_create(&m->scratch, "evaluate", scratch));

@@ -250,6 +250,13 @@ bool json_as_real(const Json *json, double *out)
     return true;
 }
 
+bool json_as_bool(const Json *json, bool *out)
+{
+    if (!json_is_boolean(json)) return false;
+    *out = json_is_true(json);
+    return true;
+}
+
 const char *json_as_string(const Json *json)
 {
     return json_string_value(json);

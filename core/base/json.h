@@ -68,6 +68,7 @@ const Json *json_as_object(const Json *json);
 const Json *json_as_array(const Json *json);
 bool json_as_int(const Json *json, int64_t *out);
 bool json_as_real(const Json *json, double *out);
+bool json_as_bool(const Json *json, bool *out);
 const char *json_as_string(const Json *json);
 
 #ifdef __cplusplus

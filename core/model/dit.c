@@ -27,6 +27,15 @@ Status dit_bind(Dit *dit, Tensor weights, Tensor grads)
     return weights_bind(&dit->params, &dit->config, &dit->groups.mesh, grads, &dit->grads);
 }
 
+Status dit_bind_store(Dit *dit, const WeightStore *store)
+{
+    Weights weights;
+    TRY(weights_bind_views(&dit->params, &dit->config, &dit->groups.mesh, store->views, &weights));
+    weights_destroy(&dit->weights);
+    dit->weights = weights;
+    return OK;
+}
+
 void dit_destroy(Dit *dit)
 {
     if (!dit) return;
@@ -208,7 +217,7 @@ static Status backward_blocks(const Dit *dit, DitSlot *slot, Message in, Message
     return OK;
 }
 
-static Status backward_first(const Dit *dit, DitSlot *slot, Message in, Message d,
+static Status backward_first(const Dit *dit, DitSlot *slot, Message in, Message d, Tensor dx_t,
                              const DitWatcher *watcher, Arena *scratch)
 {
     const TextConfig *text = &dit->config.text;
@@ -220,7 +229,7 @@ static Status backward_first(const Dit *dit, DitSlot *slot, Message in, Message 
                      "dit.dtext", &dtext));
     LayerContext ctx = dit_context(dit, slot->shape, slot->rope);
     ctx.later = queue_of(slot);
-    TRY(embed_backward(&ctx, &dit->weights, &dit->grads, d, dtext, slot->x_t,
+    TRY(embed_backward(&ctx, &dit->weights, &dit->grads, d, dx_t, dtext, slot->x_t,
                        (Condition){ slot->text.out, slot->image }, in, &slot->embed, scratch));
     TRY(tell(watcher, transformer));
     if (dit->params.text_count == 0) {
@@ -264,7 +273,7 @@ Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in_flat, Tensor dv, Te
     }
     TRY(backward_blocks(dit, slot, in, d, watcher, scratch));
     if (first)
-        TRY(backward_first(dit, slot, in, d, watcher, scratch));
+        TRY(backward_first(dit, slot, in, d, din, watcher, scratch));
     else
         TRY(op_convert(dit->dev, tensor_slice(din, 0, count), tensor_slice(flat, 0, count)));
     arena_release(scratch, mark);

@@ -13,6 +13,7 @@
 #include "core/group.h"
 #include "core/model/block.h"
 #include "core/model/embed.h"
+#include "core/model/weight_store.h"
 #include "core/text/umt5.h"
 
 #include <stdbool.h>
@@ -80,6 +81,9 @@ Status dit_create(const Device *dev, const ModelConfig *config, const MeshGroups
                   Recompute recompute, int chunks, Dit *out);
 /* Points the views into flat buffers of params.local_elements F32. grads none: inference only. */
 Status dit_bind(Dit *dit, Tensor weights, Tensor grads);
+/* Points the views into a store: inference only. Of two models of one configuration and mesh (the
+ * experts of spec 6) it can be called again, for the other. */
+Status dit_bind_store(Dit *dit, const WeightStore *store);
 void dit_destroy(Dit *dit);
 
 typedef struct DitSlotOptions {
@@ -142,10 +146,9 @@ typedef struct DitWatcher {
 /* order (params.buckets): the buckets as dit_backward completes them. */
 void dit_bucket_order(const Dit *dit, int *order);
 
-/* The slot's stage's backward. Last stage: dv (batch, own tokens, patch), dout none. Others: dout,
- * the gradient of the message sent; it is used up. din: the gradient to send back (none on stage
- * 0). g
- * += . watcher may be NULL. Collective over the sequence group. */
+/* The slot's stage's backward. Last stage: dv (batch, own tokens, patch out), dout none. Others:
+ * dout, the gradient of the message sent; it is used up. din: the gradient to send back; on stage 0
+ * none, or the gradient of x_t. g += . watcher may be NULL. Collective over the sequence group. */
 Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in, Tensor dv, Tensor dout, Tensor din,
                     const DitWatcher *watcher, Arena *scratch);
 /* What a split slot's backward left: g += . `in` is still what it was. Buckets are whole only after

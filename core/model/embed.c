@@ -92,13 +92,15 @@ Status embed_forward(const LayerContext *ctx, const Weights *weights, Message ou
 }
 
 Status embed_backward(const LayerContext *ctx, const Weights *weights, const Weights *grads,
-                      Message d, Tensor dtext, Tensor patches, Condition from, Message in,
-                      const EmbedActs *acts, Arena *scratch)
+                      Message d, Tensor dpatches, Tensor dtext, Tensor patches, Condition from,
+                      Message in, const EmbedActs *acts, Arena *scratch)
 {
     const Device *dev = ctx->dev;
     const Tensor *w = weights->first, *g = grads->first;
     const size_t mark = arena_mark(scratch);
     TRY(token_sums_linear(ctx, SPAN_OWN, patch_matrix(g[PATCH_W]), g[PATCH_B], patches, d.x));
+    if (dpatches.data)
+        TRY(op_linear_backward_input(dev, dpatches, d.x, patch_matrix(w[PATCH_W]), false));
     if (ctx->groups->mesh.cp > 0) return OK;
 
     Tensor dt1, dc1; /* (batch, width), (batch, text, width) */

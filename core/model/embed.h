@@ -50,10 +50,10 @@ Status embed_condition(const LayerContext *layer, const Weights *w, Condition ou
  * message carries none, of the condition. Not collective, nor is the backward. */
 Status embed_forward(const LayerContext *ctx, const Weights *w, Message out, Tensor patches,
                      Tensor t, Condition condition, EmbedActs *acts);
-/* dtext (as from.text) = (on the first context rank; elsewhere it stays as it is); g += ; d is used
- * up. One timestep a clip. */
+/* dpatches (as patches) = , or none; dtext (as from.text) = (on the first context rank; elsewhere
+ * it stays as it is); g += ; d is used up. One timestep a clip. */
 Status embed_backward(const LayerContext *ctx, const Weights *w, const Weights *g, Message d,
-                      Tensor dtext, Tensor patches, Condition from, Message in,
+                      Tensor dpatches, Tensor dtext, Tensor patches, Condition from, Message in,
                       const EmbedActs *acts, Arena *scratch);
 
 typedef struct HeadActs {

@@ -6,9 +6,6 @@
 
 #include <assert.h>
 
-/* The model's timestep of sigma 1. */
-static const float TIMESTEP_SCALE = 1000;
-
 typedef struct Conditioned {
     Velocity *velocity;
     DitShape grid;
@@ -31,13 +28,13 @@ static Status check_stop(Group *replica, Group *halves)
     return OK;
 }
 
-static Status evaluate(void *context, Tensor v, Tensor x, float sigma)
+static Status evaluate(void *context, Tensor v, Tensor x, SolverPoint at)
 {
     const Conditioned *c = context;
     const Tensor own = tensor_slice(v, c->first, c->rows);
 
     TRY(check_stop(c->velocity->dit->groups.replica, c->rows < v.shape[0] ? c->halves : NULL));
-    TRY(op_fill(c->velocity->dit->dev, c->t, TIMESTEP_SCALE * sigma));
+    TRY(op_fill(c->velocity->dit->dev, c->t, at.t));
     TRY(velocity_eval(c->velocity, c->grid, own, tensor_slice(x, c->first, c->rows), c->t));
     return c->rows < v.shape[0] ? group_all_gather(c->halves, v, own) : OK;
 }
@@ -73,9 +70,10 @@ int64_t generate_rows(int64_t samples, double guidance, const Group *halves)
     return guidance_is_on(guidance) && !is_shared(guidance, halves) ? 2 * samples : samples;
 }
 
-size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch, double guidance)
+size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch,
+                        const DenoiseOptions *options)
 {
-    const int64_t rows = generate_rows(samples, guidance, NULL);
+    const int64_t rows = generate_rows(samples, options->guidance, NULL);
     Arena count = arena_counting("generate");
     Tensor t;
     void *captions;
@@ -84,8 +82,8 @@ size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch, double g
     if (s == OK) s = arena_alloc(&count, (size_t)rows * sizeof(char *), "captions", &captions);
     assert(s == OK);
     (void)s;
-    const size_t loop = denoise_scratch(samples, tokens, patch, guidance);
-    const size_t pipelined = pipelined_scratch(samples, tokens, patch);
+    const size_t loop = denoise_scratch(samples, tokens, patch, options);
+    const size_t pipelined = pipelined_scratch(samples, tokens, patch, options->solver);
     return count.peak + (loop > pipelined ? loop : pipelined);
 }
 

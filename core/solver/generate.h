@@ -26,7 +26,8 @@ typedef struct GenerateOptions {
 int64_t generate_rows(int64_t samples, double guidance, const Group *halves);
 
 /* Bytes of scratch for x (samples, tokens, patch). */
-size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch, double guidance);
+size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch,
+                        const DenoiseOptions *options);
 
 /* x (count, tokens, patch) = latents of prompts[0 .. count), which are requests ids[i], on a
  * grid of patches (its batch is ignored); the same bits on every rank of the replica. ERR_USAGE,

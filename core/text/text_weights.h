@@ -33,7 +33,6 @@ typedef struct TextWeights {
     ParamList params;         /* owned: the canonical list of the encoder's tensors */
     SafetensorsSet set;       /* owned */
     Arena arena;              /* owned: layers and final norm */
-    Arena staging;            /* owned: a tensor on its way from F32 to BF16 */
     TextBlockWeights *layers; /* owned; one when streaming */
     Tensor final_norm;        /* (d_model) F32 */
 } TextWeights;

@@ -177,7 +177,7 @@ static Status sample(Rank *r, const ModelCase *c, float *out)
 {
     const GenerateOptions options = { .denoise = { .steps = 8, .guidance = 4.0, .shift = 3.0 },
                                       .seed = 3 };
-    const size_t bytes = generate_scratch(2, c->tokens, c->patch, options.denoise.guidance);
+    const size_t bytes = generate_scratch(2, c->tokens, c->patch, &options.denoise);
 
     const uint64_t ids[] = { 10, 11 };
 
