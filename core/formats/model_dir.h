@@ -44,6 +44,8 @@ typedef struct ModelDir {
 
 /* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */
 Status model_dir_read(const char *path, ModelDir *out);
+/* The text encoder's configuration alone, of a directory that has one. */
+Status model_dir_read_text(const char *path, TextConfig *out);
 /* Makes the folders and writes all of those. ema: the _ema folders too. */
 Status model_dir_write(const char *path, const ModelDir *model, bool ema);
 
@@ -59,6 +61,8 @@ bool model_dir_has(const char *path, const char *folder);
  */
 Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
                              const Mesh *mesh, Tensor flat);
+/* BF16 where the folder's transformer is stored so, else F32. */
+Status model_dir_dtype(const char *path, const char *folder, DType *out);
 /* The same into views of any store: (params->count), F32 or BF16. any_value: what is not finite is
  * warned of instead of refused. */
 Status model_dir_load_views(const char *path, const char *folder, const ParamList *params,

@@ -214,19 +214,35 @@ static Status read_components(const char *path, ModelDir *out)
     return OK;
 }
 
+/* `check` fails: its message is about the folder. */
+static Status checked(const char *path, Status check)
+{
+    char why[1024];
+    if (check == OK) return OK;
+    (void)snprintf(why, sizeof why, "%s", status_message());
+    return status_fail(ERR_FORMAT, "%s: %s", path, why);
+}
+
+Status model_dir_read_text(const char *path, TextConfig *out)
+{
+    char file[FILE_PATH_BYTES];
+    TextConfig text = { 0 };
+    TRY(file_join(file, path, "text_encoder/config.json"));
+    TRY(text_config_read(file, &text));
+    TRY(checked(path, model_config_check_text(&text)));
+    *out = text;
+    return OK;
+}
+
 Status model_dir_read(const char *path, ModelDir *out)
 {
     ModelDir model = { 0 };
     FileKind kind;
-    char why[1024];
     TRY(file_look(path, &kind));
     CHECK(kind == FILE_FOLDER, ERR_IO, "%s: is not a folder; a model directory is wanted", path);
     TRY(read_index(path, &model));
     TRY(read_components(path, &model));
-    if (model_config_check(&model.config) != OK) {
-        (void)snprintf(why, sizeof why, "%s", status_message());
-        return status_fail(ERR_FORMAT, "%s: %s", path, why);
-    }
+    TRY(checked(path, model_config_check(&model.config)));
     TRY(read_scheduler(path, &model));
     *out = model;
     return OK;

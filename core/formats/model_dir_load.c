@@ -111,29 +111,6 @@ static Status check_set(const SafetensorsSet *set, const char *folder, Wanted wa
     return found == safetensors_set_tensors(set) ? OK : check_extra(set, wanted, params);
 }
 
-static bool all_finite(Tensor values)
-{
-    const int64_t count = tensor_count(values);
-    if (values.dtype == BF16) {
-        const uint16_t *v = values.data;
-        bool finite = true;
-        for (int64_t i = 0; i < count; i++) finite &= (v[i] & 0x7f80) != 0x7f80;
-        return finite;
-    }
-    const float *v = tensor_f32(values);
-    float worst = 0.0f; /* x - x is 0 for what is finite, NaN for anything else */
-    for (int64_t i = 0; i < count; i++) worst += v[i] - v[i];
-    return worst == 0.0f;
-}
-
-/* The format allows infinities and NaN; a model that has one gives nothing else ever after. */
-static Status check_finite(const Safetensors *file, const SafetensorsEntry *entry, Tensor values)
-{
-    CHECK(all_finite(values), ERR_FORMAT, "%s: tensor %s holds a value that is not finite",
-          safetensors_path(file), entry->name);
-    return OK;
-}
-
 /* This rank's slice of one parameter: `values` (local_shape). */
 static Status read_slice(const SafetensorsSet *set, Wanted wanted, const Param *param,
                          const Mesh *mesh, bool any_value, Tensor values)
@@ -147,10 +124,9 @@ static Status read_slice(const SafetensorsSet *set, Wanted wanted, const Param *
         slice.first = slice.count * mesh->tp;
     }
     TRY(safetensors_read(file, entry, slice, values));
-    if (!any_value) return check_finite(file, entry, values);
-    if (!all_finite(values))
-        log_warn("%s: tensor %s holds a value that is not finite", safetensors_path(file),
-                 entry->name);
+    const Status s = safetensors_check_finite(file, entry, values);
+    if (s == OK || !any_value) return s;
+    log_warn("%s", status_message());
     return OK;
 }
 
@@ -180,7 +156,7 @@ Status model_dir_read_slice(const SafetensorsSet *set, const Param *param, Safet
     const SafetensorsEntry *entry;
     (void)find_param(set, (Wanted){ false, param->component }, param, &file, &entry);
     TRY(safetensors_read(file, entry, slice, out));
-    return check_finite(file, entry, out);
+    return safetensors_check_finite(file, entry, out);
 }
 
 Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,
@@ -191,7 +167,7 @@ Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Par
     (void)find_param(set, (Wanted){ prefix, param->component }, param, &file, &entry);
     TRY(safetensors_read_elements(file, entry, first, out));
     *bytes += tensor_count(out) * (int64_t)dtype_bytes(entry->dtype);
-    return check_finite(file, entry, out);
+    return safetensors_check_finite(file, entry, out);
 }
 
 /* The component whose folder, or whose folder + "_ema", this is. */
@@ -241,6 +217,20 @@ static Status read_set(const SafetensorsSet *set, Wanted wanted, const ParamList
     }
     progress_end(&progress);
     return s;
+}
+
+Status model_dir_dtype(const char *path, const char *folder, DType *out)
+{
+    char below[FILE_PATH_BYTES];
+    const Safetensors *file;
+    const SafetensorsEntry *entry;
+    SafetensorsSet set = { 0 };
+    TRY(file_join(below, path, folder));
+    TRY(safetensors_set_open(below, model_dir_base(component_of(folder)), &set));
+    const bool found = safetensors_set_find(&set, "blocks.0.attn1.to_q.weight", &file, &entry);
+    *out = found && entry->dtype == BF16 ? BF16 : F32;
+    safetensors_set_close(&set);
+    return OK;
 }
 
 Status model_dir_load_views(const char *path, const char *folder, const ParamList *params,

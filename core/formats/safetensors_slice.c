@@ -190,3 +190,28 @@ Status safetensors_read_elements(const Safetensors *file, const SafetensorsEntry
     part.begin += first * size;
     return read_runs(file, &part, run, change, out);
 }
+
+static bool is_finite_f32(const float *v, int64_t count)
+{
+    float worst = 0.0f; /* x - x is 0 for what is finite, NaN for anything else */
+    for (int64_t i = 0; i < count; i++) worst += v[i] - v[i];
+    return worst == 0.0f;
+}
+
+static bool is_finite_bf16(const uint16_t *v, int64_t count)
+{
+    uint16_t worst = 0; /* the exponent's bits all set is what is not finite */
+    for (int64_t i = 0; i < count; i++) worst |= (v[i] & 0x7F80) == 0x7F80;
+    return worst == 0;
+}
+
+Status safetensors_check_finite(const Safetensors *file, const SafetensorsEntry *entry,
+                                Tensor values)
+{
+    const int64_t count = tensor_count(values);
+    const bool finite = values.dtype == BF16 ? is_finite_bf16(values.data, count)
+                                             : is_finite_f32(tensor_f32(values), count);
+    CHECK(finite, ERR_FORMAT, "%s: tensor %s holds a value that is not finite", safetensors_path(file),
+          entry->name);
+    return OK;
+}

@@ -2,7 +2,7 @@
 
 #include "core/base/log.h"
 #include "core/base/file.h"
-#include "core/formats/component_config.h"
+#include "core/formats/model_dir.h"
 #include "core/text/prompt_clean.h"
 #include "core/text/sentencepiece.h"
 #include "core/text/text_weights.h"
@@ -40,16 +40,6 @@ struct TextEncoder {
 
 /* --- opening --- */
 
-static Status read_config(const char *model_dir, TextConfig *out)
-{
-    char path[FILE_PATH_BYTES], why[1024];
-    TRY(file_join(path, model_dir, "text_encoder/config.json"));
-    TRY(text_config_read(path, out));
-    if (model_config_check_text(out) == OK) return OK;
-    (void)snprintf(why, sizeof why, "%s", status_message());
-    return status_fail(ERR_FORMAT, "%s: %s", path, why);
-}
-
 static Status open_parts(const char *model_dir, const TextEncoderOptions *options, TextEncoder *e)
 {
     char path[FILE_PATH_BYTES];
@@ -57,7 +47,7 @@ static Status open_parts(const char *model_dir, const TextEncoderOptions *option
                                          .size = e->group->size,
                                          .dtype = options->dtype,
                                          .stream = options->stream };
-    TRY(read_config(model_dir, &e->config));
+    TRY(model_dir_read_text(model_dir, &e->config));
     if (options->max_length > 0) e->config.max_length = options->max_length;
     TRY(text_weights_share(&e->config, e->group->size, &e->share));
     TRY(file_join(path, model_dir, "tokenizer"));
