@@ -149,10 +149,14 @@ Status model_dir_open_set(const char *folder, const char *base, bool prefix, Com
     return open_set(folder, base, (Wanted){ prefix, component }, params, out);
 }
 
-void model_dir_find(const SafetensorsSet *set, bool prefix, const Param *param,
-                    const Safetensors **file, const SafetensorsEntry **entry)
+Status model_dir_read_slice(const SafetensorsSet *set, const Param *param, SafetensorsSlice slice,
+                            Tensor out)
 {
-    (void)find_param(set, (Wanted){ prefix, param->component }, param, file, entry);
+    const Safetensors *file;
+    const SafetensorsEntry *entry;
+    (void)find_param(set, (Wanted){ false, param->component }, param, &file, &entry);
+    TRY(safetensors_read(file, entry, slice, out));
+    return safetensors_check_finite(file, entry, out);
 }
 
 Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,
