@@ -4,7 +4,7 @@
  * A training run draws clips from all over the set, so shards stay open; but not all of them, as a
  * set can have more shards than a process may have files.
  */
-#include "data/bf16.h"
+#include "core/base/bf16.h"
 #include "data/dataset_folder.h"
 #include "data/dataset_parts.h"
 

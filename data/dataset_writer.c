@@ -2,7 +2,7 @@
 
 #include "core/base/file.h"
 #include "core/base/json_writer.h"
-#include "data/bf16.h"
+#include "core/base/bf16.h"
 #include "data/dataset_folder.h"
 #include "data/dataset_record.h"
 #include "data/shard.h"

@@ -2,8 +2,8 @@
 
 #include "core/base/json_writer.h"
 
-Status record_write(const Engine *engine, const Request *request, int64_t index, double shift,
-                    char **out)
+Status record_write(const Engine *engine, const Request *request, int64_t index,
+                    const DenoiseOptions *denoise, char **out)
 {
     const InferOptions *o = request->options;
     JsonWriter w = json_writer(0);
@@ -16,7 +16,9 @@ Status record_write(const Engine *engine, const Request *request, int64_t index,
     json_write_int(&w, "request", (int64_t)request->numbers[index]);
     json_write_int(&w, "steps", o->steps);
     json_write_real(&w, "guidance", o->guidance);
-    json_write_real(&w, "shift", shift);
+    json_write_real(&w, "shift", denoise->shift);
+    json_write_string(&w, "solver", solver_name(denoise->solver));
+    json_write_string(&w, "schedule", sigmas_name(denoise->sigmas));
     json_write_int(&w, "width", o->size.width);
     json_write_int(&w, "height", o->size.height);
     json_write_int(&w, "frames", o->frames);

@@ -56,8 +56,7 @@ static Status allocate(Render *r, Arena *arena)
     }
     /* room that generate_latents takes and gives back */
     mark = arena_mark(arena);
-    TRY(arena_alloc(arena,
-                    generate_scratch(r->batch, r->tokens, r->patch, r->options.denoise.guidance),
+    TRY(arena_alloc(arena, generate_scratch(r->batch, r->tokens, r->patch, &r->options.denoise),
                     "infer.scratch", &scratch));
     arena_release(arena, mark);
     return OK;
@@ -72,9 +71,9 @@ static void plan(Render *r)
                            o->size.width / LINEAR_SIDE };
 
     r->latent_grid = g;
-    r->grid = (DitShape){ 1, g.t / p[0], g.h / p[1], g.w / p[2] };
+    r->grid = dit_shape(1, g.t / p[0], g.h / p[1], g.w / p[2]);
     r->tokens = dit_tokens(r->grid);
-    r->patch = dit_patch(&r->engine->model.config.dit);
+    r->patch = dit_patch_out(&r->engine->model.config.dit);
     /* no replica takes two while another has none */
     r->batch = (count + replicas - 1) / replicas;
     if (r->batch > o->batch) r->batch = o->batch;
@@ -89,6 +88,18 @@ static void plan(Render *r)
         .negative = o->negative,
         .halves = r->engine->halves,
     };
+}
+
+/* What the command line says of solver and schedule, and what the model's folder does. */
+static Status choose_solver(const InferOptions *o, const ModelDir *model, DenoiseOptions *denoise)
+{
+    Solver solver;
+
+    denoise->solver = model->solver;
+    if (o->solver) TRY(solver_parse(o->solver, &denoise->solver));
+    denoise->sigmas = denoise->solver == model->solver ? model->sigmas : SIGMAS_DIFFUSERS;
+    if (o->schedule) TRY(sigmas_parse(o->schedule, &denoise->sigmas));
+    return denoise_plan(denoise, &solver);
 }
 
 /* Not collective. */
@@ -125,7 +136,7 @@ static Status write_video(Render *r, int64_t index, Tensor tokens)
     Status s;
 
     TRY(request_path(r->request, index, path));
-    TRY(record_write(r->engine, r->request, index, r->options.denoise.shift, &record));
+    TRY(record_write(r->engine, r->request, index, &r->options.denoise, &record));
     const VideoOutOptions options = { .format = r->request->format,
                                       .width = (int)o->size.width,
                                       .height = (int)o->size.height,
@@ -264,6 +275,7 @@ Status render_request(Engine *engine, const Request *request)
     Status s = OK;
 
     plan(&r);
+    TRY_TO(done, s, choose_solver(request->options, &engine->model, &r.options.denoise));
     warn_of_idle_replicas(&r);
     warn_of_cut_prompts(&r);
     TRY_TO(done, s, check_tokens(&r));

@@ -20,6 +20,7 @@
 typedef struct InferOptions {
     const char *model, *prompt, *prompts, *negative, *out, *format, *weights, *sheet, *latents;
     const char *device;
+    const char *solver, *schedule; /* NULL: the model's own */
     int64_t steps, seed, frames, batch, tensor, pipeline, context, guidance_ranks, threads;
     const char *numerics; /* "fast" or "exact" */
     const char *share;    /* "2/4": the second quarter of the prompts */

@@ -43,12 +43,12 @@ static void on_step(void *watcher, int done)
 static Status prepare(Matching *m)
 {
     const DatasetBucket *first = bucket_of(m, 0);
-    const double guidance = m->options->generate.denoise.guidance;
+    const DenoiseOptions *denoise = &m->options->generate.denoise;
     size_t scratch = 0;
 
     for (int64_t i = 0; i < dataset_buckets(m->ds); i++) {
         const DatasetBucket *b = dataset_bucket(m->ds, i);
-        const size_t bytes = generate_scratch(1, b->tokens, b->patch, guidance);
+        const size_t bytes = generate_scratch(1, b->tokens, b->patch, denoise);
         if (bytes > scratch) scratch = bytes;
     }
     TRY(arena_create(&m->scratch, "evaluate", scratch));
@@ -97,7 +97,7 @@ static Status render_scene(Matching *m, int64_t scene)
 {
     const DatasetBucket *b = bucket_of(m, scene);
     const int64_t *p = m->engine->model.config.dit.patch_size;
-    const DitShape grid = { 1, b->t / p[0], b->h / p[1], b->w / p[2] };
+    const DitShape grid = dit_shape(1, b->t / p[0], b->h / p[1], b->w / p[2]);
     const char *prompt = prompt_of(m, scene);
     const uint64_t id = (uint64_t)scene;
     GenerateOptions options = m->options->generate;

@@ -157,7 +157,9 @@ static Status measure_matches(Engine *engine, const EvaluateOptions *o, Dataset 
     const MatchOptions options = {
         .generate = { .denoise = { .steps = (int)o->steps,
                                    .guidance = o->guidance,
-                                   .shift = o->shift > 0 ? o->shift : engine->model.shift },
+                                   .shift = o->shift > 0 ? o->shift : engine->model.shift,
+                                   .solver = engine->model.solver,
+                                   .sigmas = engine->model.sigmas },
                       .seed = (uint64_t)o->seed,
                       .halves = engine->halves },
         .scenes = count,

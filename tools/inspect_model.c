@@ -61,6 +61,8 @@ static void show_config(Report *report, const char *path)
         return;
     }
     report_real(report, "flow_shift", model.shift);
+    report_string(report, "solver", solver_name(model.solver));
+    report_string(report, "schedule", sigmas_name(model.sigmas));
     show_transformer(report, &model.config.dit);
     if (model.config.text.num_layers > 0) show_text_encoder(report, &model.config.text);
 }

@@ -9,20 +9,19 @@
 #include <string.h>
 
 /* Sampling settings of a look in passing: what infer takes by default. */
-enum { SAMPLE_STEPS = 30 };
-static const double sample_guidance = 4.0, sample_shift = 3.0;
+static const DenoiseOptions sampling_options = { .steps = 30, .guidance = 4.0, .shift = 3.0 };
 
 Status sampling_create(const Dit *dit, Group *pipeline, const DatasetBucket *b, Sampling *out)
 {
     const int64_t *patch = dit->config.dit.patch_size;
     const Shape latents = SHAPE(1, b->tokens, b->patch);
     const size_t bytes = tensor_bytes(tensor_of(NULL, F32, latents)) + (size_t)ARENA_ALIGN +
-                         generate_scratch(1, b->tokens, b->patch, sample_guidance);
-    Sampling s = { .shape = { 1, b->t / patch[0], b->h / patch[1], b->w / patch[2] } };
+                         generate_scratch(1, b->tokens, b->patch, &sampling_options);
+    Sampling s = { .shape = dit_shape(1, b->t / patch[0], b->h / patch[1], b->w / patch[2]) };
     Status status = OK;
     TRY_TO(failed, status,
-           velocity_create(dit, pipeline, &s.shape, 1, generate_rows(1, sample_guidance, NULL),
-                           &s.velocity));
+           velocity_create(dit, pipeline, &s.shape, 1,
+                           generate_rows(1, sampling_options.guidance, NULL), &s.velocity));
     TRY_TO(failed, status, device_arena(dit->dev, "samples", bytes, &s.arena));
     TRY_TO(failed, status, tensor_alloc(&s.arena, F32, latents, "x", &s.x));
     *out = s;
@@ -68,10 +67,8 @@ Status samples_render(TrainState *s, int64_t step)
 {
     const ConfigTexts *prompts = &s->config.train.sample_prompts;
     const Mesh *mesh = &s->groups.mesh;
-    const GenerateOptions options = {
-        .denoise = { .steps = SAMPLE_STEPS, .guidance = sample_guidance, .shift = sample_shift },
-        .seed = (uint64_t)s->config.run.seed
-    };
+    const GenerateOptions options = { .denoise = sampling_options,
+                                      .seed = (uint64_t)s->config.run.seed };
     Sampling *sampling = &s->sampling;
     Status written = OK, status = OK;
     for (int64_t i = mesh->dp; i < prompts->count && status == OK; i += mesh->shape.data) {

@@ -2,14 +2,14 @@
 
 #include "core/base/stop.h"
 #include "core/ops.h"
-#include "core/solver/flow_euler.h"
 #include "core/solver/guidance.h"
 
 #include <assert.h>
 
 enum { SAMPLES_MAX = 64, HALVES = 2 };
 
-/* What goes ahead of a step: the first stage's answer for it, and whether a stage was asked since.
+/* What goes ahead of an evaluation: the first stage's answer for it, and whether a stage was asked
+ * since.
  */
 enum { STOP_NOW, STOP_ASKED, STOP_FIELDS };
 
@@ -20,30 +20,33 @@ typedef struct Run {
     Group *halves;         /* absent where all rows are computed here */
     DitShape shape;        /* of one row */
     int64_t samples, rows; /* rows of a sample that are computed here */
-    float sigmas[MAX_STEPS + 1];
-    Tensor x;     /* (samples, own tokens, patch); first and last stage */
-    Tensor v;     /* (2, own tokens, patch): a sample's halves; last stage */
-    Tensor norm;  /* (1) F64 */
-    Tensor norms; /* (MAX_STEPS) F64: squares of all x after each step; last stage */
+    Solver solver;
+    SolverState state; /* of (samples, own tokens, patch); last stage */
+    Tensor x;          /* (samples, own tokens, patch); first and last stage */
+    Tensor v;          /* (2, own tokens, patch): a sample's halves; last stage */
+    Tensor norm;       /* (1) F64 */
+    Tensor norms; /* (MAX_EVALUATIONS) F64: squares of all x after each evaluation; last stage */
     GroupRequest sent[SAMPLES_MAX];
     int64_t turn;
     int64_t stop[STOP_FIELDS];
     GroupRequest stop_sent;
 } Run;
 
-static Status alloc(Arena *arena, int64_t samples, int64_t tokens, int64_t patch, Run *run)
+static Status alloc(Arena *arena, int64_t samples, int64_t tokens, int64_t patch, SolverKind solver,
+                    Run *run)
 {
     TRY(tensor_alloc(arena, F32, SHAPE(samples, tokens, patch), "pipelined.x", &run->x));
     TRY(tensor_alloc(arena, F32, SHAPE(HALVES, tokens, patch), "pipelined.v", &run->v));
     TRY(tensor_alloc(arena, F64, SHAPE(1), "pipelined.norm", &run->norm));
-    return tensor_alloc(arena, F64, SHAPE(MAX_STEPS), "pipelined.norms", &run->norms);
+    TRY(tensor_alloc(arena, F64, SHAPE(MAX_EVALUATIONS), "pipelined.norms", &run->norms));
+    return solver_state_alloc(arena, solver, SHAPE(samples, tokens, patch), &run->state);
 }
 
-size_t pipelined_scratch(int64_t samples, int64_t tokens, int64_t patch)
+size_t pipelined_scratch(int64_t samples, int64_t tokens, int64_t patch, SolverKind solver)
 {
     Arena count = arena_counting("pipelined");
     Run run;
-    const Status s = alloc(&count, samples, tokens, patch, &run);
+    const Status s = alloc(&count, samples, tokens, patch, solver, &run);
 
     assert(s == OK);
     (void)s;
@@ -55,12 +58,12 @@ static const Device *device_of(const Run *run)
     return run->velocity->dit->dev;
 }
 
-/* ---- one sample, one step -------------------------------------------------------------------- */
+/* ---- one sample, one evaluation -------------------------------------------------------------- */
 
 /* The halves of v are there, or come from the replica that has the other one. */
-static Status guide(const Run *run)
+static Status guide(const Run *run, SolverPoint at)
 {
-    const double scale = run->options->guidance;
+    const double scale = denoise_guidance(run->options, at.t);
 
     if (!guidance_is_on(scale)) return OK;
     if (run->halves)
@@ -68,37 +71,50 @@ static Status guide(const Run *run)
     return guidance_combine(device_of(run), tensor_at(run->v, 0), tensor_at(run->v, 1), scale);
 }
 
-/* Last stage: the sample's Euler step; x goes back to the first stage but after the last step. */
-static Status update(Run *run, int step, int64_t sample)
+/* Given tokens keep their place in a sample's x. */
+static Status give(const Run *run, int64_t sample)
+{
+    DenoiseOptions one = *run->options;
+
+    if (!one.given.data) return OK;
+    one.given = tensor_slice(one.given, sample, 1);
+    return denoise_give(device_of(run), &one, tensor_slice(run->x, sample, 1),
+                        dit_own_tokens(run->velocity->dit, run->shape).first);
+}
+
+/* Last stage: the sample's next x goes back to the first stage, but for the last. */
+static Status update(Run *run, int evaluation, int64_t sample)
 {
     Group *pipeline = run->velocity->pipeline;
     const Tensor x = tensor_at(run->x, sample);
+    const SolverState state = solver_state_at(&run->state, sample);
 
-    TRY(guide(run));
-    /* the first stage took it long ago: this step came from it */
+    TRY(guide(run, solver_point(&run->solver, evaluation)));
+    /* the first stage took it long ago: this evaluation came from it */
     TRY(group_wait(pipeline, &run->sent[sample]));
-    TRY(flow_euler_step(device_of(run), x, tensor_at(run->v, 0), run->sigmas[step],
-                        run->sigmas[step + 1]));
+    TRY(solver_update(device_of(run), &run->solver, &state, evaluation, x, tensor_at(run->v, 0)));
+    TRY(give(run, sample));
     TRY(op_square_norm(device_of(run), run->norm, x));
-    ((double *)run->norms.data)[step] += *(const double *)run->norm.data;
-    return step + 1 < run->options->steps ? group_send(pipeline, x, 0, &run->sent[sample]) : OK;
+    ((double *)run->norms.data)[evaluation] += *(const double *)run->norm.data;
+    return evaluation + 1 < run->solver.evaluations ? group_send(pipeline, x, 0, &run->sent[sample])
+                                                    : OK;
 }
 
-static Status pass(Run *run, int step, int64_t sample)
+static Status pass(Run *run, int evaluation, int64_t sample)
 {
     Velocity *velocity = run->velocity;
     const Dit *dit = velocity->dit;
     const Tensor x = tensor_at(run->x, sample);
-    const float t = 1000 * run->sigmas[step];
+    const float t = solver_point(&run->solver, evaluation).t;
     const int64_t half = run->halves ? run->halves->rank : 0;
 
-    if (dit->first && step > 0)
+    if (dit->first && evaluation > 0)
         TRY(group_receive(velocity->pipeline, x, velocity->pipeline->size - 1));
     for (int64_t i = 0; i < run->rows; i++) {
         const VelocityTurn turn = { run->turn++, i * run->samples + sample };
         TRY(velocity_pass(velocity, run->shape, turn, tensor_at(run->v, half + i), x, t));
     }
-    return dit->last ? update(run, step, sample) : OK;
+    return dit->last ? update(run, evaluation, sample) : OK;
 }
 
 /* ---- stopping -------------------------------------------------------------------------------- */
@@ -115,11 +131,11 @@ static Status answer(Run *run)
 }
 
 /* Samples on their way from the last stage to the first arrive, and nobody waits for them. */
-static Status drain(Run *run, int step)
+static Status drain(Run *run, int evaluation)
 {
     Group *pipeline = run->velocity->pipeline;
 
-    for (int64_t i = 0; i < run->samples && step > 0; i++) {
+    for (int64_t i = 0; i < run->samples && evaluation > 0; i++) {
         if (run->velocity->dit->first)
             TRY(group_receive(pipeline, tensor_at(run->x, i), pipeline->size - 1));
         if (run->velocity->dit->last) TRY(group_wait(pipeline, &run->sent[i]));
@@ -127,8 +143,8 @@ static Status drain(Run *run, int step)
     return group_wait(pipeline, &run->stop_sent);
 }
 
-/* Before a step, on every stage: ERR_STOPPED on all or on none. */
-static Status check_stop(Run *run, int step)
+/* Before an evaluation, on every stage: ERR_STOPPED on all or on none. */
+static Status check_stop(Run *run, int evaluation)
 {
     const Dit *dit = run->velocity->dit;
     Group *pipeline = run->velocity->pipeline;
@@ -137,30 +153,36 @@ static Status check_stop(Run *run, int step)
     const Tensor message = tensor_of(run->stop, I64, SHAPE(STOP_FIELDS));
 
     TRY(group_wait(pipeline, &run->stop_sent));
-    if (step > 0 || !dit->first) TRY(group_receive(pipeline, message, before));
+    if (evaluation > 0 || !dit->first) TRY(group_receive(pipeline, message, before));
     if (stop_requested()) run->stop[STOP_ASKED] = 1;
     if (dit->first) TRY(answer(run));
     const bool stop = run->stop[STOP_NOW] > 0;
-    /* the last stage's goes to the first for the step after this one */
-    if (!dit->last || (!stop && step + 1 < run->options->steps))
+    /* the last stage's goes to the first for the evaluation after this one */
+    if (!dit->last || (!stop && evaluation + 1 < run->solver.evaluations))
         TRY(group_send(pipeline, message, after, &run->stop_sent));
     if (!stop) return OK;
-    TRY(drain(run, step));
+    TRY(drain(run, evaluation));
     return status_fail(ERR_STOPPED,
                        "stopped by a signal while sampling; run the same command to go on");
 }
 
-/* ---- the steps ------------------------------------------------------------------------------- */
+/* ---- the evaluations ------------------------------------------------------------------------- */
+
+static void report(const Run *run, int evaluation)
+{
+    const SolverPoint at = solver_point(&run->solver, evaluation);
+
+    if (at.ends_step && run->options->on_step)
+        run->options->on_step(run->options->watcher, at.step - run->solver.first + 1);
+}
 
 static Status pass_steps(Run *run)
 {
-    const DenoiseOptions *o = run->options;
-
-    for (int step = 0; step < o->steps; step++) {
-        TRY(check_stop(run, step));
-        for (int64_t sample = 0; sample < run->samples; sample++) TRY(pass(run, step, sample));
-        /* every sample was begun anew: the step before is done */
-        if (step > 0 && o->on_step) o->on_step(o->watcher, step);
+    for (int i = 0; i < run->solver.evaluations; i++) {
+        TRY(check_stop(run, i));
+        for (int64_t sample = 0; sample < run->samples; sample++) TRY(pass(run, i, sample));
+        /* every sample was begun anew: the evaluation before is done */
+        if (i > 0) report(run, i - 1);
     }
     return group_wait(run->velocity->pipeline, &run->stop_sent);
 }
@@ -176,7 +198,7 @@ static Status pass_all(Run *run)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-/* The last stage's x to all; the step at which it stopped being finite, if it did. */
+/* The last stage's x to all; where it stopped being finite, if it did. */
 static Status share(Run *run, Tensor x)
 {
     Velocity *velocity = run->velocity;
@@ -188,8 +210,8 @@ static Status share(Run *run, Tensor x)
     }
     TRY(group_broadcast(velocity->pipeline, x, last));
     TRY(group_broadcast(velocity->pipeline, run->norms, last));
-    for (int i = 0; i < run->options->steps; i++)
-        TRY(denoise_check(((const double *)run->norms.data)[i], i + 1, run->sigmas[i + 1]));
+    for (int i = 0; i < run->solver.evaluations; i++)
+        TRY(denoise_check(&run->solver, i, ((const double *)run->norms.data)[i]));
     return OK;
 }
 
@@ -199,10 +221,12 @@ static Status prepare(Run *run, Arena *scratch, Tensor x)
 
     CHECK(run->samples <= SAMPLES_MAX, ERR_USAGE, "%lld samples at a time: at most %d",
           (long long)run->samples, SAMPLES_MAX);
-    TRY(denoise_sigmas(run->options, run->sigmas));
-    TRY(alloc(scratch, run->samples, own, x.shape[2], run));
-    for (int i = 0; i < MAX_STEPS; i++) ((double *)run->norms.data)[i] = 0;
-    return velocity_take_own(run->velocity, run->shape, run->x, x);
+    TRY(denoise_plan(run->options, &run->solver));
+    TRY(alloc(scratch, run->samples, own, x.shape[2], run->options->solver, run));
+    for (int i = 0; i < MAX_EVALUATIONS; i++) ((double *)run->norms.data)[i] = 0;
+    TRY(velocity_take_own(run->velocity, run->shape, run->x, x));
+    for (int64_t i = 0; i < run->samples; i++) TRY(give(run, i));
+    return OK;
 }
 
 Status pipelined_run(Velocity *velocity, DitShape grid, const DenoiseOptions *options,
@@ -214,16 +238,17 @@ Status pipelined_run(Velocity *velocity, DitShape grid, const DenoiseOptions *op
     Run run = { .velocity = velocity,
                 .options = options,
                 .halves = shared ? halves : NULL,
-                .shape = { 1, grid.t, grid.h, grid.w },
+                .shape = grid,
                 .samples = x.shape[0],
                 .rows = guided && !shared ? 2 : 1 };
     Status s = OK;
 
     assert(velocity->pipeline->size > 1);
+    run.shape.batch = 1;
     TRY_TO(done, s, prepare(&run, scratch, x));
     TRY_TO(done, s, pass_all(&run));
     TRY_TO(done, s, share(&run, x));
-    if (options->on_step) options->on_step(options->watcher, options->steps);
+    report(&run, run.solver.evaluations - 1);
 done:
     arena_release(scratch, mark);
     return s;

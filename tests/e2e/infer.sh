@@ -52,6 +52,12 @@ check the_same_seed_writes_the_same_bytes '[ $code = 0 ]' 'cmp -s "$work/a.mp4" 
 infer --prompt 'a fractal "grows"' --negative dull --seed 8 --out "$work/b.mp4"
 check another_seed_replaces_the_file '[ $code = 0 ]' '! cmp -s "$work/a.mp4" "$work/b.mp4"'
 
+infer --prompt x --seed 7 --out "$work/u.mp4" --solver unipc --save-latents "$work/u.safetensors"
+run "$ZOETROPE" infer --model "$work/run" --steps 3 --size 32x32 --frames 9 --fps 6 --prompt x --seed 7 \
+    --solver unipc --schedule original --out "$work/o.mp4" --save-latents "$work/o.safetensors" --quiet
+check another_solver_and_schedule_make_another_video '[ $code = 0 ]' '! cmp -s "$work/u.safetensors" "$work/o.safetensors"' \
+    'ffprobe -v error -show_entries format_tags "$work/o.mp4" | grep -qF "\"solver\":\"unipc\",\"schedule\":\"original\""'
+
 printf 'one\n\ntwo, caf\303\251\nthree\n' > "$work/prompts.txt"
 run mpirun -n 4 "$ZOETROPE" infer --model "$work/run" --steps 2 --size 48x32 --frames 5 --pipeline 2 \
     --prompts "$work/prompts.txt" --out "$work/many" --quiet
@@ -114,6 +120,8 @@ refused an_unknown_option 2 'steps' --prompt x --out "$no" --stepz 3
 refused a_model_that_is_absent 3 'nowhere' --prompt x --out "$no" --model "$work/nowhere"
 refused a_mesh_that_does_not_fit 2 'tensor 3' --prompt x --out "$no" --tensor 3
 refused halves_of_guidance_on_one_rank 2 'start a multiple of 2 ranks' --prompt x --out "$no" --guidance-ranks 2
+refused a_schedule_that_the_solver_has_not 2 'solver heun has no schedule "original"' --prompt x --out "$no" \
+    --solver heun --schedule original
 refused halves_of_guidance_that_is_off 2 'one half only' --prompt x --out "$no" --guidance-ranks 2 --guidance 1
 refused pictures_over_those_that_are_there 2 '9 entries' --prompt x --out "$work/pictures" --format png
 

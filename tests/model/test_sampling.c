@@ -39,6 +39,9 @@ typedef struct Work {
     ModelCase model;
     int64_t count; /* prompts */
     double guidance;
+    SolverKind solver;
+    SigmaSchedule sigmas;
+    double strength;
     bool exact;                /* kernels that sum a row in the same order in any batch */
     bool shared;               /* the ranks of the data axis share the halves of guidance */
     bool emptied;              /* the loop that waits for all rows of a step */
@@ -54,7 +57,7 @@ static int64_t values_of(const Work *work)
 
 static DitShape grid_of(const Work *work)
 {
-    return (DitShape){ 1, work->model.grid[0], work->model.grid[1], work->model.grid[2] };
+    return dit_shape(1, work->model.grid[0], work->model.grid[1], work->model.grid[2]);
 }
 
 /* ---- one rank ------------------------------------------------------------------------------ */
@@ -89,8 +92,9 @@ static Status rank_create(Rank *r, const Work *work, Group *halves)
     model_case_cut(c, &r->dit.params, &r->groups->mesh, tensor_f32(weights));
     for (int64_t i = 0; i < n && work->damaged; i++) tensor_f32(weights)[i] = NAN;
     TRY(dit_bind(&r->dit, weights, tensor_none()));
+    const DenoiseOptions denoise = { .guidance = work->guidance, .solver = work->solver };
     TRY(arena_create(&r->scratch, "sampling",
-                     generate_scratch(work->count, c->tokens, c->patch, work->guidance)));
+                     generate_scratch(work->count, c->tokens, c->patch, &denoise)));
     return velocity_create(&r->dit, r->groups->pipeline, &r->grid, 1,
                            generate_rows(work->count, work->guidance, halves), &r->velocity);
 }
@@ -103,11 +107,11 @@ static void rank_destroy(Rank *r)
     dit_destroy(&r->dit);
 }
 
-static Status evaluate_all(void *context, Tensor v, Tensor x, float sigma)
+static Status evaluate_all(void *context, Tensor v, Tensor x, SolverPoint at)
 {
     Rank *r = context;
     float t[ROWS_MAX];
-    for (int i = 0; i < ROWS_MAX; i++) t[i] = 1000 * sigma;
+    for (int i = 0; i < ROWS_MAX; i++) t[i] = at.t;
     return velocity_eval(&r->velocity, r->grid, v, x, tensor_of(t, F32, SHAPE(x.shape[0])));
 }
 
@@ -130,6 +134,9 @@ static Status rank_body(int rank, const MeshGroups *groups, void *argument)
     const GenerateOptions options = { .denoise = { .steps = STEPS,
                                                    .guidance = work->guidance,
                                                    .shift = 3.0,
+                                                   .solver = work->solver,
+                                                   .sigmas = work->sigmas,
+                                                   .strength = work->strength,
                                                    .on_step = on_step,
                                                    .watcher = &r },
                                       .seed = 3,
@@ -165,7 +172,8 @@ static float *sample(Work *work, MeshShape mesh)
     }
     if (threads_run(mesh, rank_body, work) != OK) fail_msg("%s", status_message());
     for (int rank = 0; rank < ranks; rank++) {
-        assert_int_equal(work->steps[rank], STEPS);
+        assert_int_equal(work->steps[rank],
+                         (int)(STEPS * (work->strength > 0 ? work->strength : 1)));
         assert_memory_equal(work->latents[rank], work->latents[0], bytes);
         if (rank > 0) free(work->latents[rank]);
     }
@@ -189,16 +197,21 @@ static Work work_of(int64_t count, double guidance)
     return (Work){ .model = model_case_create(&spec), .count = count, .guidance = guidance };
 }
 
+static void compare_filled(Work *work, MeshShape mesh)
+{
+    float *filled = sample(work, mesh);
+    work->emptied = true;
+    float *emptied = sample(work, mesh);
+    assert_memory_equal(filled, emptied, (size_t)values_of(work) * sizeof(float));
+    free(filled);
+    free(emptied);
+    model_case_destroy(&work->model);
+}
+
 static void check_filled(MeshShape mesh, int64_t count, double guidance)
 {
     Work work = work_of(count, guidance);
-    float *filled = sample(&work, mesh);
-    work.emptied = true;
-    float *emptied = sample(&work, mesh);
-    assert_memory_equal(filled, emptied, (size_t)values_of(&work) * sizeof(float));
-    free(filled);
-    free(emptied);
-    model_case_destroy(&work.model);
+    compare_filled(&work, mesh);
 }
 
 static void a_pipeline_that_is_never_emptied_gives_the_same_bits(void **state)
@@ -219,6 +232,22 @@ static void so_it_does_with_tokens_and_heads_cut(void **state)
     check_filled(mesh_shape(1, 2, 2, 1), 2, 4.0);
     check_filled(mesh_shape(1, 1, 2, 2), 3, 4.0);
     check_filled(mesh_shape(1, 2, 2, 2), 2, 1.0);
+}
+
+/* What a solver remembers lies with the last stage, each sample's own tokens. */
+static void so_it_does_with_solvers_that_remember(void **state)
+{
+    static const SolverKind kinds[] = { SOLVER_UNIPC, SOLVER_DPM, SOLVER_HEUN };
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        for (int cut = 0; cut < 2; cut++) {
+            Work work = work_of(3, 4.0);
+            work.solver = kinds[i];
+            work.sigmas = SIGMAS_DIFFUSERS;
+            work.strength = cut ? 0.75 : 0.0;
+            compare_filled(&work, mesh_shape(1, cut ? 2 : 1, 2, 1));
+        }
+    }
 }
 
 /* The halves on two replicas against both on one rank. Fast kernels sum in an order that may depend
@@ -271,6 +300,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_pipeline_that_is_never_emptied_gives_the_same_bits),
         cmocka_unit_test(so_it_does_with_tokens_and_heads_cut),
+        cmocka_unit_test(so_it_does_with_solvers_that_remember),
         cmocka_unit_test(halves_of_guidance_on_two_replicas_give_the_same_bits),
         cmocka_unit_test(latents_that_are_not_finite_end_all_stages),
     };

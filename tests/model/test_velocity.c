@@ -72,7 +72,7 @@ static int64_t values_of(const ModelCase *c)
 
 static DitShape shape_of(const ModelCase *c)
 {
-    return (DitShape){ 1, c->grid[0], c->grid[1], c->grid[2] };
+    return dit_shape(1, c->grid[0], c->grid[1], c->grid[2]);
 }
 
 static float *new_floats(int64_t count)
@@ -177,7 +177,7 @@ static Status sample(Rank *r, const ModelCase *c, float *out)
 {
     const GenerateOptions options = { .denoise = { .steps = 8, .guidance = 4.0, .shift = 3.0 },
                                       .seed = 3 };
-    const size_t bytes = generate_scratch(2, c->tokens, c->patch, options.denoise.guidance);
+    const size_t bytes = generate_scratch(2, c->tokens, c->patch, &options.denoise);
 
     const uint64_t ids[] = { 10, 11 };
 
