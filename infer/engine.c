@@ -151,12 +151,9 @@ static Status load_weights(Engine *e, const EngineOptions *o)
 /* Not collective: what each rank does for itself. */
 static Status load(Engine *e, const EngineOptions *o)
 {
-    char codec[FILE_PATH_BYTES];
-
     TRY(open_device(e, o));
     TRY(choose_weights(e, o->weights));
-    TRY(file_join(codec, e->path, "codec"));
-    TRY(linear_codec_load(codec, &e->codec));
+    TRY(codec_load(e->path, WAN_DECODES, &e->codec));
     TRY(check_parts(e, o->exact));
     return load_weights(e, o);
 }
@@ -186,13 +183,19 @@ void engine_close(Engine *engine)
 {
     dit_destroy(&engine->dit);
     arena_destroy(&engine->weights);
-    linear_codec_destroy(&engine->codec);
+    codec_destroy(&engine->codec);
     *engine = (Engine){ 0 };
 }
 
 bool engine_leads(const Engine *engine)
 {
     return engine->mesh.replica->rank == 0 && engine->halves->rank == 0;
+}
+
+bool engine_decodes(const Engine *engine)
+{
+    return engine->halves->rank == 0 &&
+           (engine->mesh.replica->rank == 0 || engine->codec.kind == CODEC_WAN);
 }
 
 int engine_seats(const Engine *engine)
