@@ -173,13 +173,10 @@ static Status use_expert(void *context, int expert)
 /* Not collective: what each rank does for itself. */
 static Status look(Engine *e, const EngineOptions *o)
 {
-    char codec[FILE_PATH_BYTES];
-
     TRY(open_device(e, o));
     TRY(choose_weights(e, o->weights));
     TRY(choose_dtype(e, o));
-    TRY(file_join(codec, e->path, "codec"));
-    TRY(linear_codec_load(codec, &e->codec));
+    TRY(codec_load(e->path, WAN_DECODES, &e->codec));
     return check_parts(e, o->exact);
 }
 
@@ -236,18 +233,24 @@ void engine_close(Engine *engine)
     if (!engine->comm) return;
     dit_destroy(&engine->dit);
     for (int i = 0; i < 2; i++) weight_store_destroy(&engine->weights[i]);
-    linear_codec_destroy(&engine->codec);
+    codec_destroy(&engine->codec);
     *engine = (Engine){ 0 };
 }
 
 int64_t engine_side_step(const Engine *engine)
 {
-    return LINEAR_SIDE * engine->model.config.dit.patch_size[1];
+    return codec_side(&engine->codec);
 }
 
 bool engine_leads(const Engine *engine)
 {
     return engine->mesh.replica->rank == 0 && engine->halves->rank == 0;
+}
+
+bool engine_decodes(const Engine *engine)
+{
+    return engine->halves->rank == 0 &&
+           (engine->mesh.replica->rank == 0 || engine->codec.kind == CODEC_WAN);
 }
 
 int engine_seats(const Engine *engine)

@@ -7,9 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static Status codec_save(void *context, const char *folder)
+static Status save_codec(void *context, const char *folder)
 {
-    return linear_codec_save(context, folder);
+    const TrainState *s = context;
+    /* a run's paths are those of the folder it was started in */
+    char *vae = s->config.codec_vae[0] ? realpath(s->config.codec_vae, NULL) : NULL;
+    const Status status = codec_save(&s->codec, vae ? vae : s->config.codec_vae, folder);
+    free(vae);
+    return status;
 }
 
 /* Digest of what must agree for a resumed run to go on bit by bit. */
@@ -21,6 +26,7 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
     memset(&same.run.dir, 0, sizeof same.run.dir);
     memset(&same.run.time_limit, 0, sizeof same.run.time_limit);
     same.run.time_margin_s = 0;
+    memset(&same.codec_vae, 0, sizeof same.codec_vae); /* the data's digest has its digest */
     memset(&same.data.train, 0, sizeof same.data.train);
     memset(&same.data.heldout, 0, sizeof same.data.heldout);
     same.data.max_bad = 0; /* when a run ends, not what it computes */
@@ -58,8 +64,8 @@ CheckpointState train_state_checkpoint(TrainState *s)
                               .exp_avg = s->optimizer.exp_avg,
                               .exp_avg_sq = s->optimizer.exp_avg_sq,
                               .config_text = s->config_text,
-                              .codec_save = codec_save,
-                              .codec_context = &s->codec,
+                              .codec_save = save_codec,
+                              .codec_context = s,
                               .sign = s->trust.sign,
                               .trusted = s->config.checkpoint.require_signature ? &s->trust.trusted
                                                                                 : NULL };

@@ -133,7 +133,7 @@ static Status create_heldout(TrainState *s)
 static Status create_sampling(TrainState *s)
 {
     if (s->config.train.sample_every == 0) return OK;
-    return sampling_create(&s->dit, s->groups.pipeline, &s->train_sizes.items[0], &s->sampling);
+    return sampling_create(&s->dit, &s->groups, &s->codec, &s->train_sizes.items[0], &s->sampling);
 }
 
 /* What a rank's files pass through: all of them when training goes on meanwhile, or what there is

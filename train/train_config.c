@@ -47,7 +47,8 @@ static const ConfigKey keys[] = {
     { SIZE("text.max_length", model.text.max_length) },
     { SMALL("text.layer_norm_epsilon", model.text.layer_norm_epsilon) },
 
-    { ENUM("codec.kind", codec, "linear", "linear") },
+    { ENUM("codec.kind", codec, "linear", "linear|wan") },
+    { TEXT("codec.vae", codec_vae), .fallback = "" },
 
     { TEXT("data.train", data.train), .min = 1 },
     { TEXT("data.heldout", data.heldout), .fallback = "" },
@@ -202,6 +203,10 @@ static Status check_together(const TrainConfig *c)
     CHECK(t->sample_every == 0 || t->sample_prompts.count > 0, ERR_CONFIG,
           "train.sample_every is %lld, but train.sample_prompts is empty",
           (long long)t->sample_every);
+    CHECK(c->codec != CODEC_WAN || c->codec_vae[0] != 0, ERR_CONFIG,
+          "codec.kind is wan, but codec.vae names no folder of a VAE");
+    CHECK(c->codec == CODEC_WAN || c->codec_vae[0] == 0, ERR_CONFIG,
+          "codec.vae is %s, but codec.kind is linear", c->codec_vae);
     CHECK(t->heldout_every == 0 || c->data.heldout[0] != 0, ERR_CONFIG,
           "train.heldout_every is %lld, but data.heldout names no dataset",
           (long long)t->heldout_every);

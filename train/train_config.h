@@ -10,6 +10,7 @@
 
 #include "core/base/config.h"
 #include "core/base/status.h"
+#include "core/codec/codec.h"
 #include "core/model/model_config.h"
 #include "core/parallel/schedule.h"
 
@@ -95,8 +96,9 @@ typedef struct TrainConfig {
     RunKeys run;
     char preset[CONFIG_NAME_MAX];
     ModelConfig model;
-    int text_encoder; /* 0: bytes */
-    int codec;        /* 0: linear, as stored in the dataset */
+    int text_encoder;                /* 0: bytes */
+    int codec;                       /* CodecKind: of the latents in the dataset */
+    char codec_vae[CONFIG_PATH_MAX]; /* folder of the VAE, for CODEC_WAN */
     DataKeys data;
     TrainKeys train;
     ParallelKeys parallel;
