@@ -2,6 +2,7 @@
 
 #include "core/codec/patch.h"
 #include "core/codec/wan_coder.h"
+#include "core/formats/model_base.h"
 #include "data/frames_in.h"
 
 #include <stdlib.h>
@@ -99,7 +100,7 @@ static Status encoding_create(Engine *e, const InferOptions *o, int64_t frames, 
     char folder[FILE_PATH_BYTES];
     const Shape frame = SHAPE(1, o->size.height, o->size.width, 3);
     *out = (Encoding){ .engine = e, .options = o };
-    TRY(file_join(folder, e->path, "vae"));
+    TRY(model_base_find(&e->model, e->path, "vae", folder));
     TRY(wan_vae_load(folder, WAN_ENCODES, &out->vae));
     const int64_t stride = wan_stride(&out->vae->config);
     TRY(wan_coder_create(&e->device, out->vae, false, e->mesh.replica, o->size.height,
