@@ -202,7 +202,7 @@ endif
 # objects are made again when the compiler or its flags change
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(COMPILE) $(CPU_FLAGS)' | cmp -s - $@ || echo '$(COMPILE) $(CPU_FLAGS)' > $@
+	@echo '$(COMPILE) $(CPU_FLAGS) $(COMPILE_CXX)' | cmp -s - $@ || echo '$(COMPILE) $(CPU_FLAGS) $(COMPILE_CXX)' > $@
 
 $(OBJ)/version.c: FORCE
 	@tools/write_version.sh $@ $(CC) "$(LIB_VERSIONS)"

@@ -92,6 +92,7 @@ static Status take_codec(Ingest *job)
 static DatasetInfo describe_dataset(const Ingest *job)
 {
     const Codec *codec = &job->codec;
+    const IngestText *text = &job->text;
     DatasetInfo info = {
         .codec = codec_name(codec->kind),
         .codec_digest = codec->digest,
@@ -105,6 +106,12 @@ static DatasetInfo describe_dataset(const Ingest *job)
         info.mean = linear_codec_mean(&codec->linear);
         info.scale = linear_codec_scale(&codec->linear);
     }
+    if (text->width == 0) return info;
+    info.text_encoder = "umt5";
+    info.text_digest = text->digest;
+    info.text_rows = text->max_rows;
+    info.text_width = text->width;
+    info.text_null = tensor_of(text->null_rows, BF16, SHAPE(text->null_count, text->width));
     return info;
 }
 
@@ -143,6 +150,8 @@ static Status run(Ingest *job)
     Output output;
     TRY(output_open(opt->out, &output));
     Status s = ingest_scan(job);
+    if (s == OK && opt->text_encoder)
+        s = ingest_text_encode(opt, job->videos, job->list.count, output.partial, &job->text);
     if (s == OK) s = write_dataset(job, &output);
     if (s != OK) {
         /* the message is the failure's, not that of cleaning up */
@@ -161,11 +170,12 @@ Status ingest_main(int argc, char **argv)
     bool helped = false;
     TRY(ingest_options_parse(argc, argv, &opt, &helped));
     if (helped) return OK;
-    Ingest job = { .opt = &opt };
+    Ingest job = { .opt = &opt, .text = { .fd = -1 } };
     const Status s = run(&job);
     for (int64_t i = 0; job.videos && i < job.list.count; i++) free(job.videos[i].problem);
     free(job.videos);
     clip_list_destroy(&job.list);
     codec_destroy(&job.codec);
+    ingest_text_destroy(&job.text);
     return s;
 }

@@ -42,6 +42,12 @@ void ingest_summary(const Ingest *job)
     log_info("  codec %s, %lld channels, %s on %s, sha256 %.12s", codec_name(job->codec.kind),
              (long long)job->codec.channels, psnr,
              job->codec.kind == CODEC_WAN ? "the first clip" : "these clips", job->codec.digest);
+    if (job->text.width > 0)
+        log_info("  text umt5, %lld captions, %.1f rows each, width %lld, sha256 %.12s",
+                 (long long)job->text.first[job->list.count],
+                 (double)job->text.starts[job->text.first[job->list.count]] /
+                     (double)job->text.first[job->list.count],
+                 (long long)job->text.width, job->text.digest);
     char skipped[64] = "";
     if (job->skipped > 0) {
         snprintf(skipped, sizeof skipped, "; %lld skipped, named above", (long long)job->skipped);

@@ -61,6 +61,8 @@ bool model_dir_has(const char *path, const char *folder);
  */
 Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
                              const Mesh *mesh, Tensor flat);
+/* BF16 where the folder's transformer is stored so, else F32. */
+Status model_dir_dtype(const char *path, const char *folder, DType *out);
 /* The same into views of any store: (params->count), F32 or BF16. any_value: what is not finite is
  * warned of instead of refused. */
 Status model_dir_load_views(const char *path, const char *folder, const ParamList *params,
@@ -70,9 +72,9 @@ Status model_dir_load_views(const char *path, const char *folder, const ParamLis
  * `component`. The caller closes it. */
 Status model_dir_open_set(const char *folder, const char *base, bool prefix, Component component,
                           const ParamList *params, SafetensorsSet *out);
-/* Where a tensor of such a set is. */
-void model_dir_find(const SafetensorsSet *set, bool prefix, const Param *param,
-                    const Safetensors **file, const SafetensorsEntry **entry);
+/* A slice of one of its tensors, into out, F32 or BF16. ERR_FORMAT when a value is not finite. */
+Status model_dir_read_slice(const SafetensorsSet *set, const Param *param, SafetensorsSlice slice,
+                            Tensor out);
 /* Elements of one of its tensors, local or not, from `first` on in the order of the whole tensor,
  * as many as out (F32) has. *bytes grows by what was read. ERR_FORMAT when one is not finite. */
 Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,

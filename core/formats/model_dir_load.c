@@ -149,10 +149,14 @@ Status model_dir_open_set(const char *folder, const char *base, bool prefix, Com
     return open_set(folder, base, (Wanted){ prefix, component }, params, out);
 }
 
-void model_dir_find(const SafetensorsSet *set, bool prefix, const Param *param,
-                    const Safetensors **file, const SafetensorsEntry **entry)
+Status model_dir_read_slice(const SafetensorsSet *set, const Param *param, SafetensorsSlice slice,
+                            Tensor out)
 {
-    (void)find_param(set, (Wanted){ prefix, param->component }, param, file, entry);
+    const Safetensors *file;
+    const SafetensorsEntry *entry;
+    (void)find_param(set, (Wanted){ false, param->component }, param, &file, &entry);
+    TRY(safetensors_read(file, entry, slice, out));
+    return safetensors_check_finite(file, entry, out);
 }
 
 Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,
@@ -213,6 +217,20 @@ static Status read_set(const SafetensorsSet *set, Wanted wanted, const ParamList
     }
     progress_end(&progress);
     return s;
+}
+
+Status model_dir_dtype(const char *path, const char *folder, DType *out)
+{
+    char below[FILE_PATH_BYTES];
+    const Safetensors *file;
+    const SafetensorsEntry *entry;
+    SafetensorsSet set = { 0 };
+    TRY(file_join(below, path, folder));
+    TRY(safetensors_set_open(below, model_dir_base(component_of(folder)), &set));
+    const bool found = safetensors_set_find(&set, "blocks.0.attn1.to_q.weight", &file, &entry);
+    *out = found && entry->dtype == BF16 ? BF16 : F32;
+    safetensors_set_close(&set);
+    return OK;
 }
 
 Status model_dir_load_views(const char *path, const char *folder, const ParamList *params,

@@ -135,8 +135,9 @@ static Status begin(const Device *dev, const GenerateOptions *options, const uin
         TRY_TO(done, s,
                tensor_alloc(scratch, F32, SHAPE(count, x.shape[1], x.shape[2]), "generate.noise",
                             &noise));
-    for (int64_t i = 0; i < count; i++)
+    for (int64_t i = 0; i < count && !options->noise.data; i++)
         TRY_TO(done, s, denoise_noise(dev, tensor_slice(noise, i, 1), options->seed, ids[i]));
+    if (options->noise.data) TRY_TO(done, s, op_convert(dev, noise, options->noise));
     if (!options->start.data) goto done;
     TRY_TO(done, s, op_convert(dev, x, options->start));
     s = solver_begin(dev, &solver, x, noise);

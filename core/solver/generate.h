@@ -30,6 +30,7 @@ typedef struct GenerateOptions {
      * then of the same samples' unconditional rows; NULL: captions are encoded. */
     const VelocityCondition *told;
     const GenerateExperts *experts; /* where there is a boundary */
+    Tensor noise;  /* (count, tokens, patch): in place of that of seed and number; or none */
     Tensor start;  /* (count, tokens, patch): clean latents of a video, where strength is below 1 */
     Group *halves; /* view: two replicas, the first with the conditional rows, the second with the
                       unconditional ones of the same samples; NULL or alone: both here */

@@ -1,6 +1,7 @@
 #include "core/text/text_encoder.h"
 
 #include "core/base/log.h"
+#include "core/base/file.h"
 #include "core/formats/model_dir.h"
 #include "core/text/prompt_clean.h"
 #include "core/text/sentencepiece.h"
@@ -23,10 +24,12 @@ typedef struct Acts {
 struct TextEncoder {
     const Device *dev;
     Group *group;
+    bool progress;
     TextConfig config;        /* whole */
     TextConfig share;         /* this rank's heads and d_ff */
     Sentencepiece *tokenizer; /* owned */
-    TextWeights weights;      /* owned */
+    Digest tokenizer_digest;
+    TextWeights weights; /* owned */
     /* of the prompts prepared last */
     int64_t count, longest;
     int64_t *lengths, *offsets; /* (count), (count + 1) owned */
@@ -39,7 +42,7 @@ struct TextEncoder {
 
 static Status open_parts(const char *model_dir, const TextEncoderOptions *options, TextEncoder *e)
 {
-    char folder[FILE_PATH_BYTES];
+    char path[FILE_PATH_BYTES];
     const TextWeightsOptions weights = { .rank = e->group->rank,
                                          .size = e->group->size,
                                          .dtype = options->dtype,
@@ -47,8 +50,10 @@ static Status open_parts(const char *model_dir, const TextEncoderOptions *option
     TRY(model_dir_read_text(model_dir, &e->config));
     if (options->max_length > 0) e->config.max_length = options->max_length;
     TRY(text_weights_share(&e->config, e->group->size, &e->share));
-    TRY(file_join(folder, model_dir, "tokenizer"));
-    TRY(sentencepiece_open(folder, &e->tokenizer));
+    TRY(file_join(path, model_dir, "tokenizer"));
+    TRY(sentencepiece_open(path, &e->tokenizer));
+    TRY(file_join(path, model_dir, "tokenizer/spiece.model"));
+    TRY(digest_file(path, &e->tokenizer_digest, NULL));
     CHECK(sentencepiece_count(e->tokenizer) <= e->config.vocab_size, ERR_FORMAT,
           "%s: the tokenizer has %lld pieces, the text encoder's vocab_size is %lld: they do not "
           "belong together",
@@ -63,6 +68,7 @@ Status text_encoder_open(const Device *dev, Group *group, const char *model_dir,
     CHECK(e, ERR_MEMORY, "no memory for a text encoder");
     e->dev = dev;
     e->group = group;
+    e->progress = options->progress;
     const Status s = open_parts(model_dir, options, e);
     if (s == OK)
         *out = e;
@@ -81,6 +87,17 @@ void text_encoder_close(TextEncoder *e)
     free(e->offsets);
     free(e->ids);
     free(e);
+}
+
+Status text_encoder_digest(const TextEncoder *e, Digest *out)
+{
+    DigestStream *stream;
+    TRY(digest_stream_create(&stream));
+    digest_stream_update(stream, e->tokenizer_digest.bytes, DIGEST_BYTES);
+    const Status s = text_weights_digest(&e->weights, stream);
+    if (s == OK) digest_stream_finish(stream, out);
+    digest_stream_destroy(stream);
+    return s;
 }
 
 const TextConfig *text_encoder_config(const TextEncoder *e)
@@ -114,15 +131,30 @@ static Status reserve_prompts(TextEncoder *e, int64_t count)
     return OK;
 }
 
-/* The ids of a prompt behind those of the ones before it. */
-static Status tokenize(TextEncoder *e, const char *what, const char *prompt, int64_t i)
+/* ids (max_length) */
+static Status cut_prompt(const TextEncoder *e, const char *what, const char *prompt, int32_t *ids,
+                         int64_t *count)
 {
     char *clean;
     TRY(prompt_clean(what, prompt, strlen(prompt), &clean));
-    const Status s = sentencepiece_encode(e->tokenizer, clean, e->ids + e->offsets[i],
-                                          e->config.max_length, &e->lengths[i]);
+    const Status s = sentencepiece_encode(e->tokenizer, clean, ids, e->config.max_length, count);
     free(clean);
-    if (s != OK) return s;
+    return s;
+}
+
+Status text_encoder_count(const TextEncoder *e, const char *what, const char *prompt, int64_t *rows)
+{
+    int32_t *ids = calloc((size_t)e->config.max_length, sizeof *ids);
+    CHECK(ids, ERR_MEMORY, "no memory for the ids of %s", what);
+    const Status s = cut_prompt(e, what, prompt, ids, rows);
+    free(ids);
+    return s;
+}
+
+/* The ids of a prompt behind those of the ones before it. */
+static Status tokenize(TextEncoder *e, const char *what, const char *prompt, int64_t i)
+{
+    TRY(cut_prompt(e, what, prompt, e->ids + e->offsets[i], &e->lengths[i]));
     e->offsets[i + 1] = e->offsets[i] + e->lengths[i];
     if (e->lengths[i] > e->longest) e->longest = e->lengths[i];
     return OK;
@@ -230,18 +262,23 @@ static Status run_layer(TextEncoder *e, int64_t layer)
     return OK;
 }
 
+static Status run_layers(TextEncoder *e)
+{
+    Progress progress;
+    Status s = OK;
+    if (e->progress) progress_begin(&progress, "text encoder", "layers", e->config.num_layers);
+    for (int64_t i = 0; i < e->config.num_layers && s == OK; i++) {
+        s = run_layer(e, i);
+        if (e->progress) progress_update(&progress, i + 1, NULL);
+    }
+    if (e->progress) progress_end(&progress);
+    return s;
+}
+
 Status text_encoder_run(TextEncoder *e, Tensor *rows)
 {
     const Acts *a = &e->acts;
-    Progress progress;
-    progress_begin(&progress, "text encoder", "layers", e->config.num_layers);
-    Status s = OK;
-    for (int64_t i = 0; i < e->config.num_layers && s == OK; i++) {
-        s = run_layer(e, i);
-        progress_update(&progress, i + 1, NULL);
-    }
-    progress_end(&progress);
-    if (s != OK) return s;
+    TRY(run_layers(e));
     const Tensor out = tensor_at(a->layer.x2, 0);
     TRY(umt5_norm(e->dev, &e->config, out, a->ss, a->x, e->weights.final_norm));
     *rows = out;

@@ -14,6 +14,7 @@
 #ifndef ZT_CORE_TEXT_TEXT_ENCODER_H
 #define ZT_CORE_TEXT_TEXT_ENCODER_H
 
+#include "core/base/digest.h"
 #include "core/base/tensor.h"
 #include "core/device.h"
 #include "core/group.h"
@@ -25,6 +26,7 @@ typedef struct TextEncoderOptions {
     DType dtype;        /* F32 or BF16: the linear layers' weights in memory */
     int64_t max_length; /* rows a prompt is cut or filled to; 0: as the model's folder says, 512 */
     bool stream;        /* one layer in memory, read from the file for every call */
+    bool progress;      /* a line that shows how far text_encoder_run is */
 } TextEncoderOptions;
 
 typedef struct TextEncoder TextEncoder;
@@ -36,6 +38,9 @@ Status text_encoder_open(const Device *dev, Group *group, const char *model_dir,
                          const TextEncoderOptions *options, TextEncoder **out);
 void text_encoder_close(TextEncoder *encoder);
 
+/* What the encoder and its tokenizer are known by, whatever files and dtype they are stored in:
+ * datasets keep it beside embeddings. Not collective; reads some of every tensor. */
+Status text_encoder_digest(const TextEncoder *encoder, Digest *out);
 /* num_layers and d_model of the encoder; max_length as opened. */
 const TextConfig *text_encoder_config(const TextEncoder *encoder);
 
@@ -50,6 +55,9 @@ Status text_encoder_prepare(TextEncoder *encoder, const char *what, const char *
  * After a failure on one rank alone (streaming: a file that cannot be read any more) the others
  * wait: the caller ends the job. */
 Status text_encoder_run(TextEncoder *encoder, Tensor *rows);
+/* Rows that one prompt has. Not collective; errors as text_encoder_prepare's. */
+Status text_encoder_count(const TextEncoder *encoder, const char *what, const char *prompt,
+                          int64_t *rows);
 /* Rows of each prompt, (count), and where they begin, (count + 1); views until the next prepare. */
 const int64_t *text_encoder_lengths(const TextEncoder *encoder);
 const int64_t *text_encoder_offsets(const TextEncoder *encoder);

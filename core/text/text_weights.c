@@ -2,9 +2,9 @@
 
 #include "core/base/log.h"
 #include "core/formats/model_dir.h"
-#include "core/ops.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* Dimension that ranks share out, -1: whole on each. */
 static const int cuts[TEXT_BLOCK_COUNT] = {
@@ -42,17 +42,14 @@ static Shape share_shape(const TextWeights *weights, const Param *param, int row
     return shape;
 }
 
-/* One layer's tensors; *largest: elements of the largest. */
-static Status alloc_layer(const TextWeights *weights, Arena *arena, TextBlockWeights *layer,
-                          int64_t *largest)
+/* One layer's tensors. */
+static Status alloc_layer(const TextWeights *weights, Arena *arena, TextBlockWeights *layer)
 {
     for (int row = 0; row < TEXT_BLOCK_COUNT; row++) {
         const Param *param = layer_param(weights, 0, row);
         const DType dtype = is_linear(row) ? weights->options.dtype : F32;
         TRY(tensor_alloc(arena, dtype, share_shape(weights, param, row), param->name,
                          &layer->at[row]));
-        const int64_t count = tensor_count(layer->at[row]);
-        if (count > *largest) *largest = count;
     }
     return OK;
 }
@@ -63,49 +60,27 @@ static int64_t layers_held(const TextWeights *weights)
 }
 
 /* Everything that is held, from `arena`; layers NULL: only counted. */
-static Status alloc_all(TextWeights *weights, Arena *arena, TextBlockWeights *layers,
-                        int64_t *largest)
+static Status alloc_all(TextWeights *weights, Arena *arena, TextBlockWeights *layers)
 {
     TextBlockWeights counted;
     TRY(tensor_alloc(arena, F32, SHAPE(weights->config.d_model), "text.final_norm",
                      &weights->final_norm));
     for (int64_t i = 0; i < layers_held(weights); i++)
-        TRY(alloc_layer(weights, arena, layers ? &layers[i] : &counted, largest));
+        TRY(alloc_layer(weights, arena, layers ? &layers[i] : &counted));
     return OK;
 }
 
 static Status reserve(TextWeights *weights)
 {
     Arena count = arena_counting("text encoder");
-    int64_t largest = 0;
-    TRY(alloc_all(weights, &count, NULL, &largest));
+    TRY(alloc_all(weights, &count, NULL));
     weights->layers = calloc((size_t)layers_held(weights), sizeof *weights->layers);
     CHECK(weights->layers, ERR_MEMORY, "no memory for the text encoder's layers");
     TRY(device_arena(weights->dev, "text encoder", count.peak, &weights->arena));
-    TRY(alloc_all(weights, &weights->arena, weights->layers, &largest));
-    if (weights->options.dtype == F32) return OK;
-    return device_arena(weights->dev, "text encoder, reading", (size_t)largest * sizeof(float),
-                        &weights->staging);
+    return alloc_all(weights, &weights->arena, weights->layers);
 }
 
 /* --- reading --- */
-
-/* out = the slice, in out's dtype, whichever the file has. */
-static Status read_slice(TextWeights *weights, const Param *param, SafetensorsSlice slice,
-                         Tensor out)
-{
-    const Safetensors *file;
-    const SafetensorsEntry *entry;
-    model_dir_find(&weights->set, false, param, &file, &entry);
-    if (out.dtype == F32 || out.dtype == entry->dtype) {
-        TRY(safetensors_read(file, entry, slice, out));
-        return safetensors_check_finite(file, entry, out);
-    }
-    const Tensor wide = tensor_of(weights->staging.base, F32, SHAPE(tensor_count(out)));
-    TRY(safetensors_read(file, entry, slice, wide));
-    TRY(safetensors_check_finite(file, entry, wide));
-    return op_convert(weights->dev, tensor_reshape(out, SHAPE(tensor_count(out))), wide);
-}
 
 static Status read_layer(TextWeights *weights, int64_t layer, const TextBlockWeights *into)
 {
@@ -115,7 +90,8 @@ static Status read_layer(TextWeights *weights, int64_t layer, const TextBlockWei
             slice.count = into->at[row].shape[slice.dim];
             slice.first = slice.count * weights->options.rank;
         }
-        TRY(read_slice(weights, layer_param(weights, layer, row), slice, into->at[row]));
+        TRY(model_dir_read_slice(&weights->set, layer_param(weights, layer, row), slice,
+                                 into->at[row]));
     }
     return OK;
 }
@@ -123,7 +99,8 @@ static Status read_layer(TextWeights *weights, int64_t layer, const TextBlockWei
 static Status read_all(TextWeights *weights)
 {
     const SafetensorsSlice whole = { .dim = -1 };
-    TRY(read_slice(weights, &weights->params.items[TEXT_FINAL_NORM], whole, weights->final_norm));
+    TRY(model_dir_read_slice(&weights->set, &weights->params.items[TEXT_FINAL_NORM], whole,
+                             weights->final_norm));
     if (weights->options.stream) return OK;
     Progress progress;
     Status s = OK;
@@ -183,11 +160,28 @@ Status text_weights_embed(const TextWeights *weights, const int32_t *ids, int64_
     return OK;
 }
 
+Status text_weights_digest(const TextWeights *weights, DigestStream *stream)
+{
+    enum { VALUES = 1024 };
+    float values[VALUES];
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < weights->params.count; i++) {
+        const Param *param = &weights->params.items[i];
+        const int64_t all = tensor_count(tensor_of(NULL, F32, param->shape));
+        const int64_t count = all < VALUES ? all : VALUES;
+        TRY(model_dir_read_elements(&weights->set, false, param, 0,
+                                    tensor_of(values, F32, SHAPE(count)), &bytes));
+        digest_stream_update(stream, param->name, strlen(param->name) + 1);
+        digest_stream_update(stream, param->shape.dims, sizeof param->shape.dims);
+        digest_stream_update(stream, values, (size_t)count * sizeof *values);
+    }
+    return OK;
+}
+
 void text_weights_close(TextWeights *weights)
 {
     if (!weights) return;
     arena_destroy(&weights->arena);
-    arena_destroy(&weights->staging);
     free(weights->layers);
     safetensors_set_close(&weights->set);
     params_destroy(&weights->params);

@@ -33,7 +33,6 @@ typedef struct TextWeights {
     ParamList params;         /* owned: the canonical list of the encoder's tensors */
     SafetensorsSet set;       /* owned */
     Arena arena;              /* owned: layers and final norm */
-    Arena staging;            /* owned: a tensor on its way from F32 to BF16 */
     TextBlockWeights *layers; /* owned; one when streaming */
     Tensor final_norm;        /* (d_model) F32 */
 } TextWeights;
@@ -49,6 +48,9 @@ Status text_weights_open(const Device *dev, const char *model_dir, const TextCon
 Status text_weights_layer(TextWeights *weights, int64_t layer, const Tensor **w);
 /* x (count, d_model) F32 = the rows of the embedding; ids below vocab_size. Reads the file. */
 Status text_weights_embed(const TextWeights *weights, const int32_t *ids, int64_t count, Tensor x);
+/* Adds to the stream what the encoder is known by: its sizes, and the first 1,024 values of each
+ * tensor, as F32: the same whichever dtype and files they are stored in, and quick to read. */
+Status text_weights_digest(const TextWeights *weights, DigestStream *stream);
 void text_weights_close(TextWeights *weights);
 
 #endif
