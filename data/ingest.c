@@ -91,8 +91,8 @@ static Status take_codec(Ingest *job)
 /* A VAE is too large to travel with its latents: its digest does. */
 static DatasetInfo describe_dataset(const Ingest *job)
 {
-    const IngestText *text = &job->text;
     const Codec *codec = &job->codec;
+    const IngestText *text = &job->text;
     DatasetInfo info = {
         .codec = codec_name(codec->kind),
         .codec_digest = codec->digest,
@@ -176,5 +176,6 @@ Status ingest_main(int argc, char **argv)
     free(job.videos);
     clip_list_destroy(&job.list);
     codec_destroy(&job.codec);
+    ingest_text_destroy(&job.text);
     return s;
 }

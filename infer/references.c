@@ -1,8 +1,6 @@
 #include "infer/references.h"
 
 #include "core/codec/patch.h"
-#include "core/codec/wan_coder.h"
-#include "core/formats/model_base.h"
 #include "data/frames_in.h"
 
 #include <stdlib.h>
@@ -45,7 +43,7 @@ static Status check_model(const Engine *e, const InferOptions *o)
     const bool beside = c->in_channels > c->out_channels;
     CHECK(is_asked(o) || !beside, ERR_USAGE,
           "%s: is an image-to-video model: give it --image FILE or --continue FILE", e->path);
-    CHECK(!is_asked(o) || e->model.wan_vae, ERR_USAGE,
+    CHECK(!is_asked(o) || e->codec.kind == CODEC_WAN, ERR_USAGE,
           "%s: has no VAE that encodes pictures and videos, which %s needs", e->path,
           o->image   ? "--image"
           : o->video ? "--video"
@@ -76,7 +74,7 @@ static Status check_model(const Engine *e, const InferOptions *o)
 typedef struct Encoding {
     Engine *engine;
     const InferOptions *options;
-    WanVae *vae; /* owned, as is all below */
+    Codec codec; /* owned, as is all below */
     WanCoder *coder;
     Tensor latent; /* (channels, T, h, w) */
     Tensor grey;   /* (1, height, width, 3) F32 zeros */
@@ -97,16 +95,12 @@ static Status new_tensor(Shape shape, Tensor *out)
 /* frames: of the clip whose latents are wanted. Not collective. */
 static Status encoding_create(Engine *e, const InferOptions *o, int64_t frames, Encoding *out)
 {
-    char folder[FILE_PATH_BYTES];
     const Shape frame = SHAPE(1, o->size.height, o->size.width, 3);
     *out = (Encoding){ .engine = e, .options = o };
-    TRY(model_base_find(&e->model, e->path, "vae", folder));
-    TRY(wan_vae_load(folder, WAN_ENCODES, &out->vae));
-    const int64_t stride = wan_stride(&out->vae->config);
-    TRY(wan_coder_create(&e->device, out->vae, false, e->mesh.replica, o->size.height,
+    TRY(codec_load(e->path, WAN_ENCODES, &out->codec));
+    TRY(wan_coder_create(&e->device, out->codec.wan, false, e->mesh.replica, o->size.height,
                          o->size.width, &out->coder));
-    TRY(new_tensor(SHAPE(out->vae->config.z_dim, 1 + (frames - 1) / WAN_FRAMES,
-                         o->size.height / stride, o->size.width / stride),
+    TRY(new_tensor(codec_latent_shape(&out->codec, frames, o->size.height, o->size.width),
                    &out->latent));
     TRY(new_tensor(frame, &out->grey));
     return new_tensor(frame, &out->shown);
@@ -115,7 +109,7 @@ static Status encoding_create(Engine *e, const InferOptions *o, int64_t frames, 
 static void encoding_destroy(Encoding *encoding)
 {
     wan_coder_destroy(encoding->coder);
-    wan_vae_destroy(encoding->vae);
+    codec_destroy(&encoding->codec);
     free(encoding->latent.data);
     free(encoding->grey.data);
     free(encoding->shown.data);

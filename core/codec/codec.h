@@ -2,12 +2,14 @@
  * codec: pixels to latents and back, whichever kind of codec does it.
  *
  * A model directory says which it is: codec/ holds a linear codec, vae/ a public Wan VAE, and a
- * model that was trained here on a VAE's latents has codec/config.json say which VAE and where it
- * was. All kinds take 4k + 1 frames, the first one apart; sides are multiples of codec_side.
+ * model that was trained here on a VAE's latents has codec/vae.json say which VAE and where it was:
+ * a VAE is large, public and not changed by training. All kinds take 4k + 1 frames, the first one
+ * apart; sides are multiples of codec_side.
  */
 #ifndef ZT_CORE_CODEC_CODEC_H
 #define ZT_CORE_CODEC_CODEC_H
 
+#include "core/base/file.h"
 #include "core/codec/linear.h"
 #include "core/codec/wan_coder.h"
 
@@ -41,6 +43,13 @@ void codec_destroy(Codec *codec);
 /* As a folder of a model directory: a linear codec itself; of a VAE its digest and `vae`, where it
  * is. */
 Status codec_save(const Codec *codec, const char *vae, const char *folder);
+
+/* FOLDER/vae.json: a VAE of which a model only knows where it was, and its digest. */
+typedef struct CodecReference {
+    char vae[FILE_PATH_BYTES], digest[DIGEST_HEX];
+} CodecReference;
+
+Status codec_reference_read(const char *folder, CodecReference *out);
 
 /* "linear" or "wan": what datasets say. */
 const char *codec_name(CodecKind kind);

@@ -8,8 +8,8 @@
 
 enum { VERSION = 1 };
 
-static const char config_name[] = "config.json";
-static const char reference_format[] = "zoetrope-codec-reference";
+static const char config_name[] = "config.json", reference_name[] = "vae.json";
+static const char reference_format[] = "zoetrope-vae-reference";
 
 static Status load_wan(const char *folder, int use, Codec *out)
 {
@@ -32,15 +32,15 @@ static Status load_linear(const char *folder, Codec *out)
     return OK;
 }
 
-/* Whether FOLDER/NAME/config.json is there; the folder's path into out. */
-static Status find_part(const char *folder, const char *name, bool *there,
+/* Whether FOLDER/NAME/FILE is there; FOLDER/NAME into out. */
+static Status find_part(const char *folder, const char *name, const char *file, bool *there,
                         char out[FILE_PATH_BYTES])
 {
-    char config[FILE_PATH_BYTES];
+    char path[FILE_PATH_BYTES];
     FileKind kind;
     TRY(file_join(out, folder, name));
-    TRY(file_join(config, out, config_name));
-    TRY(file_look(config, &kind));
+    TRY(file_join(path, out, file));
+    TRY(file_look(path, &kind));
     *there = kind == FILE_REGULAR;
     return OK;
 }
@@ -49,26 +49,18 @@ Status codec_load_vae(const char *path, int use, Codec *out)
 {
     char below[FILE_PATH_BYTES];
     bool there;
-    TRY(find_part(path, "vae", &there, below));
+    TRY(find_part(path, "vae", config_name, &there, below));
     return load_wan(there ? below : path, use, out);
 }
 
 /* ---- by reference ---------------------------------------------------------------------------- */
 
-/* A VAE of which the model only knows: where it was, and its digest. */
-typedef struct Reference {
-    char vae[FILE_PATH_BYTES], digest[DIGEST_HEX];
-} Reference;
-
-static Status parse_reference(const Json *root, const char *path, bool *is_one, Reference *out)
+static Status parse_reference(const Json *root, const char *path, CodecReference *out)
 {
     const char *text;
     int64_t version;
     Digest digest;
-    *is_one = false;
-    TRY(json_get_string(root, path, "format", &text));
-    if (strcmp(text, reference_format) != 0) return OK;
-    *is_one = true;
+    TRY(json_check_string(root, path, "format", reference_format));
     TRY(json_get_int(root, path, "version", VERSION, VERSION, &version));
     TRY(json_get_string(root, path, "vae", &text));
     CHECK(strlen(text) < sizeof out->vae, ERR_FORMAT, "%s: \"vae\" is a path of %zu bytes", path,
@@ -81,20 +73,20 @@ static Status parse_reference(const Json *root, const char *path, bool *is_one, 
     return OK;
 }
 
-static Status read_reference(const char *folder, bool *is_one, Reference *out)
+Status codec_reference_read(const char *folder, CodecReference *out)
 {
     char path[FILE_PATH_BYTES];
     const JsonLimits limits = json_limits();
     Json *root;
-    TRY(file_join(path, folder, config_name));
+    TRY(file_join(path, folder, reference_name));
     TRY(json_read(path, &limits, &root));
-    const Status s = parse_reference(root, path, is_one, out);
+    const Status s = parse_reference(root, path, out);
     json_free(root);
     return s;
 }
 
 /* at: where it is now, said by whoever has put it there, or by the reference itself. */
-static Status load_referred(const char *folder, const Reference *r, const char *at, int use,
+static Status load_referred(const char *folder, const CodecReference *r, const char *at, int use,
                             Codec *out)
 {
     Codec codec;
@@ -120,17 +112,20 @@ static Status load_referred(const char *folder, const Reference *r, const char *
 Status codec_load(const char *model_dir, int use, Codec *out)
 {
     char own[FILE_PATH_BYTES], vae[FILE_PATH_BYTES];
-    bool has_own, has_vae, refers = false;
-    Reference reference;
-    TRY(find_part(model_dir, "codec", &has_own, own));
-    TRY(find_part(model_dir, "vae", &has_vae, vae));
-    CHECK(has_own || has_vae, ERR_FORMAT,
+    bool refers, has_own, has_vae;
+    CodecReference reference;
+    TRY(find_part(model_dir, "codec", reference_name, &refers, own));
+    TRY(find_part(model_dir, "codec", config_name, &has_own, own));
+    TRY(find_part(model_dir, "vae", config_name, &has_vae, vae));
+    if (refers) {
+        TRY(codec_reference_read(own, &reference));
+        return load_referred(own, &reference, has_vae ? vae : reference.vae, use, out);
+    }
+    if (has_own) return load_linear(own, out);
+    CHECK(has_vae, ERR_FORMAT,
           "%s: has neither codec/config.json nor vae/config.json: latents cannot become pixels",
           model_dir);
-    if (!has_own) return load_wan(vae, use, out);
-    TRY(read_reference(own, &refers, &reference));
-    if (!refers) return load_linear(own, out);
-    return load_referred(own, &reference, has_vae ? vae : reference.vae, use, out);
+    return load_wan(vae, use, out);
 }
 
 Status codec_save(const Codec *codec, const char *vae, const char *folder)
@@ -138,7 +133,7 @@ Status codec_save(const Codec *codec, const char *vae, const char *folder)
     char path[FILE_PATH_BYTES];
     if (codec->kind == CODEC_LINEAR) return linear_codec_save(&codec->linear, folder);
     TRY(file_make_folders(folder));
-    TRY(file_join(path, folder, config_name));
+    TRY(file_join(path, folder, reference_name));
     JsonWriter w = json_writer(2);
     json_begin_object(&w, NULL);
     json_write_string(&w, "format", reference_format);
