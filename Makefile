@@ -21,6 +21,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 CPU_SOURCES  := $(wildcard core/cpu/*.c)
 LIB_SOURCES  := $(filter-out tools/main.c $(CPU_SOURCES),\
                   $(wildcard core/*.c core/*/*.c comm/*.c data/*.c train/*.c infer/*.c tools/*.c))
+# a library without an interface for C has an owner that gives it one
+CXX_SOURCES  := $(wildcard core/*/*.cc)
 TEST_SOURCES := $(wildcard tests/*/test_*.c)
 BENCH_SOURCES := $(wildcard tests/bench/bench_*.c)
 FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
@@ -41,15 +43,18 @@ SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh slurm/*.sh slurm/*
 OBJ      := $(BUILD)/obj
 LIBRARY  := $(BUILD)/libzoetrope.a
 PROGRAM  := $(BUILD)/zoetrope
-LIB_OBJS := $(LIB_SOURCES:%.c=$(OBJ)/%.o) $(OBJ)/version.o \
+LIB_OBJS := $(LIB_SOURCES:%.c=$(OBJ)/%.o) $(CXX_SOURCES:%.cc=$(OBJ)/%.o) $(OBJ)/version.o \
             $(foreach isa,$(ISAS),$(CPU_SOURCES:%.c=$(OBJ)/%.$(isa).o))
 
 # ---- flags ---------------------------------------------------------------------------------------
 
-WARNINGS := -Wall -Wextra -Wpedantic -Wshadow -Wconversion \
-            -Werror=implicit-function-declaration -Werror=int-conversion -Werror=incompatible-pointer-types
+WARNINGS_CXX := -Wall -Wextra -Wpedantic -Wshadow -Wconversion
+WARNINGS := $(WARNINGS_CXX) -Werror=implicit-function-declaration \
+            -Werror=int-conversion -Werror=incompatible-pointer-types
 # ISO C for every compiler: no fused multiply-add outside core/cpu, the same bits from each
-LANGUAGE := -std=c11 -D_GNU_SOURCE -I. -ffp-contract=off -pthread -fPIE
+COMMON   := -D_GNU_SOURCE -I. -ffp-contract=off -pthread -fPIE
+LANGUAGE := -std=c11 $(COMMON)
+LANGUAGE_CXX := -x c++ -std=c++17 $(COMMON)
 HARDEN   := -fstack-protector-strong -fstack-clash-protection -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 LINK     := -pie -pthread -Wl,-z,relro,-z,now
 # address,undefined or thread
@@ -59,6 +64,9 @@ LINK     += -fsanitize=$(SANITIZE) -rdynamic
 SHIM     := $(OBJ)/tests/sanitize/keep_plugins.o
 endif
 COMPILE   = $(CC) $(LANGUAGE) $(WARNINGS) $(CFLAGS) $(HARDEN) $(OPENMP) $(LIB_CFLAGS) $(CPPFLAGS)
+# what asks after types at run time links with the C++ compiler only
+COMPILE_CXX = $(CC) $(LANGUAGE_CXX) $(WARNINGS_CXX) $(CFLAGS) $(HARDEN) $(if $(SANITIZE),-fno-sanitize=vptr) \
+              $(LIB_CFLAGS) $(CPPFLAGS)
 
 # sums keep their order (no -ffast-math); only errno and traps are given up
 CPU_FLAGS    := -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
@@ -135,7 +143,7 @@ clean:  ## remove the build folder
 .PHONY: all help test test-slurm quickstart bench chaos chaos_calls sanitize fuzz lint format install \
         compile_commands clean run_tests run_fuzz FORCE
 
-C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* comm data train infer tools tests/*))
+C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* comm data train infer tools tests/*)) $(CXX_SOURCES)
 PARALLEL  = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 
 # ---- tests ---------------------------------------------------------------------------------------
@@ -195,7 +203,7 @@ endif
 # objects are made again when the compiler or its flags change
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(COMPILE) $(CPU_FLAGS)' | cmp -s - $@ || echo '$(COMPILE) $(CPU_FLAGS)' > $@
+	@echo '$(COMPILE) $(CPU_FLAGS) $(COMPILE_CXX)' | cmp -s - $@ || echo '$(COMPILE) $(CPU_FLAGS) $(COMPILE_CXX)' > $@
 
 $(OBJ)/version.c: FORCE
 	@tools/write_version.sh $@ $(CC) "$(LIB_VERSIONS)"
@@ -208,6 +216,11 @@ $(OBJ)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	@echo "  CC   $<"
 	$(Q)$(COMPILE) -MMD -MP -c $< -o $@
+
+$(OBJ)/%.o: %.cc $(BUILD)/flags
+	@mkdir -p $(@D)
+	@echo "  C++  $<"
+	$(Q)$(COMPILE_CXX) -MMD -MP -c $< -o $@
 
 define compile_for_isa
 $(OBJ)/core/cpu/%.$(1).o: core/cpu/%.c $(BUILD)/flags

@@ -23,6 +23,9 @@ Status op_check_count(const char *op, const char *name, int64_t value, int64_t e
     do {                                    \
         if ((t).data) NEED(t, rows, width); \
     } while (0)
+/* A linear layer's weight: F32, or BF16 on a device that is not exact. */
+#define NEED_WEIGHT(dev, w, rows, width) \
+    NEED_TYPE(w, (w).dtype == BF16 && !(dev)->exact ? BF16 : F32, rows, width)
 #define NEED_DIMS(t, ndim) TRY(op_check_dims(__func__, #t, t, ndim))
 #define NEED_COUNT(value, expected) TRY(op_check_count(__func__, #value, value, expected))
 

@@ -42,6 +42,8 @@ extern "C" {
     OP(attention_merge, Tensor out, Tensor lse, Tensor part_out, Tensor part_lse)                  \
     OP(gelu, Tensor y, Tensor x)                                                                   \
     OP(gelu_backward, Tensor dx, Tensor dy, Tensor x)                                              \
+    OP(gelu_erf, Tensor y, Tensor x)                                                               \
+    OP(gelu_erf_backward, Tensor dx, Tensor dy, Tensor x)                                          \
     OP(silu, Tensor y, Tensor x)                                                                   \
     OP(silu_backward, Tensor dx, Tensor dy, Tensor x, bool accumulate)                             \
     OP(gated_gelu, Tensor y, Tensor a, Tensor b)                                                   \
@@ -51,6 +53,7 @@ extern "C" {
     OP(axpby, Tensor y, float a, Tensor x, float b)                                                \
     OP(add_bias, Tensor y, Tensor b)                                                               \
     OP(take_tree_sum, Tensor y, Tensor rows, int64_t first)                                        \
+    OP(place_columns, Tensor y, Tensor x, int64_t first)                                           \
     OP(fill, Tensor y, float value)                                                                \
     OP(convert, Tensor dst, Tensor src)                                                            \
     OP(modulation, Tensor m, Tensor table, Tensor e)                                               \

@@ -10,7 +10,7 @@ Status op_linear(const Device *dev, Tensor y, Tensor x, Tensor w, Tensor b)
 {
     const int64_t rows = tensor_rows(x), in = tensor_width(x), out = w.shape[0];
     NEED(x, rows, in);
-    NEED(w, out, in);
+    NEED_WEIGHT(dev, w, out, in);
     MAY(b, 1, out);
     NEED(y, rows, out);
     return dev->table->linear(dev, y, x, w, b);
@@ -20,7 +20,7 @@ Status op_linear_backward_input(const Device *dev, Tensor dx, Tensor dy, Tensor 
 {
     const int64_t rows = tensor_rows(dy), in = tensor_width(dx), out = tensor_width(dy);
     NEED(dy, rows, out);
-    NEED(w, out, in);
+    NEED_WEIGHT(dev, w, out, in);
     NEED(dx, rows, in);
     return dev->table->linear_backward_input(dev, dx, dy, w, accumulate);
 }
@@ -48,7 +48,7 @@ Status op_linear_cut(const Device *dev, Tensor y, Tensor x, Tensor w, int parts)
 {
     const int64_t rows = tensor_rows(x), in = tensor_width(x), out = w.shape[0];
     NEED(x, rows, in);
-    NEED(w, out, in);
+    NEED_WEIGHT(dev, w, out, in);
     NEED(y, rows, out);
     TRY(check_parts(__func__, in, parts));
     return dev->table->linear_cut(dev, y, x, w, parts);
@@ -64,7 +64,7 @@ Status op_linear_cut_backward_input(const Device *dev, Tensor dx, const LinearPa
     for (int p = 0; p < count; p++) {
         const int64_t out = tensor_width(pairs[p].dy);
         NEED(pairs[p].dy, rows, out);
-        NEED(pairs[p].w, out, in);
+        NEED_WEIGHT(dev, pairs[p].w, out, in);
         TRY(check_parts(__func__, out, parts));
     }
     return dev->table->linear_cut_backward_input(dev, dx, pairs, count, parts, accumulate);

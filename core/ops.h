@@ -28,6 +28,9 @@ extern "C" {
 
 /* ---- linear --------------------------------------------------------------------------------- */
 
+/* Weights w are F32, or BF16 on a device that is not exact: the products are those of the F32
+ * values that they stand for. Gradients of weights are F32. */
+
 /* y (rows, out) = x (rows, in) w^T + b;  w (out, in); b (out) or none */
 Status op_linear(const Device *dev, Tensor y, Tensor x, Tensor w, Tensor b);
 /* dx (rows, in) = dy (rows, out) w, or += when accumulate */
@@ -133,6 +136,9 @@ size_t op_attention_scratch(const Device *dev, int64_t batch, int64_t heads, int
 /* tanh form (spec 17, 7): y = x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) */
 Status op_gelu(const Device *dev, Tensor y, Tensor x);
 Status op_gelu_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x); /* dx may be dy */
+/* exact form (spec 17, 7): y = x/2 (1 + erf(x / sqrt 2)) */
+Status op_gelu_erf(const Device *dev, Tensor y, Tensor x);
+Status op_gelu_erf_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x); /* dx may be dy */
 /* y = x / (1 + exp(-x)) */
 Status op_silu(const Device *dev, Tensor y, Tensor x);
 Status op_silu_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x, bool accumulate);
@@ -155,6 +161,8 @@ Status op_take_tree_sum(const Device *dev, Tensor y, Tensor rows, int64_t first)
 /* y (rows, width) += b (width) */
 Status op_add_bias(const Device *dev, Tensor y, Tensor b);
 Status op_fill(const Device *dev, Tensor y, float value);
+/* Columns [first, first + n) of y (rows, width) = x (rows, n). */
+Status op_place_columns(const Device *dev, Tensor y, Tensor x, int64_t first);
 /* dst = src with dtype conversion among F32, BF16, F16 (round to nearest even) */
 Status op_convert(const Device *dev, Tensor dst, Tensor src);
 

@@ -23,6 +23,23 @@ Status op_gelu_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x)
     return dev->table->gelu_backward(dev, dx, dy, x);
 }
 
+Status op_gelu_erf(const Device *dev, Tensor y, Tensor x)
+{
+    const int64_t rows = tensor_rows(x), width = tensor_width(x);
+    NEED(x, rows, width);
+    NEED(y, rows, width);
+    return dev->table->gelu_erf(dev, y, x);
+}
+
+Status op_gelu_erf_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x)
+{
+    const int64_t rows = tensor_rows(x), width = tensor_width(x);
+    NEED(x, rows, width);
+    NEED(dy, rows, width);
+    NEED(dx, rows, width);
+    return dev->table->gelu_erf_backward(dev, dx, dy, x);
+}
+
 Status op_silu(const Device *dev, Tensor y, Tensor x)
 {
     const int64_t rows = tensor_rows(x), width = tensor_width(x);
@@ -107,6 +124,15 @@ Status op_add_bias(const Device *dev, Tensor y, Tensor b)
     NEED(y, tensor_rows(y), tensor_width(y));
     NEED(b, 1, tensor_width(y));
     return dev->table->add_bias(dev, y, b);
+}
+
+Status op_place_columns(const Device *dev, Tensor y, Tensor x, int64_t first)
+{
+    const int64_t rows = tensor_rows(y), width = tensor_width(x);
+    NEED(y, rows, tensor_width(y));
+    NEED(x, rows, width);
+    NEED_COUNT(first >= 0 && first + width <= tensor_width(y), 1);
+    return dev->table->place_columns(dev, y, x, first);
 }
 
 Status op_fill(const Device *dev, Tensor y, float value)

@@ -9,6 +9,10 @@
  *     /buckets/T_H_W/latents (clips, tokens, patch) bf16 bits in U16
  *     /index/...             one row a clip; strings are bytes and offsets
  *     /captions/{bytes,offsets}   UTF-8
+ *     /text/rows             (rows, width) bf16 bits in U16: captions as a frozen encoder gives
+ * them, each of its true length; clips of one video share theirs /text/ranges           (captions,
+ * 2) I64: first row, rows /text/sha256           (captions, 32) of these rows' bytes /text/null
+ * (rows, width) of the empty caption
  *
  * Opening reads and checks everything but the latents: the index of every shard is merged in
  * memory, and its digest must be the one in dataset.json. Latents are checked clip by clip as they
@@ -17,6 +21,9 @@
  * (fletcher32) that every chunk of the latents carries. It finds a flipped byte of any chunk it
  * reads; that a chunk is whole but another clip's is for whole reads to find, and for
  * dataset_verify.
+ *
+ * Version 1 has no /text; a dataset with it is of version 2, so that who does not know of it says
+ * so.
  */
 #ifndef ZT_DATA_DATASET_H
 #define ZT_DATA_DATASET_H
@@ -30,7 +37,12 @@
 extern "C" {
 #endif
 
-enum { DATASET_VERSION = 1, DATASET_CLIP_NAME = 5120 };
+enum {
+    DATASET_VERSION = 1,
+    DATASET_VERSION_TEXT = 2, /* with embeddings of captions */
+    DATASET_CLIP_NAME = 5120,
+    DATASET_NULL_CAPTION = -1, /* in place of a wording */
+};
 
 /* What holds for every clip. The writer is told it, the reader tells it. */
 typedef struct DatasetInfo {
@@ -43,6 +55,12 @@ typedef struct DatasetInfo {
     int64_t patch[3];         /* latent frames, rows, columns of a token: 1, 2, 2 */
     int64_t stride[3];        /* pixel frames, rows, columns of a latent: 4, 8, 8 */
     double fps;               /* of every clip */
+    /* embeddings of captions; text_width 0: there are none */
+    const char *text_encoder; /* "umt5" */
+    const char *text_digest;  /* 64 hex digits: which one (core/text/text_encoder.h) */
+    int64_t text_rows;        /* most rows of a caption */
+    int64_t text_width;       /* values of a row */
+    Tensor text_null;         /* (rows, text_width) BF16: of the empty caption */
 } DatasetInfo;
 
 /* One latent size. tokens = T/patch[0] * H/patch[1] * W/patch[2], patch = channels * patch[0..2] */
@@ -102,6 +120,13 @@ TokenRange dataset_clip_tokens(const Dataset *ds, int64_t clip);
  * bytes are not those that were written: by SHA-256 for the whole clip, by the chunks' checksums
  * for a part of it. Any thread. */
 Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor dst);
+
+/* Rows of a caption's embedding; which: a wording, or DATASET_NULL_CAPTION. 0: there are none. */
+int64_t dataset_text_rows(const Dataset *ds, int64_t clip, int64_t which);
+/* dst (rows, text_width) F32 = the caption's embedding, zeros behind its own rows, which must fit.
+ * ERR_FORMAT names shard, clip and source when the bytes are not those that were written (SHA-256).
+ * Any thread. */
+Status dataset_read_text(Dataset *ds, int64_t clip, int64_t which, Tensor dst);
 
 /* Reads everything there is: every shard's SHA-256, every clip's; no shard may be there that
  * dataset.json does not list. First fault is the error. */

@@ -103,6 +103,9 @@ static Status store_create(int64_t channels, int64_t block, InfoStore **out)
                            .basis = tensor_none(),
                            .mean = tensor_none(),
                            .scale = tensor_none(),
+                           .text_encoder = store->text_encoder,
+                           .text_digest = store->text_digest,
+                           .text_null = tensor_none(),
                            .channels = channels };
     if (block > 0) {
         store->basis = calloc((size_t)(channels * block), sizeof(float));
@@ -127,6 +130,7 @@ void info_store_destroy(InfoStore *store)
     free(store->basis);
     free(store->mean);
     free(store->scale);
+    free(store->text_null);
     free(store);
 }
 
@@ -163,7 +167,8 @@ Status info_store_copy(const DatasetInfo *info, const char *where, InfoStore **o
         memcpy(store->mean, info->mean.data, tensor_bytes(info->mean));
         memcpy(store->scale, info->scale.data, tensor_bytes(info->scale));
     }
-    const Status s = check_info(&store->view, where);
+    Status s = check_info(&store->view, where);
+    if (s == OK) s = info_text_copy(info, where, store);
     if (s != OK) {
         info_store_destroy(store);
         return s;
@@ -197,6 +202,7 @@ Status info_store_write(const InfoStore *store, H5File *file)
         TRY(h5_write_i64(file, numbers[i].name, number_of(info, i)));
     }
     TRY(h5_write_i64(file, "codec_block", info->basis.data ? tensor_width(info->basis) : 0));
+    TRY(info_text_write(store, file));
     if (info->basis.data == NULL) return OK;
     TRY(write_floats(file, "/codec/basis", info->basis));
     TRY(write_floats(file, "/codec/mean", info->mean));
@@ -227,7 +233,8 @@ static Status read_into(H5File *file, InfoStore *store)
         TRY(read_floats(file, "/codec/mean", info->mean));
         TRY(read_floats(file, "/codec/scale", info->scale));
     }
-    return check_info(info, h5_path(file));
+    TRY(check_info(info, h5_path(file)));
+    return info_text_read(file, store);
 }
 
 Status info_store_read(H5File *file, InfoStore **out)
@@ -259,7 +266,7 @@ bool info_store_equal(const InfoStore *a, const InfoStore *b)
     for (int i = 0; i < NUMBERS; i++) {
         equal = equal && number_of(&a->view, i) == number_of(&b->view, i);
     }
-    return equal;
+    return equal && info_text_equal(a, b);
 }
 
 void info_store_digest(const InfoStore *store, DigestStream *stream)
@@ -271,4 +278,5 @@ void info_store_digest(const InfoStore *store, DigestStream *stream)
         const int64_t value = number_of(&store->view, i);
         digest_stream_update(stream, &value, sizeof(value));
     }
+    info_text_digest(store, stream);
 }

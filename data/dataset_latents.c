@@ -4,7 +4,7 @@
  * A training run draws clips from all over the set, so shards stay open; but not all of them, as a
  * set can have more shards than a process may have files.
  */
-#include "data/bf16.h"
+#include "core/base/bf16.h"
 #include "data/dataset_folder.h"
 #include "data/dataset_parts.h"
 
@@ -21,6 +21,8 @@ void open_shard_close(OpenShard *shard)
         h5_array_close(shard->latents[i]);
         shard->latents[i] = NULL;
     }
+    h5_array_close(shard->text);
+    shard->text = NULL;
     h5_close(shard->file);
     shard->file = NULL;
 }
@@ -39,7 +41,7 @@ static void close_oldest(Dataset *ds)
     ds->open_files--;
 }
 
-static Status open_latents(Dataset *ds, OpenShard *shard, int64_t bucket, H5Array **out)
+Status dataset_shard_file(Dataset *ds, OpenShard *shard, H5File **out)
 {
     shard->last_use = ++ds->uses;
     if (shard->file == NULL) {
@@ -47,9 +49,16 @@ static Status open_latents(Dataset *ds, OpenShard *shard, int64_t bucket, H5Arra
         TRY(h5_open(shard->path, &shard->file));
         ds->open_files++;
     }
+    *out = shard->file;
+    return OK;
+}
+
+static Status open_latents(Dataset *ds, OpenShard *shard, int64_t bucket, H5Array **out)
+{
+    H5File *file;
+    TRY(dataset_shard_file(ds, shard, &file));
     if (shard->latents[bucket] == NULL) {
-        TRY(shard_open_latents(shard->file, &shard->tables.buckets[bucket],
-                               &shard->latents[bucket]));
+        TRY(shard_open_latents(file, &shard->tables.buckets[bucket], &shard->latents[bucket]));
     }
     *out = shard->latents[bucket];
     return OK;
@@ -79,7 +88,7 @@ void dataset_clip_name(const Dataset *ds, int64_t clip, char out[DATASET_CLIP_NA
 }
 
 /* Whatever is wrong with it, the clip is named: the remedy is to ingest its source again. */
-static Status name_clip(Status status, const Dataset *ds, int64_t clip, const char *why)
+Status dataset_clip_fail(Status status, const Dataset *ds, int64_t clip, const char *why)
 {
     char reason[512], name[DATASET_CLIP_NAME];
     const char *shard = dataset_shard_of(ds, clip)->path;
@@ -101,10 +110,10 @@ static Status check_digest(const Dataset *ds, int64_t clip, const ShardRow *row,
     Digest digest;
     TRY(digest_bytes(bits, (size_t)count * sizeof(*bits), &digest));
     if (memcmp(digest.bytes, row->sha256, sizeof(row->sha256)) == 0) return OK;
-    return name_clip(ERR_FORMAT, ds, clip, "its latents are not those that were written");
+    return dataset_clip_fail(ERR_FORMAT, ds, clip, "its latents are not those that were written");
 }
 
-static void widen(float *values, const uint16_t *bits, int64_t count)
+void dataset_widen(float *values, const uint16_t *bits, int64_t count)
 {
     for (int64_t i = 0; i < count; i++) {
         uint16_t half;
@@ -138,9 +147,9 @@ Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor
     uint16_t *bits = (uint16_t *)dst.data + count;
     const bool whole = tokens.count == bucket->tokens;
     const Status s = read_bits(ds, shard, row, tokens, whole, bits);
-    if (s != OK) return name_clip(s, ds, clip, status_message());
+    if (s != OK) return dataset_clip_fail(s, ds, clip, status_message());
     if (whole) TRY(check_digest(ds, clip, row, bits, count));
-    widen(tensor_f32(dst), bits, count);
+    dataset_widen(tensor_f32(dst), bits, count);
     return OK;
 }
 
@@ -161,6 +170,7 @@ static Status verify_clips(Dataset *ds, int rank, int size)
         const DatasetBucket *b = &ds->buckets[dataset_clip(ds, clip).bucket];
         s = dataset_read_latents(ds, clip, dataset_clip_tokens(ds, clip),
                                  tensor_of(values, F32, SHAPE(b->tokens, b->patch)));
+        if (s == OK) s = dataset_verify_text(ds, clip);
     }
     free(values);
     return s;

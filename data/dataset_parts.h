@@ -17,6 +17,7 @@ typedef struct OpenShard {
     /* below: guarded by the dataset's lock */
     H5File *file;                        /* NULL when closed */
     H5Array *latents[SHARD_MAX_BUCKETS]; /* NULL until needed */
+    H5Array *text;                       /* the same */
     uint64_t last_use;
 } OpenShard;
 
@@ -35,6 +36,14 @@ struct Dataset {
 
 /* The shard that holds a clip. */
 OpenShard *dataset_shard_of(const Dataset *ds, int64_t clip);
+/* The shard's file, open; the lock is held. */
+Status dataset_shard_file(Dataset *ds, OpenShard *shard, H5File **out);
+/* Fails with `why`, which names the file perhaps, said of the clip. */
+Status dataset_clip_fail(Status status, const Dataset *ds, int64_t clip, const char *why);
+/* values (count) F32 = bits (count), which lie in their second half. */
+void dataset_widen(float *values, const uint16_t *bits, int64_t count);
+/* Embeddings of a clip's captions, against their SHA-256. */
+Status dataset_verify_text(Dataset *ds, int64_t clip);
 /* Closes the file if it is open. */
 void open_shard_close(OpenShard *shard);
 

@@ -2,12 +2,14 @@
 
 #include "core/base/file.h"
 #include "core/base/json_writer.h"
-#include "data/bf16.h"
+#include "core/base/bf16.h"
 #include "data/dataset_folder.h"
 #include "data/dataset_record.h"
 #include "data/shard.h"
+#include "data/shard_text.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
@@ -29,6 +31,7 @@ struct DatasetWriter {
     Shard shard;
     H5File *file; /* NULL between shards */
     H5Array *latents[SHARD_MAX_BUCKETS];
+    H5Array *text; /* NULL until the first embedding */
     int64_t latent_bytes;
     uint16_t *scratch; /* one clip's bf16 */
     int64_t scratch_count;
@@ -88,6 +91,8 @@ static Status close_shard_file(DatasetWriter *writer)
         h5_array_close(writer->latents[i]);
         writer->latents[i] = NULL;
     }
+    h5_array_close(writer->text);
+    writer->text = NULL;
     H5File *file = writer->file;
     writer->file = NULL;
     return h5_close(file);
@@ -128,6 +133,29 @@ static Status check_text(const DatasetWriter *writer, const char *what, const ch
     return OK;
 }
 
+/* Every caption has its embedding, finite, or none has. */
+static Status check_embeddings(const DatasetWriter *writer, const ClipRecord *clip)
+{
+    const DatasetInfo *info = &writer->info->view;
+    char shape[96];
+    CHECK((clip->text != NULL) == (info->text_width > 0), ERR_FORMAT,
+          "%s: a clip of %s comes %s embeddings of its captions", writer->dir, clip->source,
+          clip->text != NULL ? "with" : "without");
+    for (int64_t i = 0; clip->text != NULL && i < clip->caption_count; i++) {
+        const Tensor t = clip->text[i];
+        CHECK(t.dtype == BF16 && t.ndim == 2 && t.shape[0] >= 1 && t.shape[0] <= info->text_rows &&
+                  t.shape[1] == info->text_width,
+              ERR_FORMAT, "%s: a caption of %s has the embedding %s, not up to %lld rows of %lld",
+              writer->dir, clip->source, tensor_describe(t, shape), (long long)info->text_rows,
+              (long long)info->text_width);
+        for (int64_t k = 0; k < tensor_count(t); k++)
+            CHECK(isfinite(float_of_bf16(((const uint16_t *)t.data)[k])), ERR_FORMAT,
+                  "%s: a caption of %s has an embedding that is not finite", writer->dir,
+                  clip->source);
+    }
+    return OK;
+}
+
 static Status check_record(const DatasetWriter *writer, const ClipRecord *clip,
                            DatasetBucket *bucket)
 {
@@ -150,7 +178,7 @@ static Status check_record(const DatasetWriter *writer, const ClipRecord *clip,
     for (int64_t i = 0; i < clip->caption_count; i++) {
         TRY(check_text(writer, "a caption", clip->captions[i], clip->source));
     }
-    return OK;
+    return check_embeddings(writer, clip);
 }
 
 /* Fills the scratch. What rounds to infinity is refused like what is infinite. */
@@ -189,6 +217,35 @@ static Status append_latents(DatasetWriter *writer, int64_t bucket)
     return h5_array_append(writer->latents[bucket], 1, writer->scratch);
 }
 
+/* The clip before, in the same shard, has the same captions: most clips of a video do. */
+static bool repeats_captions(const Shard *shard, const ClipRecord *clip)
+{
+    if (shard->clips == 0) return false;
+    const ShardRow *before = &shard->rows[shard->clips - 1];
+    if (before->caption_count != clip->caption_count) return false;
+    for (int64_t i = 0; i < clip->caption_count; i++)
+        if (strcmp(string_list_at(&shard->captions, before->caption_first + i),
+                   clip->captions[i]) != 0)
+            return false;
+    return true;
+}
+
+/* Before the clip itself is added to the shard. */
+static Status append_text(DatasetWriter *writer, const ClipRecord *clip)
+{
+    Shard *shard = &writer->shard;
+    if (clip->text == NULL) return OK;
+    if (writer->text == NULL)
+        TRY(shard_text_create(writer->file, writer->info->view.text_width, &writer->text));
+    const bool repeated = repeats_captions(shard, clip);
+    const int64_t before = repeated ? shard->rows[shard->clips - 1].caption_first : 0;
+    for (int64_t i = 0; i < clip->caption_count; i++) {
+        TRY(repeated ? shard_text_repeat(&shard->text, before + i)
+                     : shard_text_append(&shard->text, writer->text, clip->text[i]));
+    }
+    return OK;
+}
+
 /* Counts the clip in the totals that dataset.json shows. */
 static Status count_bucket(DatasetWriter *writer, const DatasetBucket *size)
 {
@@ -220,6 +277,7 @@ static Status write_clip(DatasetWriter *writer, const ClipRecord *clip, const Da
     if (writer->file == NULL) TRY(begin_shard(writer));
     TRY(shard_find_bucket(&writer->shard, bucket, &row.bucket));
     TRY(append_latents(writer, row.bucket));
+    TRY(append_text(writer, clip));
     TRY(shard_add(&writer->shard, &row, clip->source, clip->captions));
     writer->latent_bytes += (int64_t)bytes;
     return writer->latent_bytes >= writer->shard_bytes ? finish_shard(writer) : OK;

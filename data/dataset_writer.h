@@ -23,6 +23,8 @@ typedef struct ClipRecord {
     const char *source;          /* the video, as the list gave it */
     const char *const *captions; /* UTF-8, one or more */
     int64_t caption_count;
+    const Tensor *text; /* (caption_count): (rows, text_width) BF16, each caption's embedding; NULL
+                           where DatasetInfo has none */
 } ClipRecord;
 
 typedef struct DatasetWriter DatasetWriter;

@@ -75,7 +75,8 @@ static Status take_codec(const char *path, LinearCodec *out)
 
 static DatasetInfo describe_dataset(const Ingest *job)
 {
-    return (DatasetInfo){
+    const IngestText *text = &job->text;
+    DatasetInfo info = {
         .codec = "linear",
         .codec_digest = job->codec.digest,
         .basis = linear_codec_basis(&job->codec),
@@ -86,6 +87,13 @@ static DatasetInfo describe_dataset(const Ingest *job)
         .stride = { LINEAR_FRAMES, LINEAR_SIDE, LINEAR_SIDE },
         .fps = job->opt->fps,
     };
+    if (text->width == 0) return info;
+    info.text_encoder = "umt5";
+    info.text_digest = text->digest;
+    info.text_rows = text->max_rows;
+    info.text_width = text->width;
+    info.text_null = tensor_of(text->null_rows, BF16, SHAPE(text->null_count, text->width));
+    return info;
 }
 
 static Status write_dataset(Ingest *job, const Output *output)
@@ -123,6 +131,8 @@ static Status run(Ingest *job)
     Output output;
     TRY(output_open(opt->out, &output));
     Status s = ingest_scan(job);
+    if (s == OK && opt->text_encoder)
+        s = ingest_text_encode(opt, job->videos, job->list.count, output.partial, &job->text);
     if (s == OK) s = write_dataset(job, &output);
     if (s != OK) {
         /* the message is the failure's, not that of cleaning up */
@@ -141,11 +151,12 @@ Status ingest_main(int argc, char **argv)
     bool helped = false;
     TRY(ingest_options_parse(argc, argv, &opt, &helped));
     if (helped) return OK;
-    Ingest job = { .opt = &opt };
+    Ingest job = { .opt = &opt, .text = { .fd = -1 } };
     const Status s = run(&job);
     for (int64_t i = 0; job.videos && i < job.list.count; i++) free(job.videos[i].problem);
     free(job.videos);
     clip_list_destroy(&job.list);
     linear_codec_destroy(&job.codec);
+    ingest_text_destroy(&job.text);
     return s;
 }

@@ -31,6 +31,8 @@ typedef struct EncodeVideo {
     PendingClip *pending; /* owned */
     int64_t pending_count, reserved;
     int64_t squared_error, values;
+    Tensor *text;        /* owned; (captions) of the video, BF16; NULL: none */
+    uint16_t *text_bits; /* owned */
 } EncodeVideo;
 
 /* (channels, T, height / 8, width / 8) of the video's clips */
@@ -67,15 +69,28 @@ static Status write_clip(EncodeVideo *v, const PendingClip *clip)
         .source = video->source->name,
         .captions = (const char *const *)video->source->captions,
         .caption_count = video->source->caption_count,
+        .text = v->text,
     };
     TRY(dataset_writer_add(v->encode->writer, &record));
     progress_update(&v->encode->progress, ++v->encode->done, video->source->name);
     return OK;
 }
 
+/* The embeddings of the video's captions, once. */
+static Status read_text(EncodeVideo *v)
+{
+    const IngestText *text = &v->encode->job->text;
+    const int64_t captions = v->video->source->caption_count;
+    if (text->width == 0 || v->text) return OK;
+    v->text = calloc((size_t)captions, sizeof *v->text);
+    CHECK(v->text, ERR_MEMORY, "no memory for %lld captions", (long long)captions);
+    return ingest_text_read(text, v->item, &v->text_bits, v->text);
+}
+
 static Status write_pending(EncodeVideo *v)
 {
     TRY(ordered_wait(v->order, v->item));
+    TRY(read_text(v));
     for (int64_t i = 0; i < v->pending_count; i++) {
         TRY(write_clip(v, &v->pending[i]));
         free(v->pending[i].tokens);
@@ -169,6 +184,8 @@ static Status encode_video(Ordered *order, void *context, int worker, int64_t it
     }
     for (int64_t i = 0; i < v.pending_count; i++) free(v.pending[i].tokens);
     free(v.pending);
+    free(v.text);
+    free(v.text_bits);
     return s;
 }
 

@@ -20,6 +20,9 @@ typedef struct IngestOptions {
     int64_t shard_mib; /* latents in a shard */
     int64_t workers;   /* 0: one a core */
     bool strict;
+    const char *text_encoder; /* model directory whose umT5 encodes the captions; NULL: none does */
+    const char *text_dtype;   /* "f32", "bf16": its weights in memory */
+    bool text_stream;         /* one of its layers in memory */
 } IngestOptions;
 
 /* ERR_USAGE names option and value. On --help sets *helped. */

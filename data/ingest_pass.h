@@ -7,6 +7,7 @@
 #include "data/dataset_writer.h"
 #include "data/ingest_options.h"
 #include "data/ingest_plan.h"
+#include "data/ingest_text.h"
 
 typedef struct Ingest {
     const IngestOptions *opt;
@@ -15,6 +16,7 @@ typedef struct Ingest {
     int workers;         /* videos worked on at a time */
     int decoder_threads; /* of each */
     LinearCodec codec;   /* owned; fitted by the first pass, or taken from elsewhere before it */
+    IngestText text;     /* owned; with --text-encoder */
     int64_t clips, skipped;
     /* squared error of the codec over every value of every clip, in bytes: exact, so that the order
      * of adding does not matter */

@@ -42,6 +42,12 @@ void ingest_summary(const Ingest *job)
     if (mean > 0) snprintf(psnr, sizeof psnr, "PSNR %.1f dB", 10 * log10(255.0 * 255.0 / mean));
     log_info("  codec linear, %lld channels, %s on these clips, sha256 %.12s",
              (long long)job->codec.channels, psnr, job->codec.digest);
+    if (job->text.width > 0)
+        log_info("  text umt5, %lld captions, %.1f rows each, width %lld, sha256 %.12s",
+                 (long long)job->text.first[job->list.count],
+                 (double)job->text.starts[job->text.first[job->list.count]] /
+                     (double)job->text.first[job->list.count],
+                 (long long)job->text.width, job->text.digest);
     char skipped[64] = "";
     if (job->skipped > 0) {
         snprintf(skipped, sizeof skipped, "; %lld skipped, named above", (long long)job->skipped);

@@ -155,7 +155,8 @@ Status loader_sizes(const LoaderOptions *o, BucketList buckets, LoaderSizes *out
                       .max_clips = sampler_max_samples(&sampler, o->size) };
     size_t bytes = 0;
     s.clip_elements = o->metadata_only ? 0 : own_elements(o, buckets);
-    TRY(loader_buffer_bytes_of(s.max_micros, s.max_clips, s.clip_elements, &bytes));
+    s.text_elements = o->text_rows * o->text_width;
+    TRY(loader_buffer_bytes_of(&s, &bytes));
     s.whole_elements = whole_elements(o, buckets);
     s.bytes = BUFFERS * bytes + (size_t)s.whole_elements * sizeof(float);
     *out = s;
@@ -182,10 +183,23 @@ static Status prepare(Loader *loader)
               (long long)sizes.whole_elements);
     }
     for (int i = 0; i < BUFFERS; i++) {
-        TRY(loader_buffer_create(sizes.max_micros, sizes.max_clips, sizes.clip_elements,
-                                 &loader->buffers[i]));
+        TRY(loader_buffer_create(&sizes, &loader->buffers[i]));
     }
     return start_thread(loader);
+}
+
+/* What is asked for is what the dataset has. */
+static Status check_text(const Dataset *ds, const LoaderOptions *o)
+{
+    const DatasetInfo *info = dataset_info(ds);
+    if (o->text_width == 0) return OK;
+    CHECK(info->text_width > 0, ERR_CONFIG,
+          "%s: has no embeddings of its captions; ingest it with --text-encoder", dataset_dir(ds));
+    CHECK(info->text_width == o->text_width && info->text_rows <= o->text_rows, ERR_CONFIG,
+          "%s: its captions have up to %lld rows of %lld values, the model takes %lld of %lld",
+          dataset_dir(ds), (long long)info->text_rows, (long long)info->text_width,
+          (long long)o->text_rows, (long long)o->text_width);
+    return OK;
 }
 
 Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out)
@@ -200,6 +214,7 @@ Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out)
     const int parts = options->parts == 0 ? 1 : options->parts;
     CHECK(parts >= 1 && options->part >= 0 && options->part < parts, ERR_CONFIG,
           "loader: part %d of %d of each clip", options->part, parts);
+    TRY(check_text(ds, options));
     Loader *loader = calloc(1, sizeof(*loader));
     CHECK(loader != NULL, ERR_MEMORY, "loader: no memory for it");
     loader->ds = ds;

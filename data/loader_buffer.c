@@ -4,46 +4,47 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* *latents: the part of the bytes that latents take. */
-static Status count_bytes(size_t micros, size_t clips, size_t clip_elements, size_t *latents,
-                          size_t *bytes)
+/* *latents, *text: the parts of the bytes that these take. */
+static Status count_bytes(const LoaderSizes *sizes, size_t *latents, size_t *text, size_t *bytes)
 {
-    CHECK(!__builtin_mul_overflow(clips, clip_elements * sizeof(float), latents), ERR_MEMORY,
-          "loader: no memory for %zu clips of %zu values", clips, clip_elements);
+    const size_t micros = (size_t)sizes->max_micros, clips = (size_t)sizes->max_clips;
+    const size_t values = (size_t)sizes->clip_elements, embedding = (size_t)sizes->text_elements;
+    CHECK(!__builtin_mul_overflow(clips, values * sizeof(float), latents) &&
+              !__builtin_mul_overflow(clips, embedding * sizeof(float), text),
+          ERR_MEMORY, "loader: no memory for %zu clips of %zu values", clips, values + embedding);
     *bytes = micros * sizeof(MicroBatch) +
-             clips * (2 * sizeof(int64_t) + sizeof(char *) + sizeof(bool)) + *latents;
+             clips * (2 * sizeof(int64_t) + sizeof(char *) + sizeof(bool)) + *latents + *text;
     return OK;
 }
 
-Status loader_buffer_bytes_of(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
-                              size_t *bytes)
+Status loader_buffer_bytes_of(const LoaderSizes *sizes, size_t *bytes)
 {
-    size_t latents;
-    return count_bytes((size_t)max_micros, (size_t)max_clips, (size_t)clip_elements, &latents,
-                       bytes);
+    size_t latents, text;
+    return count_bytes(sizes, &latents, &text, bytes);
 }
 
-Status loader_buffer_create(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
-                            LoaderBuffer *out)
+Status loader_buffer_create(const LoaderSizes *sizes, LoaderBuffer *out)
 {
-    const size_t micros = (size_t)max_micros, clips = (size_t)max_clips;
-    size_t latents = 0;
+    const size_t micros = (size_t)sizes->max_micros, clips = (size_t)sizes->max_clips;
+    size_t latents = 0, text = 0;
     *out = (LoaderBuffer){ 0 };
-    TRY(count_bytes(micros, clips, (size_t)clip_elements, &latents, &out->bytes));
+    TRY(count_bytes(sizes, &latents, &text, &out->bytes));
     out->micros = calloc(micros, sizeof(*out->micros));
     out->samples = calloc(clips, sizeof(*out->samples));
     out->clips = calloc(clips, sizeof(*out->clips));
     out->captions = calloc(clips, sizeof(*out->captions));
     out->damaged = calloc(clips, sizeof(*out->damaged));
     out->latents = latents > 0 ? malloc(latents) : NULL;
+    out->text = text > 0 ? malloc(text) : NULL;
     if (out->micros != NULL && out->samples != NULL && out->clips != NULL &&
-        out->captions != NULL && out->damaged != NULL && (latents == 0 || out->latents != NULL)) {
+        out->captions != NULL && out->damaged != NULL && (latents == 0 || out->latents != NULL) &&
+        (text == 0 || out->text != NULL)) {
         return OK;
     }
     const size_t wanted = out->bytes;
     loader_buffer_destroy(out);
     return status_fail(ERR_MEMORY, "loader: no memory for %zu clips of %lld values: %zu bytes",
-                       clips, (long long)clip_elements, wanted);
+                       clips, (long long)(sizes->clip_elements + sizes->text_elements), wanted);
 }
 
 void loader_buffer_destroy(LoaderBuffer *buffer)
@@ -54,6 +55,7 @@ void loader_buffer_destroy(LoaderBuffer *buffer)
     free(buffer->captions);
     free(buffer->damaged);
     free(buffer->latents);
+    free(buffer->text);
     *buffer = (LoaderBuffer){ 0 };
 }
 
@@ -82,13 +84,28 @@ static bool is_damage(Status status)
 }
 
 /* What is wrong with the file is for all ranks to agree on; anything else ends the run. */
-static Status mark_damaged(LoaderBuffer *buffer, int64_t place, Status why, Tensor latents)
+static Status mark_damaged(LoaderBuffer *buffer, int64_t place, Status why, Tensor values)
 {
     if (!is_damage(why)) return why;
-    if (buffer->batch.damaged++ == 0)
+    if (!buffer->damaged[place] && buffer->batch.damaged++ == 0)
         snprintf(buffer->damage, sizeof(buffer->damage), "%s", status_message());
     buffer->damaged[place] = true;
-    memset(latents.data, 0, tensor_bytes(latents));
+    memset(values.data, 0, tensor_bytes(values));
+    return OK;
+}
+
+/* The embeddings of the captions that were drawn, or of the empty one. */
+static Status read_text(LoaderBuffer *buffer, Dataset *ds, const Sample *samples, int64_t first,
+                        MicroBatch *micro)
+{
+    for (int64_t i = 0; i < micro->clips; i++) {
+        const Sample *sample = &samples[i];
+        const int64_t which = sample->caption_drop ? DATASET_NULL_CAPTION : sample->caption;
+        const Tensor rows = tensor_at(micro->text, i);
+        Status s = dataset_read_text(ds, sample->clip, which, rows);
+        if (is_damage(s)) s = dataset_read_text(ds, sample->clip, which, rows);
+        if (s != OK) TRY(mark_damaged(buffer, first + i, s, rows));
+    }
     return OK;
 }
 
@@ -108,6 +125,7 @@ static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *sample
                          .patch = b->patch,
                          .range = token_part(b->tokens, options->parts, options->part),
                          .latents = tensor_none(),
+                         .text = tensor_none(),
                          .samples = buffer->samples + first,
                          .clip_ids = buffer->clips + first,
                          .captions = buffer->captions + first,
@@ -121,6 +139,12 @@ static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *sample
             sample->caption_drop ? "" : dataset_caption(ds, sample->clip, sample->caption);
     }
     filled->clips += planned->count;
+    if (options->text_width > 0) {
+        const int64_t elements = options->text_rows * options->text_width;
+        out->text = tensor_of(buffer->text + first * elements, F32,
+                              SHAPE(planned->count, options->text_rows, options->text_width));
+        TRY(read_text(buffer, ds, samples + planned->first, first, out));
+    }
     if (options->metadata_only) return OK;
 
     out->latents = tensor_of(buffer->latents + filled->values, F32,

@@ -12,6 +12,7 @@ typedef struct LoaderBuffer {
     Batch batch;           /* views of the rest */
     MicroBatch *micros;    /* (max_micros) owned */
     float *latents;        /* (max_clips, most elements of a clip) owned; NULL: none */
+    float *text;           /* (max_clips, elements of an embedding) owned; NULL: none */
     int64_t *samples;      /* (max_clips) owned */
     int64_t *clips;        /* the same */
     const char **captions; /* the same; the strings belong to the dataset */
@@ -21,11 +22,9 @@ typedef struct LoaderBuffer {
 } LoaderBuffer;
 
 /* Bytes that loader_buffer_create reserves. ERR_MEMORY: more than there are addresses. */
-Status loader_buffer_bytes_of(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
-                              size_t *bytes);
-/* clip_elements 0: without latents. ERR_MEMORY says how much was wanted. */
-Status loader_buffer_create(int64_t max_micros, int64_t max_clips, int64_t clip_elements,
-                            LoaderBuffer *out);
+Status loader_buffer_bytes_of(const LoaderSizes *sizes, size_t *bytes);
+/* For the largest step: sizes but whole_elements and bytes. ERR_MEMORY says how much was wanted. */
+Status loader_buffer_create(const LoaderSizes *sizes, LoaderBuffer *out);
 /* Fills it with the share of the plan that options->rank has, and reads the tokens of it that
  * options->part says; parts is 1 or more. whole: room for a clip, where there are several. */
 Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *plan,

@@ -1,5 +1,7 @@
 #include "data/shard.h"
 
+#include "data/shard_text.h"
+
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -120,6 +122,7 @@ Status shard_digest(const Shard *shard, const InfoStore *info, Digest *out)
     digest_stream_update(stream, shard->rows, (size_t)shard->clips * sizeof(ShardRow));
     digest_strings(&shard->sources, stream);
     digest_strings(&shard->captions, stream);
+    shard_text_digest(&shard->text, stream);
     digest_stream_finish(stream, out);
     digest_stream_destroy(stream);
     return OK;
@@ -131,6 +134,7 @@ void shard_clear(Shard *shard)
     shard->bucket_count = 0;
     string_list_clear(&shard->sources);
     string_list_clear(&shard->captions);
+    shard_text_clear(&shard->text);
 }
 
 void shard_destroy(Shard *shard)
@@ -138,6 +142,7 @@ void shard_destroy(Shard *shard)
     free(shard->rows);
     string_list_destroy(&shard->sources);
     string_list_destroy(&shard->captions);
+    shard_text_destroy(&shard->text);
     shard->rows = NULL;
     shard->clips = shard->reserved = shard->bucket_count = 0;
 }

@@ -37,11 +37,20 @@ typedef struct ShardRow {
     uint8_t sha256[DIGEST_BYTES];
 } ShardRow;
 
+/* Where the captions' embeddings lie in /text/rows. Empty where a dataset has none. */
+typedef struct ShardText {
+    int64_t (*ranges)[2];            /* (captions) owned: first row, rows */
+    uint8_t (*sha256)[DIGEST_BYTES]; /* (captions) owned: of the rows' bytes */
+    int64_t captions, reserved;
+    int64_t rows; /* of /text/rows */
+} ShardText;
+
 typedef struct Shard {
     ShardRow *rows; /* (clips) owned */
     int64_t clips, reserved;
     StringList sources;  /* (clips) */
     StringList captions; /* of all clips */
+    ShardText text;
     DatasetBucket buckets[SHARD_MAX_BUCKETS];
     int64_t bucket_count;
 } Shard;

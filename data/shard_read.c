@@ -1,6 +1,7 @@
 #include "core/base/json_writer.h"
 #include "data/shard.h"
 #include "data/shard_columns.h"
+#include "data/shard_text.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -184,9 +185,9 @@ static Status read_head(H5File *file, int64_t *clips)
     CHECK(strcmp(format, SHARD_FORMAT) == 0, ERR_FORMAT, "%s: is not a " SHARD_FORMAT,
           h5_path(file));
     TRY(h5_read_i64(file, "version", &version));
-    CHECK(version == DATASET_VERSION, ERR_FORMAT,
-          "%s: dataset of version %lld, this zoetrope reads %d", h5_path(file), (long long)version,
-          DATASET_VERSION);
+    CHECK(version == DATASET_VERSION || version == DATASET_VERSION_TEXT, ERR_FORMAT,
+          "%s: dataset of version %lld, this zoetrope reads %d and %d", h5_path(file),
+          (long long)version, DATASET_VERSION, DATASET_VERSION_TEXT);
     TRY(h5_read_i64(file, "clips", clips));
     CHECK(*clips >= 1 && *clips <= MAX_CLIPS, ERR_FORMAT, "%s: %lld clips, not 1 .. %lld",
           h5_path(file), (long long)*clips, (long long)MAX_CLIPS);
@@ -215,6 +216,7 @@ static Status read_tables(H5File *file, const DatasetInfo *info, Shard *shard, i
     TRY(read_strings(file, SHARD_SOURCE_BYTES, SHARD_SOURCE_OFFSETS, MAX_CLIPS, &shard->sources));
     TRY(read_strings(file, SHARD_CAPTION_BYTES, SHARD_CAPTION_OFFSETS, MAX_CAPTIONS,
                      &shard->captions));
+    TRY(shard_text_read(file, info, shard->captions.count, &shard->text));
     TRY(check_rows(file, shard));
     for (int64_t i = 0; i < shard->bucket_count; i++) {
         H5Array *latents = NULL;

@@ -1,5 +1,6 @@
 #include "data/shard.h"
 #include "data/shard_columns.h"
+#include "data/shard_text.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -78,11 +79,12 @@ static Status write_buckets(const Shard *shard, H5File *file)
 Status shard_write(const Shard *shard, const InfoStore *info, H5File *file)
 {
     TRY(h5_write_text(file, "format", SHARD_FORMAT));
-    TRY(h5_write_i64(file, "version", DATASET_VERSION));
+    TRY(h5_write_i64(file, "version", dataset_version_of(&info->view)));
     TRY(h5_write_i64(file, "clips", shard->clips));
     TRY(info_store_write(info, file));
     TRY(write_buckets(shard, file));
     TRY(write_columns(shard, file));
     TRY(write_strings(&shard->sources, file, SHARD_SOURCE_BYTES, SHARD_SOURCE_OFFSETS));
-    return write_strings(&shard->captions, file, SHARD_CAPTION_BYTES, SHARD_CAPTION_OFFSETS);
+    TRY(write_strings(&shard->captions, file, SHARD_CAPTION_BYTES, SHARD_CAPTION_OFFSETS));
+    return shard_text_write(&shard->text, file);
 }

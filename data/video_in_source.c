@@ -17,7 +17,9 @@
 #include <unistd.h>
 
 static const char formats[] = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,ogg,flv,asf,mxf,gif,"
-                              "h264,hevc,m4v,ivf,nut,rm,dv,yuv4mpegpipe";
+                              "h264,hevc,m4v,ivf,nut,rm,dv,yuv4mpegpipe,"
+                              /* pictures: a video of one frame */
+                              "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe";
 
 /* Pictures of more than this many pixels are refused: 8192 x 8192. */
 static const int64_t max_pixels = (int64_t)1 << 26;

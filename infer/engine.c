@@ -116,78 +116,133 @@ static Status check_parts(const Engine *e, bool exact)
     const ModelConfig *c = &e->model.config;
     const int64_t width = dit_width(&c->dit);
 
-    CHECK(c->text.num_layers > 0, ERR_FORMAT,
-          "%s: has no text encoder that reads bytes, so prompts cannot be encoded", e->path);
+    CHECK(e->model.text != TEXT_NONE, ERR_FORMAT,
+          "%s: has no text encoder, so prompts cannot be encoded", e->path);
     CHECK(!exact || (width % EXACT_CHUNKS == 0 && c->dit.ffn_dim % EXACT_CHUNKS == 0), ERR_CONFIG,
           "%s: exact numerics want a width (%lld) and an ffn_dim (%lld) that %d divides", e->path,
           (long long)width, (long long)c->dit.ffn_dim, EXACT_CHUNKS);
-    CHECK(e->codec.channels == c->dit.in_channels, ERR_FORMAT,
-          "%s: codec has %lld channels, transformer in_channels is %lld", e->path,
-          (long long)e->codec.channels, (long long)c->dit.in_channels);
+    CHECK(e->codec.channels == c->dit.out_channels, ERR_FORMAT,
+          "%s: codec has %lld channels, transformer out_channels is %lld", e->path,
+          (long long)e->codec.channels, (long long)c->dit.out_channels);
     return OK;
 }
 
-static Status load_component(Engine *e, Component component, Tensor flat)
+/* The folder of an expert, or of the text encoder that was trained with it. */
+static void folder_of(const Engine *e, Component component, int expert, char out[64])
+{
+    snprintf(out, 64, "%s%s%s", component_folder(component), expert > 0 ? "_2" : "",
+             e->ema ? "_ema" : "");
+}
+
+/* What was asked for, else what the files have; exact numerics are F32's. */
+static Status choose_dtype(Engine *e, const EngineOptions *o)
 {
     char folder[64];
 
-    snprintf(folder, sizeof(folder), "%s%s", component_folder(component), e->ema ? "_ema" : "");
-    return model_dir_load_params(e->path, folder, &e->dit.params, &e->mesh.mesh, flat);
+    CHECK(!o->exact || !o->dtype || strcmp(o->dtype, "f32") == 0, ERR_USAGE,
+          "--dtype %s: exact numerics work in f32", o->dtype);
+    e->dtype = o->dtype && strcmp(o->dtype, "bf16") == 0 ? BF16 : F32;
+    if (o->dtype || o->exact) return OK;
+    folder_of(e, COMPONENT_TRANSFORMER, 0, folder);
+    return model_dir_dtype(e->path, folder, &e->dtype);
 }
 
-static Status load_weights(Engine *e, const EngineOptions *o)
+static Status load_component(Engine *e, const EngineOptions *o, Component component, int expert)
 {
-    Tensor flat;
+    char folder[64];
 
-    TRY(dit_create(&e->device, &e->model.config, &e->mesh, RECOMPUTE_NONE,
-                   o->exact ? EXACT_CHUNKS : 0, &e->dit));
-    TRY(arena_create(&e->weights, "weights", (size_t)e->dit.params.local_elements * sizeof(float)));
-    TRY(tensor_alloc(&e->weights, F32, SHAPE(e->dit.params.local_elements), "weights", &flat));
-    TRY(load_component(e, COMPONENT_TRANSFORMER, flat));
-    TRY(load_component(e, COMPONENT_TEXT_ENCODER, flat));
-    return dit_bind(&e->dit, flat, tensor_none());
+    folder_of(e, component, expert, folder);
+    return model_dir_load_views(e->path, folder, &e->dit.params, &e->mesh.mesh,
+                                e->weights[expert].views, o->allow_nan);
+}
+
+static Status load_expert(Engine *e, const EngineOptions *o, int expert)
+{
+    TRY(weight_store_create(&e->device, &e->dit.params, e->dtype, &e->weights[expert]));
+    TRY(load_component(e, o, COMPONENT_TRANSFORMER, expert));
+    return e->model.text == TEXT_BYTES ? load_component(e, o, COMPONENT_TEXT_ENCODER, expert) : OK;
+}
+
+/* Not collective. */
+static Status use_expert(void *context, int expert)
+{
+    Engine *e = context;
+    return dit_bind_store(&e->dit, &e->weights[expert]);
 }
 
 /* Not collective: what each rank does for itself. */
-static Status load(Engine *e, const EngineOptions *o)
+static Status look(Engine *e, const EngineOptions *o)
 {
     char codec[FILE_PATH_BYTES];
 
     TRY(open_device(e, o));
     TRY(choose_weights(e, o->weights));
+    TRY(choose_dtype(e, o));
     TRY(file_join(codec, e->path, "codec"));
     TRY(linear_codec_load(codec, &e->codec));
-    TRY(check_parts(e, o->exact));
-    return load_weights(e, o);
+    return check_parts(e, o->exact);
 }
 
-Status engine_open(Comm *comm, const EngineOptions *options, Engine *out)
+static Status load(Engine *e, const EngineOptions *o)
 {
+    const int experts = e->model.boundary > 0 ? 2 : 1;
+
+    TRY(dit_create(&e->device, &e->model.config, &e->mesh, RECOMPUTE_NONE,
+                   o->exact ? EXACT_CHUNKS : 0, &e->dit));
+    for (int i = 0; i < experts; i++) TRY(load_expert(e, o, i));
+    e->experts = (GenerateExperts){ e, use_expert };
+    return use_expert(e, 0);
+}
+
+Status engine_find(Comm *comm, const EngineOptions *options, Engine *out)
+{
+    const int halves = options->halves > 1 ? options->halves : 1;
     Status s = OK;
 
     *out = (Engine){ .comm = comm };
     TRY_TO(failed, s, find_model(out, options));
-    TRY_TO(
-        failed, s,
-        make_mesh(out, options->shape, options->exact, options->halves > 1 ? options->halves : 1));
-    TRY_TO(failed, s, comm_agree(comm, stop_check("loading the model")));
-    TRY_TO(failed, s, comm_agree(comm, load(out, options)));
-    char mesh[96];
-    log_info("model %s (%s weights) %.2f M parameters, mesh %s, %s, %d threads a rank", out->path,
-             out->ema ? "averaged" : "raw", (double)out->dit.params.total * 1e-6,
-             mesh_describe(out->mesh.mesh.shape, mesh), out->device.name, out->device.threads);
+    TRY_TO(failed, s, make_mesh(out, options->shape, options->exact, halves));
+    TRY_TO(failed, s, comm_agree(comm, look(out, options)));
     return OK;
 failed:
     engine_close(out);
     return s;
 }
 
+Status engine_load(Engine *e, const EngineOptions *options)
+{
+    char mesh[96];
+    Status s = comm_agree(e->comm, stop_check("loading the model"));
+
+    if (s == OK) s = comm_agree(e->comm, load(e, options));
+    if (s != OK) {
+        engine_close(e);
+        return s;
+    }
+    log_info("model %s (%s weights, %s) %.2f M parameters, mesh %s, %s, %d threads a rank", e->path,
+             e->ema ? "averaged" : "raw", dtype_name(e->dtype), (double)e->dit.params.total * 1e-6,
+             mesh_describe(e->mesh.mesh.shape, mesh), e->device.name, e->device.threads);
+    return OK;
+}
+
+Status engine_open(Comm *comm, const EngineOptions *options, Engine *out)
+{
+    TRY(engine_find(comm, options, out));
+    return engine_load(out, options);
+}
+
 void engine_close(Engine *engine)
 {
+    if (!engine->comm) return;
     dit_destroy(&engine->dit);
-    arena_destroy(&engine->weights);
+    for (int i = 0; i < 2; i++) weight_store_destroy(&engine->weights[i]);
     linear_codec_destroy(&engine->codec);
     *engine = (Engine){ 0 };
+}
+
+int64_t engine_side_step(const Engine *engine)
+{
+    return LINEAR_SIDE * engine->model.config.dit.patch_size[1];
 }
 
 bool engine_leads(const Engine *engine)

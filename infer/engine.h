@@ -1,5 +1,5 @@
 /*
- * engine: a trained model, loaded over the mesh and ready to sample.
+ * engine: a model, trained here or public, loaded over the mesh and ready to sample.
  *
  * Serves infer and evaluate. Rank 0 finds the newest checkpoint that verifies; every rank reads its
  * own slice of the weights. Where a signature is required, all ranks share out the hashing, and no
@@ -13,7 +13,7 @@
 #include "core/codec/linear.h"
 #include "core/formats/model_dir.h"
 #include "core/formats/trusted_keys.h"
-#include "core/model/dit.h"
+#include "core/solver/generate.h"
 
 #include <stdbool.h>
 
@@ -21,10 +21,12 @@ typedef struct EngineOptions {
     const char *model;   /* what model_dir_resolve takes */
     const char *weights; /* "ema", "raw", or NULL: ema where there is one */
     const char *device;
-    bool exact;      /* numerics: the same bits on every mesh */
-    int threads;     /* 0: this host's cores, shared out to its ranks */
-    MeshShape shape; /* data 0: what is left of the ranks */
-    int halves;      /* replicas that share a prompt, a half of guidance each: 1 or 2 */
+    bool exact;        /* numerics: the same bits on every mesh */
+    int threads;       /* 0: this host's cores, shared out to its ranks */
+    MeshShape shape;   /* data 0: what is left of the ranks */
+    int halves;        /* replicas that share a prompt, a half of guidance each: 1 or 2 */
+    const char *dtype; /* "f32" or "bf16": of the weights in memory; NULL: as the files have it */
+    bool allow_nan;    /* weights that are not finite are warned of */
     /* view; not NULL: only a model that one of these has signed is read at all */
     const TrustedKeys *trusted;
 } EngineOptions;
@@ -38,16 +40,25 @@ typedef struct Engine {
     ModelDir model;
     LinearCodec codec; /* owned, as are the two below */
     Dit dit;
-    Arena weights;
+    WeightStore weights[2]; /* owned; the second: of the expert below the boundary */
+    GenerateExperts experts;
+    DType dtype; /* of the weights */
     bool ema;
 } Engine;
 
-/* Collective. The engine must stay where it is: its model points into it. What fails on one rank
- * fails on all: ERR_CONFIG for the mesh, ERR_FORMAT and ERR_IO
- * for the model's files, ERR_USAGE, ERR_MEMORY. */
+/* Finds the model, reads what it is and makes the mesh: engine->model, codec and device are there.
+ * Collective. The engine must stay where it is: its model points into it. What fails on one rank
+ * fails on all: ERR_CONFIG for the mesh, ERR_FORMAT and ERR_IO for the model's files, ERR_USAGE,
+ * ERR_MEMORY. After a failure there is nothing to close. */
+Status engine_find(Comm *comm, const EngineOptions *options, Engine *out);
+/* Loads the weights. Collective. After a failure the engine is closed. */
+Status engine_load(Engine *engine, const EngineOptions *options);
+/* Both. */
 Status engine_open(Comm *comm, const EngineOptions *options, Engine *out);
 void engine_close(Engine *engine);
 
+/* Pixels that both sides of a video are multiples of: the codec's stride times the patch's side. */
+int64_t engine_side_step(const Engine *engine);
 /* Prompts that the mesh works on side by side, and which of them are this rank's. */
 int engine_seats(const Engine *engine);
 int engine_seat(const Engine *engine);

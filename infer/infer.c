@@ -1,17 +1,20 @@
 #include "infer/infer.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/base/log.h"
 #include "core/base/stop.h"
 #include "infer/engine.h"
+#include "infer/references.h"
 #include "infer/render.h"
 #include "infer/request.h"
+#include "infer/settings.h"
+#include "infer/texts.h"
 
-Status infer_run(Comm *comm, const InferOptions *o)
+static EngineOptions engine_options(const InferOptions *o, const TrustedKeys *trusted)
 {
-    TrustedKeys trusted = { 0 };
-    const EngineOptions engine_options = {
+    return (EngineOptions){
         .model = o->model,
         .weights = o->weights,
         .device = o->device,
@@ -19,24 +22,73 @@ Status infer_run(Comm *comm, const InferOptions *o)
         .exact = o->numerics && strcmp(o->numerics, "exact") == 0,
         .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
         .halves = (int)o->guidance_ranks,
-        .trusted = o->require_signature ? &trusted : NULL,
+        .dtype = o->dtype,
+        .allow_nan = o->allow_nan,
+        .trusted = o->require_signature ? trusted : NULL,
     };
-    Request request = { 0 };
+}
+
+/* The request's prompts, and last the negative one, by the model's frozen text encoder. Collective.
+ */
+static Status encode_texts(Engine *engine, const Request *request, Texts *out)
+{
+    const char *negative = request->options->negative;
+    const char **texts = malloc((size_t)(request->count + 1) * sizeof *texts);
+    Status s = texts ? OK : status_fail(ERR_MEMORY, "no memory for the prompts");
+
+    TRY(comm_agree(engine->comm, s));
+    memcpy(texts, request->prompts, (size_t)request->count * sizeof *texts);
+    texts[request->count] = negative ? negative : "";
+    s = texts_encode(engine->comm, &engine->device, engine->path, engine->dtype, texts,
+                     request->count + 1, out);
+    free(texts);
+    return s;
+}
+
+/* References and text first; what encodes them is gone before the transformer is loaded. */
+static Status render(Engine *engine, const EngineOptions *options, const Request *request)
+{
+    const bool frozen = engine->model.text == TEXT_UMT5;
+    Texts texts = { 0 };
+    References references = { 0 };
+
+    Status s = references_make(engine, request->options, &references);
+    if (s == OK && frozen) s = encode_texts(engine, request, &texts);
+    if (s == OK) s = engine_load(engine, options);
+    if (s == OK) s = render_request(engine, request, frozen ? &texts : NULL, &references);
+    references_destroy(&references);
+    texts_destroy(&texts);
+    return s;
+}
+
+static Status run(Comm *comm, InferOptions *o, const TrustedKeys *trusted, const Request *request)
+{
+    const EngineOptions options = engine_options(o, trusted);
     Engine engine = { 0 };
     Status s;
 
-    TRY(request_load(comm, o, &request));
+    TRY(engine_find(comm, &options, &engine));
+    s = comm_agree(comm, settings_fill(o, &engine.model, engine_side_step(&engine)));
+    if (s == OK) s = render(&engine, &options, request);
+    engine_close(&engine);
+    return s;
+}
+
+Status infer_run(Comm *comm, const InferOptions *asked)
+{
+    TrustedKeys trusted = { 0 };
+    InferOptions o = *asked; /* and what it leaves open, once the model is known */
+    Request request = { 0 };
+    Status s;
+
+    TRY(request_load(comm, &o, &request));
     if (request.count == 0) {
-        log_info("%s: nothing to render", o->out);
+        log_info("%s: nothing to render", o.out);
         request_destroy(&request);
         return OK;
     }
-    s = comm_agree(comm, trusted_keys_read(o->keys.items, o->keys.count, &trusted));
-    if (s == OK) s = engine_open(comm, &engine_options, &engine);
-    if (s == OK) {
-        s = render_request(&engine, &request);
-        engine_close(&engine);
-    }
+    s = comm_agree(comm, trusted_keys_read(o.keys.items, o.keys.count, &trusted));
+    if (s == OK) s = run(comm, &o, &trusted, &request);
     trusted_keys_destroy(&trusted);
     request_destroy(&request);
     return s;
@@ -44,7 +96,7 @@ Status infer_run(Comm *comm, const InferOptions *o)
 
 Status infer_main(int argc, char **argv)
 {
-    InferOptions options = { 0 };
+    InferOptions options = settings_unset();
     bool helped = false;
     Comm *comm = NULL;
     Status s;

@@ -8,6 +8,7 @@
 #include "data/sheet.h"
 #include "infer/latents_file.h"
 #include "infer/record.h"
+#include "infer/told.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,8 @@
 typedef struct Render {
     Engine *engine; /* views */
     const Request *request;
+    const Texts *texts; /* NULL: the model reads captions itself */
+    const References *references;
     GenerateOptions options;
     DitShape grid;          /* in patches */
     LatentGrid latent_grid; /* in latent pixels */
@@ -26,6 +29,7 @@ typedef struct Render {
     Arena arena;
     Tensor x;    /* (batch, tokens, patch) */
     Tensor kept; /* (prompts, tokens, patch), zero where other replicas work; or none */
+    Told told;
     Sheet sheet; /* rows of other replicas black; pixels none without --sheet */
     Progress progress;
 } Render;
@@ -44,6 +48,12 @@ static void on_step(void *watcher, int done)
 
 /* ---- memory ---------------------------------------------------------------------------------- */
 
+/* Of the model, for so many prompts. */
+static int64_t rows_of(const Render *r, int64_t prompts)
+{
+    return generate_rows(prompts, r->options.denoise.guidance, NULL);
+}
+
 static Status allocate(Render *r, Arena *arena)
 {
     const int64_t count = r->request->count;
@@ -54,6 +64,8 @@ static Status allocate(Render *r, Arena *arena)
     if (r->request->options->latents) {
         TRY(tensor_alloc(arena, F32, SHAPE(count, r->tokens, r->patch), "infer.kept", &r->kept));
     }
+    TRY(told_alloc(arena, &r->engine->model.config.text, r->texts, r->references, r->batch,
+                   rows_of(r, r->batch), &r->told));
     /* room that generate_latents takes and gives back */
     mark = arena_mark(arena);
     TRY(arena_alloc(arena, generate_scratch(r->batch, r->tokens, r->patch, &r->options.denoise),
@@ -71,9 +83,10 @@ static void plan(Render *r)
                            o->size.width / LINEAR_SIDE };
 
     r->latent_grid = g;
-    r->grid = (DitShape){ 1, g.t / p[0], g.h / p[1], g.w / p[2] };
+    r->grid = dit_shape(1, g.t / p[0], g.h / p[1], g.w / p[2]);
+    r->grid.clean = r->references->clean;
     r->tokens = dit_tokens(r->grid);
-    r->patch = dit_patch(&r->engine->model.config.dit);
+    r->patch = dit_patch_out(&r->engine->model.config.dit);
     /* no replica takes two while another has none */
     r->batch = (count + replicas - 1) / replicas;
     if (r->batch > o->batch) r->batch = o->batch;
@@ -81,12 +94,16 @@ static void plan(Render *r)
     r->options = (GenerateOptions){
         .denoise = { .steps = (int)o->steps,
                      .guidance = o->guidance,
+                     .boundary = r->engine->model.boundary,
+                     .guidance_low = o->guidance_low,
                      .shift = o->shift > 0 ? o->shift : r->engine->model.shift,
+                     .strength = o->strength,
                      .on_step = on_step,
                      .watcher = r },
         .seed = (uint64_t)o->seed,
         .negative = o->negative,
         .halves = r->engine->halves,
+        .experts = &r->engine->experts,
     };
 }
 
@@ -113,6 +130,7 @@ static Status prepare(Render *r)
     TRY(allocate(r, &counting));
     TRY(arena_create(&r->arena, "sampling", counting.peak));
     TRY(allocate(r, &r->arena));
+    told_fill_references(&r->told, r->references);
     if (!o->sheet) return OK;
     return sheet_create(&r->sheet, (int)r->request->count, (int)o->size.width, (int)o->size.height);
 }
@@ -161,13 +179,16 @@ static void deal(const Render *r, int64_t *first, int64_t *count)
 
 static Status render_round(Render *r)
 {
+    GenerateOptions options = r->options;
+    VelocityCondition condition;
     int64_t first, count;
     Tensor x;
 
     deal(r, &first, &count);
     if (count == 0) return OK;
     x = tensor_slice(r->x, 0, count);
-    TRY(generate_latents(&r->velocity, r->grid, &r->options, r->request->prompts + first,
+    told_take(&r->told, r->texts, first, count, rows_of(r, count), &options, &condition);
+    TRY(generate_latents(&r->velocity, r->grid, &options, r->request->prompts + first,
                          r->request->numbers + first, &r->arena, x));
     if (!engine_leads(r->engine)) return OK;
     if (r->kept.data) memcpy(tensor_at(r->kept, first).data, x.data, tensor_bytes(x));
@@ -268,16 +289,17 @@ static Status render_rounds(Render *r)
     return s;
 }
 
-Status render_request(Engine *engine, const Request *request)
+Status render_request(Engine *engine, const Request *request, const Texts *texts,
+                      const References *references)
 {
     const double start = clock_seconds();
-    Render r = { .engine = engine, .request = request };
+    Render r = { .engine = engine, .request = request, .texts = texts, .references = references };
     Status s = OK;
 
     plan(&r);
     TRY_TO(done, s, choose_solver(request->options, &engine->model, &r.options.denoise));
     warn_of_idle_replicas(&r);
-    warn_of_cut_prompts(&r);
+    if (!texts) warn_of_cut_prompts(&r);
     TRY_TO(done, s, check_tokens(&r));
     TRY_TO(done, s, comm_agree(engine->comm, prepare(&r)));
     TRY_TO(done, s, render_rounds(&r));

@@ -9,10 +9,15 @@
 #define ZT_INFER_RENDER_H
 
 #include "infer/engine.h"
+#include "infer/references.h"
 #include "infer/request.h"
+#include "infer/texts.h"
 
-/* Writes every file the request asks for and prints their names to standard output. Collective
- * over the world; an error on any rank is an error on all. */
-Status render_request(Engine *engine, const Request *request);
+/* texts: of the request's prompts, then of its negative one; NULL where the model encodes captions
+ * itself. references: what all its videos start from. Writes every file the request asks for and
+ * prints their names to standard output. Collective over the world; an error on any rank is an
+ * error on all. */
+Status render_request(Engine *engine, const Request *request, const Texts *texts,
+                      const References *references);
 
 #endif

@@ -4,16 +4,17 @@
 #include "core/solver/guidance.h"
 #include "core/text/byte_tokens.h"
 #include "infer/names.h"
+#include "infer/references.h"
 
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 enum {
-    SIZE_STEP = 16, /* pixels of a token's side: 8 of the codec, 2 of the patch */
     PROMPTS_BYTES_MAX = 16 << 20,
     PROMPTS_MAX = 9999, /* four digits in the files' names */
 };
@@ -156,16 +157,11 @@ static Status leave_out_existing(Comm *comm, Request *r)
 
 /* ---- sizes and places ------------------------------------------------------------------------ */
 
-static Status check_sizes(const InferOptions *o)
+static Status check_frames(const InferOptions *o)
 {
-    CHECK(o->size.width % SIZE_STEP == 0 && o->size.height % SIZE_STEP == 0, ERR_USAGE,
-          "--size %lldx%lld: both sides must be multiples of %d (nearest: %lldx%lld)",
-          (long long)o->size.width, (long long)o->size.height, SIZE_STEP,
-          (long long)((o->size.width + SIZE_STEP / 2) / SIZE_STEP * SIZE_STEP),
-          (long long)((o->size.height + SIZE_STEP / 2) / SIZE_STEP * SIZE_STEP));
-    CHECK(o->frames % 4 == 1, ERR_USAGE, "--frames %lld: must be 4 k + 1, as %lld or %lld",
-          (long long)o->frames, (long long)((o->frames - 1) / 4 * 4 + 1),
-          (long long)((o->frames - 1) / 4 * 4 + 5));
+    CHECK(o->frames == 0 || o->frames % 4 == 1, ERR_USAGE,
+          "--frames %lld: must be 4 k + 1, as %lld or %lld", (long long)o->frames,
+          (long long)((o->frames - 1) / 4 * 4 + 1), (long long)((o->frames - 1) / 4 * 4 + 5));
     return OK;
 }
 
@@ -180,7 +176,7 @@ static Status check_keys(const InferOptions *o)
 
 static Status check_guidance(const InferOptions *o)
 {
-    CHECK(o->guidance_ranks <= 1 || guidance_is_on(o->guidance), ERR_USAGE,
+    CHECK(o->guidance_ranks <= 1 || isnan(o->guidance) || guidance_is_on(o->guidance), ERR_USAGE,
           "--guidance-ranks %lld: at --guidance 1 there is one half only",
           (long long)o->guidance_ranks);
     return OK;
@@ -263,11 +259,12 @@ static Status check_paths(const Request *r)
 Status request_load(Comm *comm, const InferOptions *options, Request *out)
 {
     Request r = { .options = options };
-    Status s = check_sizes(options);
+    Status s = check_frames(options);
 
     /* the same on every rank: the command line alone decides up to here */
     if (s == OK) s = check_keys(options);
     if (s == OK) s = check_guidance(options);
+    if (s == OK) s = references_check(options);
     if (s == OK) s = check_skipping(options);
     if (s == OK) s = choose_format(&r);
     if (s == OK) s = load_prompts(comm, &r);

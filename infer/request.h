@@ -24,10 +24,13 @@ typedef struct InferOptions {
     int64_t steps, seed, frames, batch, tensor, pipeline, context, guidance_ranks, threads;
     const char *numerics; /* "fast" or "exact" */
     const char *share;    /* "2/4": the second quarter of the prompts */
-    double guidance, shift, fps, timeout_s;
+    double guidance, guidance_low, strength, shift, fps, timeout_s;
+    const char *dtype; /* "f32", "bf16", or NULL */
+    const char *image, *last_image, *video, *continued, *noise;
+    int64_t overlap;
     OptionSize size;
     OptionStrings keys; /* files of public keys */
-    bool require_signature, skip_existing, quiet;
+    bool require_signature, skip_existing, quiet, allow_nan, backward;
 } InferOptions;
 
 extern const Command infer_command;

@@ -72,7 +72,7 @@ Status bench_create(Bench *b)
     TRY(model_config_preset(job->preset, &b->config));
     TRY(dit_create(&b->device, &b->config, &b->groups, RECOMPUTE_NONE, 0, &b->dit));
     const int64_t n = b->dit.params.local_elements, tokens = tokens_of(job);
-    const Shape clips = SHAPE(job->clips, tokens, dit_patch(&b->config.dit));
+    const Shape clips = SHAPE(job->clips, tokens, dit_patch_out(&b->config.dit));
     const size_t clip_bytes = tensor_bytes(tensor_of(NULL, F32, clips)) + ARENA_ALIGN;
     TRY(arena_create(&b->arena, "bench",
                      4 * ((size_t)n * sizeof(float) + ARENA_ALIGN) + 3 * clip_bytes));
@@ -91,7 +91,7 @@ Status bench_create(Bench *b)
     TRY(op_fill(&b->device, b->times, 500.0f));
     for (int i = 0; i < BENCH_CAPTIONS; i++) b->samples[i] = i;
 
-    const DitShape shape = { job->clips, job->t, job->h / 2, job->w / 2 };
+    const DitShape shape = dit_shape(job->clips, job->t, job->h / 2, job->w / 2);
     const TrainStepOptions options = {
         .flow = { .seed = 1, .logit_normal = true, .std = 1, .shift = 1 },
         .shapes = &shape,
@@ -114,7 +114,7 @@ void bench_destroy(Bench *b)
 Status bench_train_once(Bench *b)
 {
     const BenchCase *job = b->job;
-    const int64_t tokens = tokens_of(job), patch = dit_patch(&b->config.dit);
+    const int64_t tokens = tokens_of(job), patch = dit_patch_out(&b->config.dit);
     const MicroBatch micro = { .clips = job->clips,
                                .t = job->t,
                                .h = job->h,
@@ -141,7 +141,7 @@ Status bench_train_once(Bench *b)
 
 static Status denoise_once(Bench *b)
 {
-    const DitShape shape = { b->job->clips, b->job->t, b->job->h / 2, b->job->w / 2 };
+    const DitShape shape = dit_shape(b->job->clips, b->job->t, b->job->h / 2, b->job->w / 2);
     return velocity_eval(&b->velocity, shape, b->v, b->latents, b->times);
 }
 

@@ -11,7 +11,7 @@ cc=${CC:-gcc}
 # which they make keys
 packages=(pkg-config libc6-dev libopenmpi-dev openmpi-bin libhdf5-dev libyaml-dev libssl-dev
     libavcodec-dev libavformat-dev libavutil-dev libswscale-dev libjansson-dev libdnnl-dev
-    liblapacke-dev libcmocka-dev ffmpeg openssl)
+    liblapacke-dev libutf8proc-dev libsentencepiece-dev g++ libcmocka-dev ffmpeg openssl)
 case $cc in
 *clang*) packages+=(clang libomp-dev) ;;
 *) packages+=(gcc) ;;

@@ -97,7 +97,7 @@ static Status render_scene(Matching *m, int64_t scene)
 {
     const DatasetBucket *b = bucket_of(m, scene);
     const int64_t *p = m->engine->model.config.dit.patch_size;
-    const DitShape grid = { 1, b->t / p[0], b->h / p[1], b->w / p[2] };
+    const DitShape grid = dit_shape(1, b->t / p[0], b->h / p[1], b->w / p[2]);
     const char *prompt = prompt_of(m, scene);
     const uint64_t id = (uint64_t)scene;
     GenerateOptions options = m->options->generate;

@@ -8,7 +8,7 @@ bad=0
 
 # includes FOLDERS...: "file:line:header" of every #include there
 includes() {
-    find "$@" -name '*.[ch]' -exec grep -HnE '^ *# *include' {} + 2> /dev/null |
+    find "$@" \( -name '*.[ch]' -o -name '*.cc' \) -exec grep -HnE '^ *# *include' {} + 2> /dev/null |
         sed -E 's/^([^:]+:[0-9]+):[^"<]*["<]([^">]+)[">].*/\1:\2/'
 }
 
@@ -52,6 +52,8 @@ owner 'jansson\.h' 'core/base/json' 'jansson'
 owner 'openssl/.*' 'core/base/(digest|ecdsa)|tests/support/keys' 'OpenSSL'
 owner 'oneapi/.*|dnnl.*\.h' 'core/(cpu|blas)/' 'oneDNN'
 owner 'lapacke\.h' 'core/codec/linear' 'LAPACKE'
+owner 'sentencepiece_[a-z]+\.h' 'core/text/sentencepiece' 'SentencePiece'
+owner 'utf8proc\.h' 'core/text/unicode' 'utf8proc'
 owner 'lib(av|sw)[a-z]+/.*' 'data/(video|encoder|png|sheet)|tests/support/' 'libav'
 owner 'cmocka\.h' 'tests/' 'cmocka'
 
@@ -59,7 +61,7 @@ owner 'cmocka\.h' 'tests/' 'cmocka'
 while IFS= read -r line; do
     echo "$line: name the folder in the include"
     bad=1
-done < <(find core comm data train infer tools tests -name '*.[ch]' \
+done < <(find core comm data train infer tools tests \( -name '*.[ch]' -o -name '*.cc' \) \
     -exec grep -HnE '^ *# *include "[^/"]+"' {} + 2> /dev/null)
 
 [ $bad = 0 ] && echo "layers ok"

@@ -67,6 +67,19 @@ find_openmp() {
     rm -f "$out"
 }
 
+# SentencePiece speaks C++: its headers and runtime
+find_cxx() {
+    local out
+    out=$(mktemp) || exit 1
+    if printf '#include <string>\nint main() { return (int)std::string().size(); }\n' |
+        "$cc" -std=c++17 -x c++ - -o "$out" -lstdc++ 2> /dev/null; then
+        libs+=" -lstdc++"
+    else
+        missing+=("C++17 for $cc (g++)")
+    fi
+    rm -f "$out"
+}
+
 # only make fuzz asks for it
 find_fuzzer() {
     local out
@@ -90,11 +103,15 @@ if have pkg-config; then
     find_package libs libswscale 6 libswscale
     find_package libs jansson 2.13 jansson
     find_package libs LAPACKE 3.9 lapacke
+    find_package libs utf8proc 2.4 libutf8proc
+    find_package libs SentencePiece 0.1.96 sentencepiece
+    libs=${libs/ -lsentencepiece_train/} # its other half
     find_package test_libs cmocka 1.1.5 cmocka
 fi
 if have "$cc"; then
     find_openmp
     find_onednn
+    find_cxx
 fi
 
 if [ "$mode" = --missing ]; then

@@ -39,6 +39,12 @@ static void show_info(Report *report, const Dataset *ds)
     report_real(report, "fps", info->fps);
     report_string(report, "codec", info->codec);
     report_string(report, "codec_digest", info->codec_digest);
+    if (info->text_width > 0) {
+        report_string(report, "text_encoder", info->text_encoder);
+        report_string(report, "text_digest", info->text_digest);
+        report_int(report, "text_rows", info->text_rows);
+        report_int(report, "text_width", info->text_width);
+    }
     report_int(report, "latent_channels", info->channels);
     report_shape(report, "latent_stride", info->stride, 3);
     report_shape(report, "patch", info->patch, 3);

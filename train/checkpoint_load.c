@@ -5,6 +5,7 @@
 #include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/stop.h"
+#include "core/formats/component_config.h"
 #include "core/formats/manifest.h"
 #include "core/formats/signature.h"
 #include "train/checkpoint_leftovers.h"
@@ -124,7 +125,7 @@ static Status open_stored(const char *path, CheckpointState *state, CheckpointSe
     ModelDir stored;
     CheckpointState present = *state;
     TRY(model_dir_read(path, &stored));
-    TRY(model_dir_compare(path, &stored.config, &state->model->config));
+    TRY(model_config_compare(path, &stored.config, &state->model->config));
     TRY(checkpoint_read_progress(path, &state->progress));
     if (state->ema.data && !model_dir_has(path, "transformer_ema")) present.ema = tensor_none();
     return checkpoint_sets_create(&present, INT64_MAX, sets);

@@ -13,8 +13,8 @@ Status heldout_shapes(BucketList buckets, const DitConfig *config, DitShape **sh
     CHECK(out, ERR_MEMORY, "no memory for %d shapes", n);
     for (int i = 0; i < n; i++) {
         const DatasetBucket *b = &buckets.items[i];
-        out[i] = (DitShape){ 1, b->t / config->patch_size[0], b->h / config->patch_size[1],
-                             b->w / config->patch_size[2] };
+        out[i] = dit_shape(1, b->t / config->patch_size[0], b->h / config->patch_size[1],
+                           b->w / config->patch_size[2]);
     }
     *shapes = out;
     *count = n;
@@ -64,7 +64,7 @@ static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, uint64
     const Dit *dit = velocity->dit;
     const int64_t *p = dit->config.dit.patch_size;
     const DatasetBucket *b = dataset_bucket(ds, dataset_clip(ds, clip).bucket);
-    const DitShape shape = { 1, b->t / p[0], b->h / p[1], b->w / p[2] };
+    const DitShape shape = dit_shape(1, b->t / p[0], b->h / p[1], b->w / p[2]);
     const Tensor latents = shaped(work->latents, b), noise = shaped(work->noise, b);
     const Tensor x_t = shaped(work->x_t, b), target = shaped(work->target, b);
     const Tensor v = shaped(work->v, b);

@@ -17,7 +17,7 @@ Status sampling_create(const Dit *dit, Group *pipeline, const DatasetBucket *b, 
     const Shape latents = SHAPE(1, b->tokens, b->patch);
     const size_t bytes = tensor_bytes(tensor_of(NULL, F32, latents)) + (size_t)ARENA_ALIGN +
                          generate_scratch(1, b->tokens, b->patch, &sampling_options);
-    Sampling s = { .shape = { 1, b->t / patch[0], b->h / patch[1], b->w / patch[2] } };
+    Sampling s = { .shape = dit_shape(1, b->t / patch[0], b->h / patch[1], b->w / patch[2]) };
     Status status = OK;
     TRY_TO(failed, status,
            velocity_create(dit, pipeline, &s.shape, 1,

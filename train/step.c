@@ -23,7 +23,8 @@ static Status slot_create(const TrainStep *step, const TrainStepOptions *options
     size_t largest = 0;
     for (int i = 0; i < options->shape_count; i++) {
         const DitShape s = options->shapes[i];
-        const int64_t values = s.batch * dit_own_tokens(dit, s).count * dit_patch(&dit->config.dit);
+        const int64_t values =
+            s.batch * dit_own_tokens(dit, s).count * dit_patch_out(&dit->config.dit);
         /* three tensors, each rounded up to the arena's alignment, and the times */
         const size_t bytes = 3 * ((size_t)values * sizeof(float) + ARENA_ALIGN) +
                              (size_t)s.batch * sizeof(float) + ARENA_ALIGN;
@@ -152,8 +153,7 @@ size_t train_step_scratch_bytes(const TrainStep *step)
 static DitShape shape_of(const Dit *dit, const MicroBatch *micro)
 {
     const int64_t *patch = dit->config.dit.patch_size;
-    return (DitShape){ micro->clips, micro->t / patch[0], micro->h / patch[1],
-                       micro->w / patch[2] };
+    return dit_shape(micro->clips, micro->t / patch[0], micro->h / patch[1], micro->w / patch[2]);
 }
 
 static int64_t step_message_count(const void *context, int micro)

@@ -9,6 +9,9 @@
  * operands for each) and leave work for many threads. An even count of them feeds two evenly. */
 enum { TILE_ROWS = 256, TILE_COLUMNS = 512, FEW_ROWS = 96, FEW_ROWS_COLUMNS = 256 };
 static const int64_t whole_below = 1 << 20; /* multiply-adds */
+/* Floats of a panel of widened BF16: half a megabyte of a thread's stack, and of its cache; a tile
+ * is never too wide for it. */
+enum { PANEL = 128 * 1024, WIDEST = PANEL / 16 };
 
 typedef struct Grid {
     int64_t rows, columns; /* of tiles */
@@ -16,7 +19,7 @@ typedef struct Grid {
 
 static Grid choose_grid(const Gemm *g)
 {
-    if (g->m * g->n * g->k < whole_below) return (Grid){ 1, 1 };
+    if (g->m * g->n * g->k < whole_below && g->n <= WIDEST) return (Grid){ 1, 1 };
     if (g->m <= FEW_ROWS) return (Grid){ 1, (g->n + FEW_ROWS_COLUMNS - 1) / FEW_ROWS_COLUMNS };
     const int64_t rows = (g->m + TILE_ROWS - 1) / TILE_ROWS;
     return (Grid){ (rows + 1) / 2 * 2, (g->n + TILE_COLUMNS - 1) / TILE_COLUMNS };
@@ -28,23 +31,65 @@ static int64_t part_start(int64_t count, int64_t parts, int64_t index)
     return index == parts ? count : count * index / parts / 16 * 16;
 }
 
+/* A tile of C: rows [i, i + m), columns [j, j + n). */
+typedef struct Tile {
+    int64_t i, j, m, n;
+} Tile;
+
+/* c += or = the tile's rows of A times b, both for summed indices [k, k + count). */
+static dnnl_status_t multiply_part(const Gemm *g, Tile t, int64_t k, int64_t count, const float *b,
+                                   int64_t b_stride, bool add)
+{
+    const GemmOperand *a = &g->a;
+    const float *first = a->data + (a->transposed ? k * a->stride + t.i : t.i * a->stride + k);
+    return dnnl_sgemm(a->transposed ? 'T' : 'N', g->b.transposed ? 'T' : 'N', t.m, t.n, count, 1.0f,
+                      first, a->stride, b, b_stride, add ? 1.0f : 0.0f, g->c + t.i * g->n + t.j,
+                      g->n);
+}
+
+static void widen(float *restrict to, const uint16_t *restrict from, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const uint32_t bits = (uint32_t)from[i] << 16;
+        memcpy(&to[i], &bits, sizeof bits);
+    }
+}
+
+/* The sum is cut so that a panel of B fits: (n, part) as stored where transposed, else (part, n).
+ */
+static dnnl_status_t multiply_bf16(const Gemm *g, Tile t, bool add)
+{
+    float panel[PANEL];
+    const GemmOperand *b = &g->b;
+    const int64_t longest = PANEL / t.n;
+    dnnl_status_t status = dnnl_success;
+    for (int64_t k = 0; k < g->k && status == dnnl_success; k += longest) {
+        const int64_t part = g->k - k < longest ? g->k - k : longest;
+        const int64_t rows = b->transposed ? t.n : part, width = b->transposed ? part : t.n;
+        const uint16_t *from =
+            b->bf16 + (b->transposed ? t.j * b->stride + k : k * b->stride + t.j);
+        for (int64_t r = 0; r < rows; r++) widen(panel + r * width, from + r * b->stride, width);
+        status = multiply_part(g, t, k, part, panel, width, add || k > 0);
+    }
+    return status;
+}
+
 static dnnl_status_t multiply_tile(const Gemm *g, Grid grid, int64_t tile)
 {
     const int64_t row = tile % grid.rows, column = tile / grid.rows;
-    const int64_t i = part_start(g->m, grid.rows, row);
-    const int64_t j = part_start(g->n, grid.columns, column);
-    const int64_t m = part_start(g->m, grid.rows, row + 1) - i;
-    const int64_t n = part_start(g->n, grid.columns, column + 1) - j;
-    if (m == 0 || n == 0) return dnnl_success;
+    Tile t = { .i = part_start(g->m, grid.rows, row), .j = part_start(g->n, grid.columns, column) };
+    t.m = part_start(g->m, grid.rows, row + 1) - t.i;
+    t.n = part_start(g->n, grid.columns, column + 1) - t.j;
+    if (t.m == 0 || t.n == 0) return dnnl_success;
 
     /* the bias is laid down while the tile is about to be in cache anyway */
-    float *c = g->c + i * g->n + j;
-    for (int64_t r = 0; g->bias && r < m; r++)
-        memcpy(c + r * g->n, g->bias + j, (size_t)n * sizeof *c);
-    const float *a = g->a.data + (g->a.transposed ? i : i * g->a.stride);
-    const float *b = g->b.data + (g->b.transposed ? j * g->b.stride : j);
-    return dnnl_sgemm(g->a.transposed ? 'T' : 'N', g->b.transposed ? 'T' : 'N', m, n, g->k, 1.0f, a,
-                      g->a.stride, b, g->b.stride, g->bias || g->accumulate ? 1.0f : 0.0f, c, g->n);
+    float *c = g->c + t.i * g->n + t.j;
+    for (int64_t r = 0; g->bias && r < t.m; r++)
+        memcpy(c + r * g->n, g->bias + t.j, (size_t)t.n * sizeof *c);
+    const bool add = g->bias || g->accumulate;
+    if (g->b.bf16) return multiply_bf16(g, t, add);
+    const float *b = g->b.data + (g->b.transposed ? t.j * g->b.stride : t.j);
+    return multiply_part(g, t, 0, g->k, b, g->b.stride, add);
 }
 
 /* A sum of nothing, which the library refuses. */

@@ -1,6 +1,8 @@
 #include "core/cpu/cpu.h"
 #include "core/cpu/vector_math.h"
 
+#include <math.h>
+
 /* Outputs may be one of the inputs: every element is read before it is written. */
 
 static Status gelu_kernel(const Device *dev, Tensor y, Tensor x)
@@ -20,6 +22,32 @@ static Status gelu_backward_kernel(const Device *dev, Tensor dx, Tensor dy, Tens
     const int64_t count = tensor_count(x);
 #pragma omp parallel for simd schedule(simd : static) num_threads(cpu_threads(dev, count))
     for (int64_t i = 0; i < count; i++) to[i] = grad[i] * cpu_gelu_slope(in[i]);
+    return OK;
+}
+
+/* erf is the C library's: these run on a few hundred image tokens a clip */
+static Status gelu_erf_kernel(const Device *dev, Tensor y, Tensor x)
+{
+    float *to = tensor_f32(y);
+    const float *in = tensor_f32(x);
+    const int64_t count = tensor_count(x);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, count))
+    for (int64_t i = 0; i < count; i++) to[i] = 0.5f * in[i] * (1.0f + erff(0.70710678f * in[i]));
+    return OK;
+}
+
+/* d/dx = (1 + erf(x / sqrt 2)) / 2 + x exp(-x^2 / 2) / sqrt(2 pi) */
+static Status gelu_erf_backward_kernel(const Device *dev, Tensor dx, Tensor dy, Tensor x)
+{
+    float *to = tensor_f32(dx);
+    const float *grad = tensor_f32(dy), *in = tensor_f32(x);
+    const int64_t count = tensor_count(x);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, count))
+    for (int64_t i = 0; i < count; i++) {
+        const float v = in[i];
+        to[i] = grad[i] *
+                (0.5f * (1.0f + erff(0.70710678f * v)) + 0.39894228f * v * cpu_exp(-0.5f * v * v));
+    }
     return OK;
 }
 
@@ -85,6 +113,8 @@ void CPU_FILL(activation)(OpTable *table)
 {
     table->gelu = gelu_kernel;
     table->gelu_backward = gelu_backward_kernel;
+    table->gelu_erf = gelu_erf_kernel;
+    table->gelu_erf_backward = gelu_erf_backward_kernel;
     table->silu = silu_kernel;
     table->silu_backward = silu_backward_kernel;
     table->gated_gelu = gated_gelu_kernel;

@@ -26,6 +26,16 @@ static Status add_bias_kernel(const Device *dev, Tensor y, Tensor b)
     return OK;
 }
 
+static Status place_columns_kernel(const Device *dev, Tensor y, Tensor x, int64_t first)
+{
+    const int64_t rows = tensor_rows(y), width = tensor_width(y), count = tensor_width(x);
+#pragma omp parallel for schedule(static) num_threads(cpu_threads(dev, rows *count))
+    for (int64_t r = 0; r < rows; r++)
+        memcpy(tensor_f32(y) + r * width + first, tensor_f32(x) + r * count,
+               (size_t)count * sizeof(float));
+    return OK;
+}
+
 /* block by block, so that the tree runs in cache and memory is read and written once */
 static Status take_tree_sum_kernel(const Device *dev, Tensor y, Tensor rows, int64_t first)
 {
@@ -101,6 +111,7 @@ void CPU_FILL(elementwise)(OpTable *table)
     table->axpby = axpby_kernel;
     table->add_bias = add_bias_kernel;
     table->take_tree_sum = take_tree_sum_kernel;
+    table->place_columns = place_columns_kernel;
     table->fill = fill_kernel;
     table->zero_tail = zero_tail_kernel;
     table->transpose = transpose_kernel;

@@ -19,12 +19,23 @@ static Status multiply(const Device *dev, const Gemm *gemm)
     return OK;
 }
 
+/* w (out, in), F32 or (on a device that is not exact) BF16, as an operand. */
+static GemmOperand weight_operand(Tensor w, int64_t in, bool transposed)
+{
+    GemmOperand operand = { .stride = in, .transposed = transposed };
+    if (w.dtype == BF16)
+        operand.bf16 = w.data;
+    else
+        operand.data = tensor_f32(w);
+    return operand;
+}
+
 static Status linear_kernel(const Device *dev, Tensor y, Tensor x, Tensor w, Tensor b)
 {
     const int64_t rows = tensor_rows(x), in = tensor_width(x), out = w.shape[0];
     const Gemm gemm = { .c = tensor_f32(y),
                         .a = { tensor_f32(x), in, false },
-                        .b = { tensor_f32(w), in, true },
+                        .b = weight_operand(w, in, true),
                         .m = rows,
                         .n = out,
                         .k = in,
@@ -38,7 +49,7 @@ static Status linear_backward_input_kernel(const Device *dev, Tensor dx, Tensor 
     const int64_t rows = tensor_rows(dy), in = tensor_width(dx), out = tensor_width(dy);
     const Gemm gemm = { .c = tensor_f32(dx),
                         .a = { tensor_f32(dy), out, false },
-                        .b = { tensor_f32(w), in, false },
+                        .b = weight_operand(w, in, false),
                         .m = rows,
                         .n = in,
                         .k = out,
@@ -103,7 +114,7 @@ static Status linear_cut_kernel(const Device *dev, Tensor y, Tensor x, Tensor w,
         .c = tensor_f32(y),
         .m = tensor_rows(x),
         .n = w.shape[0],
-        .term = { { { tensor_f32(x), in, false }, { tensor_f32(w), in, true }, in } },
+        .term = { { { .data = tensor_f32(x), .stride = in }, weight_operand(w, in, true), in } },
         .terms = 1,
         .parts = parts,
         .start = EXACT_WRITE
@@ -127,8 +138,9 @@ static Status linear_cut_backward_input_kernel(const Device *dev, Tensor dx,
         const Tensor dy = pairs[p].dy, w = pairs[p].w;
         const int64_t out = tensor_width(dy);
         if (!dev->exact) TRY(linear_backward_input_kernel(dev, dx, dy, w, accumulate || p > 0));
-        gemm.term[p] =
-            (ExactTerm){ { tensor_f32(dy), out, false }, { tensor_f32(w), in, false }, out };
+        gemm.term[p] = (ExactTerm){ { .data = tensor_f32(dy), .stride = out },
+                                    weight_operand(w, in, false),
+                                    out };
     }
     if (dev->exact) gemm_exact(&gemm, dev->threads);
     return OK;

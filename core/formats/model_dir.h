@@ -22,9 +22,21 @@
 extern "C" {
 #endif
 
+/* What reads captions: nothing here; bytes, an encoder that is trained with the model and part of
+ * its configuration; the frozen umT5, which is not (text.num_layers 0, and rows of text_dim). */
+typedef enum TextKind { TEXT_NONE, TEXT_BYTES, TEXT_UMT5 } TextKind;
+
+enum { FROZEN_TEXT_ROWS = 512 };
+
 typedef struct ModelDir {
-    ModelConfig config; /* text.num_layers 0 when there is no text encoder of ours */
+    ModelConfig config;
+    TextKind text;
     double shift;       /* of the flow schedule */
+    bool wan_vae;       /* vae/ is there (core/codec); else codec/, fitted at ingest */
+    bool image_encoder; /* image_encoder/ is there */
+    bool given_frame;   /* image to video gives the first latent frame, at timestep 0 (TI2V) */
+    double boundary;    /* above 0: transformer/ takes timesteps from 1000 boundary on,
+                           transformer_2/ those below */
     /* how the folder says it is sampled; not written: what we write means zero for both, our own */
     SolverKind solver;
     SigmaSchedule sigmas;
@@ -32,11 +44,10 @@ typedef struct ModelDir {
 
 /* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */
 Status model_dir_read(const char *path, ModelDir *out);
+/* The text encoder's configuration alone, of a directory that has one. */
+Status model_dir_read_text(const char *path, TextConfig *out);
 /* Makes the folders and writes all of those. ema: the _ema folders too. */
 Status model_dir_write(const char *path, const ModelDir *model, bool ema);
-
-/* ERR_CONFIG names the first size in which the model stored at `path` is another than `wanted`. */
-Status model_dir_compare(const char *path, const ModelConfig *stored, const ModelConfig *wanted);
 
 /* "diffusion_pytorch_model" or "model". */
 const char *model_dir_base(Component component);
@@ -50,11 +61,20 @@ bool model_dir_has(const char *path, const char *folder);
  */
 Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
                              const Mesh *mesh, Tensor flat);
+/* BF16 where the folder's transformer is stored so, else F32. */
+Status model_dir_dtype(const char *path, const char *folder, DType *out);
+/* The same into views of any store: (params->count), F32 or BF16. any_value: what is not finite is
+ * warned of instead of refused. */
+Status model_dir_load_views(const char *path, const char *folder, const ParamList *params,
+                            const Mesh *mesh, const Tensor *views, bool any_value);
 /* Any set of tensors with one for each parameter (optimizer moments), opened and checked like that:
  * `prefix` puts "transformer." before each name and takes all components; otherwise only
  * `component`. The caller closes it. */
 Status model_dir_open_set(const char *folder, const char *base, bool prefix, Component component,
                           const ParamList *params, SafetensorsSet *out);
+/* A slice of one of its tensors, into out, F32 or BF16. ERR_FORMAT when a value is not finite. */
+Status model_dir_read_slice(const SafetensorsSet *set, const Param *param, SafetensorsSlice slice,
+                            Tensor out);
 /* Elements of one of its tensors, local or not, from `first` on in the order of the whole tensor,
  * as many as out (F32) has. *bytes grows by what was read. ERR_FORMAT when one is not finite. */
 Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,

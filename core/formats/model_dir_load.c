@@ -1,7 +1,10 @@
 /* The weights of a model directory: model_dir_load_params, and sets to be read bit by bit. */
 #include "core/formats/model_dir.h"
 
+#include "core/base/log.h"
+
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 const char *model_dir_base(Component component)
@@ -108,21 +111,9 @@ static Status check_set(const SafetensorsSet *set, const char *folder, Wanted wa
     return found == safetensors_set_tensors(set) ? OK : check_extra(set, wanted, params);
 }
 
-/* The format allows infinities and NaN; a model that has one gives nothing else ever after. */
-static Status check_finite(const Safetensors *file, const SafetensorsEntry *entry, Tensor values)
-{
-    const float *v = tensor_f32(values);
-    const int64_t count = tensor_count(values);
-    float worst = 0.0f; /* x - x is 0 for what is finite, NaN for anything else */
-    for (int64_t i = 0; i < count; i++) worst += v[i] - v[i];
-    CHECK(worst == 0.0f, ERR_FORMAT, "%s: tensor %s holds a value that is not finite",
-          safetensors_path(file), entry->name);
-    return OK;
-}
-
 /* This rank's slice of one parameter: `values` (local_shape). */
 static Status read_slice(const SafetensorsSet *set, Wanted wanted, const Param *param,
-                         const Mesh *mesh, Tensor values)
+                         const Mesh *mesh, bool any_value, Tensor values)
 {
     const Safetensors *file;
     const SafetensorsEntry *entry;
@@ -133,7 +124,10 @@ static Status read_slice(const SafetensorsSet *set, Wanted wanted, const Param *
         slice.first = slice.count * mesh->tp;
     }
     TRY(safetensors_read(file, entry, slice, values));
-    return check_finite(file, entry, values);
+    const Status s = safetensors_check_finite(file, entry, values);
+    if (s == OK || !any_value) return s;
+    log_warn("%s", status_message());
+    return OK;
 }
 
 static Status open_set(const char *folder, const char *base, Wanted wanted, const ParamList *params,
@@ -155,6 +149,16 @@ Status model_dir_open_set(const char *folder, const char *base, bool prefix, Com
     return open_set(folder, base, (Wanted){ prefix, component }, params, out);
 }
 
+Status model_dir_read_slice(const SafetensorsSet *set, const Param *param, SafetensorsSlice slice,
+                            Tensor out)
+{
+    const Safetensors *file;
+    const SafetensorsEntry *entry;
+    (void)find_param(set, (Wanted){ false, param->component }, param, &file, &entry);
+    TRY(safetensors_read(file, entry, slice, out));
+    return safetensors_check_finite(file, entry, out);
+}
+
 Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,
                                int64_t first, Tensor out, int64_t *bytes)
 {
@@ -163,7 +167,7 @@ Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Par
     (void)find_param(set, (Wanted){ prefix, param->component }, param, &file, &entry);
     TRY(safetensors_read_elements(file, entry, first, out));
     *bytes += tensor_count(out) * (int64_t)dtype_bytes(entry->dtype);
-    return check_finite(file, entry, out);
+    return safetensors_check_finite(file, entry, out);
 }
 
 /* The component whose folder, or whose folder + "_ema", this is. */
@@ -186,8 +190,51 @@ bool model_dir_has(const char *path, const char *folder)
     return false;
 }
 
-Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
-                             const Mesh *mesh, Tensor flat)
+/* Bytes of this rank's parameters of the component, as they lie in memory. */
+static int64_t load_bytes(const ParamList *params, Wanted wanted, const Tensor *views)
+{
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < params->count; i++)
+        if (params->items[i].local && is_wanted(wanted, &params->items[i]))
+            bytes += (int64_t)tensor_bytes(views[i]);
+    return bytes;
+}
+
+/* Reads the set, slice by slice, with a bar that shows how far and how fast. */
+static Status read_set(const SafetensorsSet *set, Wanted wanted, const ParamList *params,
+                       const Mesh *mesh, const Tensor *views, bool any_value)
+{
+    Progress progress;
+    Status s = OK;
+    int64_t done = 0;
+    progress_begin(&progress, "load", "MiB", load_bytes(params, wanted, views) >> 20);
+    for (int64_t i = 0; i < params->count && s == OK; i++) {
+        const Param *param = &params->items[i];
+        if (!param->local || !is_wanted(wanted, param)) continue;
+        s = read_slice(set, wanted, param, mesh, any_value, views[i]);
+        done += (int64_t)tensor_bytes(views[i]);
+        progress_update(&progress, done >> 20, NULL);
+    }
+    progress_end(&progress);
+    return s;
+}
+
+Status model_dir_dtype(const char *path, const char *folder, DType *out)
+{
+    char below[FILE_PATH_BYTES];
+    const Safetensors *file;
+    const SafetensorsEntry *entry;
+    SafetensorsSet set = { 0 };
+    TRY(file_join(below, path, folder));
+    TRY(safetensors_set_open(below, model_dir_base(component_of(folder)), &set));
+    const bool found = safetensors_set_find(&set, "blocks.0.attn1.to_q.weight", &file, &entry);
+    *out = found && entry->dtype == BF16 ? BF16 : F32;
+    safetensors_set_close(&set);
+    return OK;
+}
+
+Status model_dir_load_views(const char *path, const char *folder, const ParamList *params,
+                            const Mesh *mesh, const Tensor *views, bool any_value)
 {
     char below[FILE_PATH_BYTES];
     const Component component = component_of(folder);
@@ -195,12 +242,20 @@ Status model_dir_load_params(const char *path, const char *folder, const ParamLi
     const Wanted wanted = { false, component };
     SafetensorsSet set = { 0 };
     TRY(open_set(below, model_dir_base(component), wanted, params, &set));
-    Status s = OK;
-    for (int64_t i = 0; i < params->count && s == OK; i++) {
-        const Param *param = &params->items[i];
-        if (param->local && is_wanted(wanted, param))
-            s = read_slice(&set, wanted, param, mesh, params_view(param, flat));
-    }
+    const Status s = read_set(&set, wanted, params, mesh, views, any_value);
     safetensors_set_close(&set);
+    return s;
+}
+
+Status model_dir_load_params(const char *path, const char *folder, const ParamList *params,
+                             const Mesh *mesh, Tensor flat)
+{
+    Tensor *views = calloc((size_t)params->count + 1, sizeof *views);
+    CHECK(views, ERR_MEMORY, "no memory for the views of %lld parameters",
+          (long long)params->count);
+    for (int64_t i = 0; i < params->count; i++)
+        if (params->items[i].local) views[i] = params_view(&params->items[i], flat);
+    const Status s = model_dir_load_views(path, folder, params, mesh, views, false);
+    free(views);
     return s;
 }

@@ -64,14 +64,18 @@ typedef struct SafetensorsSlice {
 } SafetensorsSlice;
 
 /*
- * Reads the slice into out, which has the slice's element count. out F32: F32, BF16 and F16 are
- * converted; any other out must have the tensor's own dtype. ERR_FORMAT names what cannot be.
+ * Reads the slice into out, which has the slice's element count. out F32 or BF16: F32, BF16 and F16
+ * are converted; any other out must have the tensor's own dtype. ERR_FORMAT names what cannot be.
  */
 Status safetensors_read(const Safetensors *file, const SafetensorsEntry *entry,
                         SafetensorsSlice slice, Tensor out);
 /* The same of the elements from `first` on in the order of the file, as many as out has. */
 Status safetensors_read_elements(const Safetensors *file, const SafetensorsEntry *entry,
                                  int64_t first, Tensor out);
+/* The format allows infinities and NaN; a model that has one gives nothing else ever after:
+ * ERR_FORMAT. values: read from the tensor, F32 or BF16. */
+Status safetensors_check_finite(const Safetensors *file, const SafetensorsEntry *entry,
+                                Tensor values);
 /* "[8, 4, 2]" into out. */
 const char *safetensors_shape(const SafetensorsEntry *entry, char out[352]);
 

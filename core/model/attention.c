@@ -1,14 +1,8 @@
 #include "core/model/attention.h"
 
+#include "core/model/cross_attention.h"
 #include "core/model/param_table.h"
 #include "core/model/token_sums.h"
-
-#include <math.h>
-
-static int64_t local_heads(const LayerContext *ctx)
-{
-    return ctx->config->num_attention_heads / ctx->groups->mesh.shape.tensor;
-}
 
 static int64_t context_tokens(const LayerContext *ctx)
 {
@@ -22,22 +16,16 @@ static Sequence sequence_of(const LayerContext *ctx)
                        .chunks = ctx->chunks };
 }
 
-static Sequence context_as_ring(const LayerContext *ctx)
-{
-    return (
-        Sequence){ .ulysses = group_alone(), .ring = ctx->groups->context, .chunks = ctx->chunks };
-}
-
 static SequenceShape sequence_shape(const LayerContext *ctx, int64_t batch)
 {
-    return (SequenceShape){ batch, ctx->tokens, local_heads(ctx), ctx->config->attention_head_dim };
+    return (SequenceShape){ batch, ctx->tokens, layer_heads(ctx), ctx->config->attention_head_dim };
 }
 
 Status attention_acts_alloc(Arena *arena, const LayerContext *ctx, AttentionKind kind,
                             int64_t batch, int64_t k_rows, ActsPart part, AttentionActs *acts)
 {
     const int64_t q_rows = context_tokens(ctx);
-    const int64_t width = local_heads(ctx) * ctx->config->attention_head_dim;
+    const int64_t width = layer_heads(ctx) * ctx->config->attention_head_dim;
     const Shape q = SHAPE(batch, q_rows, width), k = SHAPE(batch, k_rows, width);
     if (part == ACTS_AGAIN) {
         TRY(tensor_alloc(arena, F32, q, "attention.q", &acts->q));
@@ -48,18 +36,13 @@ Status attention_acts_alloc(Arena *arena, const LayerContext *ctx, AttentionKind
     TRY(tensor_alloc(arena, F32, k, "attention.v", &acts->v));
     TRY(tensor_alloc(arena, F32, q, "attention.out", &acts->out));
     TRY(tensor_alloc(arena, F32, SHAPE(batch * (q_rows + k_rows)), "attention.ss", &acts->ss));
-    if (kind == ATTENTION_CROSS)
-        return tensor_alloc(arena, F32, SHAPE(batch, local_heads(ctx), q_rows), "attention.lse",
-                            &acts->lse);
+    if (kind == ATTENTION_CROSS) {
+        TRY(tensor_alloc(arena, F32, SHAPE(batch, layer_heads(ctx), q_rows), "attention.lse",
+                         &acts->lse));
+        return image_acts_alloc(arena, ctx, batch, q_rows, &acts->image);
+    }
     const Sequence sequence = sequence_of(ctx);
     return sequence_acts_alloc(arena, &sequence, sequence_shape(ctx, batch), &acts->sequence);
-}
-
-/* (batch, rows, local width) seen as (batch, rows, heads, head_dim) */
-static Tensor by_heads(const LayerContext *ctx, Tensor t)
-{
-    const int64_t head_dim = ctx->config->attention_head_dim;
-    return tensor_reshape(t, SHAPE(t.shape[0], t.shape[1], t.shape[2] / head_dim, head_dim));
 }
 
 /* The rows of q, then those of k, in one tensor: one all-reduce serves both norms. */
@@ -71,18 +54,6 @@ static Tensor q_rows(Tensor both, Tensor q)
 static Tensor k_rows(Tensor both, Tensor q, Tensor k)
 {
     return tensor_slice(both, q.shape[0] * q.shape[1], k.shape[0] * k.shape[1]);
-}
-
-static float softmax_scale(const LayerContext *ctx)
-{
-    return 1.0f / sqrtf((float)ctx->config->attention_head_dim);
-}
-
-static AttentionOptions cross_options(const LayerContext *ctx)
-{
-    return (AttentionOptions){ .scale = softmax_scale(ctx),
-                               .rel_bias = tensor_none(),
-                               .key_lengths = tensor_none() };
 }
 
 static Status norm_q(const LayerContext *ctx, const Tensor *w, const AttentionActs *acts)
@@ -103,23 +74,25 @@ Status attention_again(const LayerContext *ctx, AttentionKind kind, const Tensor
     const Device *dev = ctx->dev;
     TRY(norm_q(ctx, w, acts));
     TRY(norm_k(ctx, w, acts));
-    if (kind == ATTENTION_CROSS) return OK;
-    TRY(op_rope(dev, by_heads(ctx, acts->q), ctx->rope, +1));
-    return op_rope(dev, by_heads(ctx, acts->k), ctx->rope, +1);
+    if (kind == ATTENTION_CROSS)
+        return acts->image.k.data ? image_keys_again(ctx, w + ATTN_IMAGE, &acts->image) : OK;
+    TRY(op_rope(dev, layer_by_heads(ctx, acts->q), ctx->rope, +1));
+    return op_rope(dev, layer_by_heads(ctx, acts->k), ctx->rope, +1);
 }
 
 static Status attend(const LayerContext *ctx, AttentionKind kind, AttentionActs *acts,
                      Arena *scratch)
 {
-    const Tensor q = by_heads(ctx, acts->q), k = by_heads(ctx, acts->k);
-    const Tensor v = by_heads(ctx, acts->v), out = by_heads(ctx, acts->out);
     if (kind == ATTENTION_CROSS) {
-        const AttentionOptions options = cross_options(ctx);
-        return op_attention(ctx->dev, out, acts->lse, q, k, v, &options, scratch);
+        TRY(cross_attention(ctx, acts->out, acts->lse, acts->q, acts->k, acts->v, scratch));
+        if (!acts->image.k.data) return OK;
+        return image_attend(ctx, acts->q, acts->out, &acts->image, scratch);
     }
+    const Tensor q = layer_by_heads(ctx, acts->q), k = layer_by_heads(ctx, acts->k);
+    const Tensor v = layer_by_heads(ctx, acts->v), out = layer_by_heads(ctx, acts->out);
     const Sequence sequence = sequence_of(ctx);
     return sequence_attention(ctx->dev, &sequence, sequence_shape(ctx, q.shape[0]),
-                              softmax_scale(ctx), out, q, k, v, &acts->sequence, scratch);
+                              layer_softmax_scale(ctx), out, q, k, v, &acts->sequence, scratch);
 }
 
 /* k and v before the norm, and this rank's share of k's sums of squares */
@@ -132,55 +105,60 @@ static Status raw_keys(const LayerContext *ctx, const Tensor *w, Tensor c,
                                layer_parts(ctx));
 }
 
-Status attention_keys(const LayerContext *ctx, const Tensor *w, Tensor c, const AttentionActs *acts)
+/* Keys and values of image tokens, where the model reads them. */
+static Status keys_of_image(const LayerContext *ctx, const Tensor *w, Tensor image,
+                            const AttentionActs *acts)
 {
-    TRY(raw_keys(ctx, w, c, acts));
+    return image.data ? image_keys(ctx, w + ATTN_IMAGE, image, &acts->image) : OK;
+}
+
+Status attention_keys(const LayerContext *ctx, const Tensor *w, Condition c,
+                      const AttentionActs *acts)
+{
+    TRY(raw_keys(ctx, w, c.text, acts));
     TRY(group_all_reduce(ctx->groups->tensor, k_rows(acts->ss, acts->q, acts->k)));
-    return norm_k(ctx, w, acts);
+    TRY(norm_k(ctx, w, acts));
+    return keys_of_image(ctx, w, c.image, acts);
+}
+
+/* What the output product reads. */
+static Tensor attended(const AttentionActs *acts)
+{
+    return acts->image.sum.data ? acts->image.sum : acts->out;
 }
 
 Status attention_forward(const LayerContext *ctx, AttentionKind kind, const Tensor *w, Tensor y,
-                         Tensor x, Tensor c, AttentionActs *acts, Arena *scratch)
+                         Tensor x, Condition c, AttentionActs *acts, Arena *scratch)
 {
     const Tensor q_squares = q_rows(acts->ss, acts->q);
     TRY(op_linear(ctx->dev, acts->q_raw, x, w[ATTN_Q_W], w[ATTN_Q_B]));
-    if (!acts->keys_kept) TRY(raw_keys(ctx, w, c, acts));
+    if (!acts->keys_kept) {
+        TRY(raw_keys(ctx, w, c.text, acts));
+        TRY(keys_of_image(ctx, w, c.image, acts));
+    }
 
     /* RMSNorm over the full width, before the split into heads */
     TRY(op_sum_squares_rows(ctx->dev, q_squares, acts->q_raw, layer_parts(ctx)));
     TRY(group_all_reduce(ctx->groups->tensor, acts->keys_kept ? q_squares : acts->ss));
     TRY(acts->keys_kept ? norm_q(ctx, w, acts) : attention_again(ctx, kind, w, acts));
     TRY(attend(ctx, kind, acts, scratch));
-    return layer_cut_linear(ctx, y, acts->out, w[ATTN_O_W], w[ATTN_O_B], scratch);
+    return layer_cut_linear(ctx, y, attended(acts), w[ATTN_O_W], w[ATTN_O_B], scratch);
 }
 
 /* dq, dk, dv before the norms, from the gradient of what attention returned */
 static Status attend_backward(const LayerContext *ctx, AttentionKind kind, Tensor dq, Tensor dk,
                               Tensor dv, Tensor dout, const AttentionActs *acts, Arena *scratch)
 {
-    const Tensor dq_heads = by_heads(ctx, dq), dk_heads = by_heads(ctx, dk);
-    if (kind == ATTENTION_CROSS && ctx->chunks > 0) {
-        /* text keys are on every context rank: their gradient is summed over all queries at once */
-        const Sequence over = context_as_ring(ctx);
-        const SequenceActs queries = { .q = by_heads(ctx, acts->q),
-                                       .out = by_heads(ctx, acts->out),
-                                       .lse = acts->lse };
-        return sequence_cross_backward(ctx->dev, &over, sequence_shape(ctx, dq.shape[0]),
-                                       softmax_scale(ctx), dq_heads, dk_heads, by_heads(ctx, dv),
-                                       by_heads(ctx, dout), by_heads(ctx, acts->k),
-                                       by_heads(ctx, acts->v), &queries, scratch);
-    }
     if (kind == ATTENTION_CROSS) {
-        const AttentionOptions options = cross_options(ctx);
-        return op_attention_backward(ctx->dev, dq_heads, dk_heads, by_heads(ctx, dv), tensor_none(),
-                                     by_heads(ctx, dout), by_heads(ctx, acts->q),
-                                     by_heads(ctx, acts->k), by_heads(ctx, acts->v),
-                                     by_heads(ctx, acts->out), acts->lse, &options, scratch);
+        const CrossGradients grads = { dq, dk, dv };
+        return cross_attention_backward(ctx, &grads, dout, acts->q, acts->k, acts->v, acts->out,
+                                        acts->lse, scratch);
     }
+    const Tensor dq_heads = layer_by_heads(ctx, dq), dk_heads = layer_by_heads(ctx, dk);
     const Sequence sequence = sequence_of(ctx);
-    TRY(sequence_attention_backward(ctx->dev, &sequence, sequence_shape(ctx, dq.shape[0]),
-                                    softmax_scale(ctx), dq_heads, dk_heads, by_heads(ctx, dv),
-                                    by_heads(ctx, dout), &acts->sequence, scratch));
+    TRY(sequence_attention_backward(
+        ctx->dev, &sequence, sequence_shape(ctx, dq.shape[0]), layer_softmax_scale(ctx), dq_heads,
+        dk_heads, layer_by_heads(ctx, dv), layer_by_heads(ctx, dout), &acts->sequence, scratch));
     TRY(op_rope(ctx->dev, dq_heads, ctx->rope, -1));
     return op_rope(ctx->dev, dk_heads, ctx->rope, -1);
 }
@@ -208,10 +186,11 @@ static Status norms_backward(const LayerContext *ctx, TokenSpan keys, const Tens
 }
 
 Status attention_backward(const LayerContext *ctx, AttentionKind kind, const Tensor *w,
-                          const Tensor *g, Tensor dx, Tensor dc, Tensor dy, Tensor x, Tensor c,
-                          const AttentionActs *acts, Arena *scratch)
+                          const Tensor *g, Tensor dx, Condition dc, Tensor dy, Tensor x,
+                          Condition from, const AttentionActs *acts, Arena *scratch)
 {
     const Device *dev = ctx->dev;
+    const Tensor c = from.text;
     const size_t mark = arena_mark(scratch);
     Tensor dq, dk, dv, dout, full; /* as acts' q, k, v, out; dy of all context tokens */
     const Shape q_shape = SHAPE(x.shape[0], x.shape[1], acts->q_raw.shape[2]);
@@ -225,8 +204,11 @@ Status attention_backward(const LayerContext *ctx, AttentionKind kind, const Ten
     TRY(layer_full_alloc(ctx, scratch, dy, "attention.dy", &full));
     TRY(layer_gather(ctx, full, dy));
     TRY(op_linear_backward_input(dev, dout, full, w[ATTN_O_W], false));
-    TRY(token_sums_linear(ctx, SPAN_CONTEXT, g[ATTN_O_W], g[ATTN_O_B], acts->out, full));
+    TRY(token_sums_linear(ctx, SPAN_CONTEXT, g[ATTN_O_W], g[ATTN_O_B], attended(acts), full));
     TRY(attend_backward(ctx, kind, dq, dk, dv, dout, acts, scratch));
+    if (from.image.data && kind == ATTENTION_CROSS)
+        TRY(image_backward(ctx, w + ATTN_IMAGE, g + ATTN_IMAGE, dq, dc.image, dout, acts->q,
+                           from.image, &acts->image, scratch));
     arena_release(scratch, out_mark);
 
     const TokenSpan keys = kind == ATTENTION_SELF ? SPAN_CONTEXT : SPAN_WHOLE;
@@ -236,7 +218,8 @@ Status attention_backward(const LayerContext *ctx, AttentionKind kind, const Ten
     TRY(token_sums_linear(ctx, keys, g[ATTN_V_W], g[ATTN_V_B], c, dv));
     const LinearPair pairs[] = { { dq, w[ATTN_Q_W] }, { dk, w[ATTN_K_W] }, { dv, w[ATTN_V_W] } };
     TRY(layer_cut_backward_input(ctx, dx, pairs, kind == ATTENTION_SELF ? 3 : 1, scratch));
-    if (kind == ATTENTION_CROSS) TRY(layer_text_backward_input(ctx, dc, pairs + 1, 2, scratch));
+    if (kind == ATTENTION_CROSS)
+        TRY(layer_text_backward_input(ctx, dc.text, pairs + 1, 2, scratch));
     arena_release(scratch, mark);
     return OK;
 }
@@ -244,8 +227,8 @@ Status attention_backward(const LayerContext *ctx, AttentionKind kind, const Ten
 Status attention_scratch(const LayerContext *ctx, AttentionKind kind, int64_t batch, int64_t k_rows,
                          size_t *bytes)
 {
-    const int64_t heads = local_heads(ctx), head_dim = ctx->config->attention_head_dim;
-    const int64_t q_rows = context_tokens(ctx), width = heads * head_dim;
+    const int64_t q_rows = context_tokens(ctx);
+    const int64_t width = layer_heads(ctx) * ctx->config->attention_head_dim;
     const TokenRange own = tokens_of_rank(&ctx->groups->mesh, ctx->tokens);
     const Tensor stream = tensor_of(NULL, F32, SHAPE(batch, own.count, dit_width(ctx->config)));
     const Sequence sequence = sequence_of(ctx);
@@ -259,13 +242,13 @@ Status attention_scratch(const LayerContext *ctx, AttentionKind kind, int64_t ba
     TRY(tensor_alloc(&count, F32, SHAPE(batch, q_rows, width), "attention.dout", &t));
     TRY(layer_full_alloc(ctx, &count, stream, "attention.dy", &t));
     const SequenceShape shape = sequence_shape(ctx, batch);
-    const Sequence over = context_as_ring(ctx);
-    size_t softmax = op_attention_scratch(ctx->dev, batch, heads, q_rows, k_rows, head_dim);
-    if (kind == ATTENTION_SELF)
-        softmax = sequence_scratch(ctx->dev, &sequence, shape);
-    else if (ctx->chunks > 0)
-        softmax += sequence_cross_scratch(ctx->dev, &over, shape, k_rows);
+    const size_t softmax = kind == ATTENTION_SELF
+                               ? sequence_scratch(ctx->dev, &sequence, shape)
+                               : cross_attention_scratch(ctx, batch, q_rows, k_rows);
+    const size_t inner = arena_mark(&count);
     TRY(arena_alloc(&count, softmax, "attention tiles", &tiles));
+    arena_release(&count, inner);
+    if (kind == ATTENTION_CROSS) TRY(image_scratch(ctx, &count, batch, q_rows));
     arena_release(&count, mark);
     TRY(tensor_alloc(&count, F32, SHAPE(batch * (q_rows + k_rows)), "attention.dots", &t));
     arena_release(&count, mark);

@@ -19,9 +19,8 @@ static Status modulated(const LayerContext *ctx, BlockActs *acts, int norm, Tens
     const size_t mark = arena_mark(scratch);
     Tensor own;
     TRY(layer_own_alloc(ctx, scratch, full, "block.own", &own));
-    TRY(op_layernorm_modulate(ctx->dev, own, acts->mean[norm], acts->rstd[norm], x,
-                              tensor_at(acts->mod, shift), tensor_at(acts->mod, shift + 1),
-                              (float)ctx->config->eps));
+    const Modulated out = { own, acts->mean[norm], acts->rstd[norm] };
+    TRY(layer_modulate(ctx, out, x, tensor_at(acts->mod, shift), tensor_at(acts->mod, shift + 1)));
     TRY(layer_gather(ctx, full, own));
     arena_release(scratch, mark);
     return OK;
@@ -40,7 +39,13 @@ static Status normed(const LayerContext *ctx, const Tensor *w, BlockActs *acts, 
     return OK;
 }
 
-Status block_forward(const LayerContext *ctx, const BlockWeights *weights, Tensor x0, Tensor text,
+/* What self-attention reads. */
+static Condition itself(Tensor x)
+{
+    return (Condition){ x, tensor_none() };
+}
+
+Status block_forward(const LayerContext *ctx, const BlockWeights *weights, Tensor x0, Condition c,
                      Tensor e0, BlockActs *acts, Arena *scratch)
 {
     const Device *dev = ctx->dev;
@@ -49,30 +54,29 @@ Status block_forward(const LayerContext *ctx, const BlockWeights *weights, Tenso
     TRY(op_modulation(dev, mod, modulation_table(w[BLOCK_MODULATION]), e0));
 
     TRY(modulated(ctx, acts, 0, acts->a, x0, SHIFT1, scratch));
-    TRY(attention_forward(ctx, ATTENTION_SELF, &w[ATTN1_Q_W], acts->y1, acts->a, acts->a,
+    TRY(attention_forward(ctx, ATTENTION_SELF, &w[ATTN1_Q_W], acts->y1, acts->a, itself(acts->a),
                           &acts->attn1, scratch));
-    TRY(op_gate_residual(dev, acts->x1, x0, acts->y1, tensor_at(mod, GATE1)));
+    TRY(layer_gate(ctx, acts->x1, x0, acts->y1, tensor_at(mod, GATE1)));
 
     /* cross-attention has no gate: its output joins the stream as it is */
     TRY(normed(ctx, w, acts, scratch));
-    TRY(attention_forward(ctx, ATTENTION_CROSS, &w[ATTN2_Q_W], acts->x2, acts->b, text,
-                          &acts->attn2, scratch));
+    TRY(attention_forward(ctx, ATTENTION_CROSS, &w[ATTN2_Q_W], acts->x2, acts->b, c, &acts->attn2,
+                          scratch));
     TRY(op_axpby(dev, acts->x2, 1.0f, acts->x1, 1.0f));
 
     TRY(modulated(ctx, acts, 2, acts->c, acts->x2, SHIFT2, scratch));
     TRY(op_linear(dev, acts->h, acts->c, w[FFN1_W], w[FFN1_B]));
     TRY(op_gelu(dev, acts->gelu, acts->h));
     TRY(layer_cut_linear(ctx, acts->y3, acts->gelu, w[FFN2_W], w[FFN2_B], scratch));
-    return op_gate_residual(dev, acts->x3, acts->x2, acts->y3, tensor_at(mod, GATE2));
+    return layer_gate(ctx, acts->x3, acts->x2, acts->y3, tensor_at(mod, GATE2));
 }
 
-Status block_again(const LayerContext *ctx, const BlockWeights *weights, Tensor x0, Tensor text,
+Status block_again(const LayerContext *ctx, const BlockWeights *weights, Tensor x0, Condition c,
                    Tensor e0, Recompute recompute, BlockActs *acts, Arena *scratch)
 {
     const Tensor *w = weights->at;
     if (recompute == RECOMPUTE_NONE) return OK;
-    if (recompute == RECOMPUTE_BLOCK)
-        return block_forward(ctx, weights, x0, text, e0, acts, scratch);
+    if (recompute == RECOMPUTE_BLOCK) return block_forward(ctx, weights, x0, c, e0, acts, scratch);
     TRY(modulated(ctx, acts, 0, acts->a, x0, SHIFT1, scratch));
     TRY(normed(ctx, w, acts, scratch));
     TRY(modulated(ctx, acts, 2, acts->c, acts->x2, SHIFT2, scratch));
@@ -111,15 +115,16 @@ static Status self_backward(const LayerContext *ctx, const Tensor *w, const Tens
                             Arena *scratch)
 {
     TRY(token_sums_gate(ctx, dmod, GATE1, dy, dx, acts->y1, tensor_at(acts->mod, GATE1)));
-    TRY(attention_backward(ctx, ATTENTION_SELF, &w[ATTN1_Q_W], &g[ATTN1_Q_W], dn, tensor_none(), dy,
-                           acts->a, acts->a, &acts->attn1, scratch));
+    TRY(attention_backward(ctx, ATTENTION_SELF, &w[ATTN1_Q_W], &g[ATTN1_Q_W], dn,
+                           itself(tensor_none()), dy, acts->a, itself(acts->a), &acts->attn1,
+                           scratch));
     return token_sums_modulate(ctx, dmod, SHIFT1, dx, dn, x0, acts->mean[0], acts->rstd[0],
                                tensor_at(acts->mod, SCALE1), true);
 }
 
 Status block_backward(const LayerContext *ctx, const BlockWeights *weights,
-                      const BlockWeights *grads, Tensor dx, Tensor dtext, Tensor de0, Tensor x0,
-                      Tensor text, const BlockActs *acts, Arena *scratch)
+                      const BlockWeights *grads, Tensor dx, Condition dc, Tensor de0, Tensor x0,
+                      Condition c, const BlockActs *acts, Arena *scratch)
 {
     const Tensor *w = weights->at, *g = grads->at;
     const Shape stream = SHAPE(dx.shape[0], dx.shape[1], dx.shape[2]);
@@ -130,8 +135,8 @@ Status block_backward(const LayerContext *ctx, const BlockWeights *weights,
     TRY(tensor_alloc(scratch, F32, stream, "block.dn", &dn));
 
     TRY(ffn_backward(ctx, w, g, dx, dmod, dy, dn, acts, scratch));
-    TRY(attention_backward(ctx, ATTENTION_CROSS, &w[ATTN2_Q_W], &g[ATTN2_Q_W], dn, dtext, dx,
-                           acts->b, text, &acts->attn2, scratch));
+    TRY(attention_backward(ctx, ATTENTION_CROSS, &w[ATTN2_Q_W], &g[ATTN2_Q_W], dn, dc, dx, acts->b,
+                           c, &acts->attn2, scratch));
     TRY(token_sums_layernorm(ctx, dx, g[NORM2_W], g[NORM2_B], dn, acts->x1, acts->mean[1],
                              acts->rstd[1], w[NORM2_W]));
     TRY(self_backward(ctx, w, g, dx, dmod, dy, dn, x0, acts, scratch));

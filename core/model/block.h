@@ -29,7 +29,8 @@ typedef struct BlockShape {
 typedef enum Recompute { RECOMPUTE_NONE, RECOMPUTE_ELEMENTWISE, RECOMPUTE_BLOCK } Recompute;
 
 typedef struct BlockActs {
-    Tensor mod;     /* (6, batch, width): shift, scale, gate for attention, then for the FFN */
+    /* (6, batch * times, width): shift, scale, gate for attention, then for the FFN */
+    Tensor mod;
     Tensor mean[3]; /* (batch, own tokens) of the three norms */
     Tensor rstd[3];
     Tensor a, b, c;    /* (batch, context tokens, width): what the sublayers read */
@@ -47,17 +48,17 @@ Status block_acts_alloc(Arena *arena, const LayerContext *ctx, BlockShape shape,
 Status block_shared_alloc(Arena *arena, const LayerContext *ctx, BlockShape shape,
                           Recompute recompute, BlockActs *shared);
 
-/* acts->x3 = block(x0); x0 (batch, own tokens, width), text (batch, text, width), e0 (batch, 6,
- * width). x0 may be acts->x3 itself (sampling keeps one block's activations only). */
-Status block_forward(const LayerContext *ctx, const BlockWeights *w, Tensor x0, Tensor text,
+/* acts->x3 = block(x0); x0 (batch, own tokens, width), e0 (batch * times, 6, width). x0 may be
+ * acts->x3 itself (sampling keeps one block's activations only). */
+Status block_forward(const LayerContext *ctx, const BlockWeights *w, Tensor x0, Condition c,
                      Tensor e0, BlockActs *acts, Arena *scratch);
 /* Makes again what is not kept; x3 stays as it is. Before block_backward. */
-Status block_again(const LayerContext *ctx, const BlockWeights *w, Tensor x0, Tensor text,
+Status block_again(const LayerContext *ctx, const BlockWeights *w, Tensor x0, Condition c,
                    Tensor e0, Recompute recompute, BlockActs *acts, Arena *scratch);
-/* dx: the gradient of x3 in, of x0 out. de0 += (the same on every sequence rank); dtext += this
- * rank's share, not yet summed over the sequence group. g += . */
+/* dx: the gradient of x3 in, of x0 out. de0 += (the same on every sequence rank); dc += this
+ * rank's share, not yet summed over the sequence group. g += . One timestep a clip. */
 Status block_backward(const LayerContext *ctx, const BlockWeights *w, const BlockWeights *g,
-                      Tensor dx, Tensor dtext, Tensor de0, Tensor x0, Tensor text,
+                      Tensor dx, Condition dc, Tensor de0, Tensor x0, Condition c,
                       const BlockActs *acts, Arena *scratch);
 /* Scratch bytes that forward, again and backward need. */
 Status block_scratch(const LayerContext *ctx, BlockShape shape, size_t *bytes);

@@ -25,7 +25,7 @@ static ActsShapes acts_shapes(const LayerContext *ctx, BlockShape s)
     const int64_t width = dit_width(ctx->config);
     const int64_t own = tokens_of_rank(mesh, s.tokens).count;
     const int64_t full = tokens_of_context(mesh, s.tokens).count;
-    return (ActsShapes){ .mod = SHAPE(BLOCK_MOD_ROWS, s.batch, width),
+    return (ActsShapes){ .mod = SHAPE(BLOCK_MOD_ROWS, s.batch * layer_times(ctx), width),
                          .own = SHAPE(s.batch, own, width),
                          .full = SHAPE(s.batch, full, width),
                          .hidden = SHAPE(s.batch, full, ctx->config->ffn_dim / mesh->shape.tensor),

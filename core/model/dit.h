@@ -13,6 +13,7 @@
 #include "core/group.h"
 #include "core/model/block.h"
 #include "core/model/embed.h"
+#include "core/model/weight_store.h"
 #include "core/text/umt5.h"
 
 #include <stdbool.h>
@@ -28,19 +29,27 @@ typedef struct Dit {
     bool first, last;       /* whether this rank has stage 0 (chunk 0), the last (last chunk) */
 } Dit;
 
-/* A micro-batch: grid in patches; tokens = t h w. */
+/* A micro-batch: grid in patches; tokens = t h w. clean: frames at the start that are given rather
+ * than made (spec 6, TI2V): their timestep is 0. Forward only. */
 typedef struct DitShape {
-    int64_t batch, t, h, w;
+    int64_t batch, t, h, w, clean;
 } DitShape;
+
+static inline DitShape dit_shape(int64_t batch, int64_t t, int64_t h, int64_t w)
+{
+    return (DitShape){ .batch = batch, .t = t, .h = h, .w = w };
+}
 
 static inline int64_t dit_tokens(DitShape s)
 {
     return s.t * s.h * s.w;
 }
 
-/* Sampling: the text's keys and values in every block's cross-attention, made once a prompt. */
+/* Sampling: keys and values of every block's cross-attention, made once a prompt: of the text, and
+ * of image tokens where the model reads them. */
 typedef struct TextKeys {
-    Tensor k, v; /* (this rank's blocks, rows, text, local width) */
+    Tensor k, v;             /* (this rank's blocks, rows, text, local width) */
+    Tensor image_k, image_v; /* (this rank's blocks, rows, image rows, local width), or none */
 } TextKeys;
 
 typedef struct DitSlot {
@@ -50,11 +59,13 @@ typedef struct DitSlot {
     bool train;        /* keeps every block's activations */
     bool split;        /* the backward leaves products to dit_weights */
     WeightGrads later; /* owned; of split */
-    Tensor x_t;        /* stage 0: (batch, own tokens, patch), filled by the caller */
+    Tensor x_t;        /* stage 0: (batch, own tokens, patch in), filled by the caller */
     Tensor t;          /* stage 0: (batch) in [0, 1000), filled by the caller */
-    Umt5Acts text;     /* stage 0: text.ids and text.lengths are filled by the caller */
-    Tensor v;          /* last stage: (batch, own tokens, patch), the velocity in patch order */
-    Tensor rope;       /* (context tokens, head_dim / 2, 2) */
+    Umt5Acts text; /* stage 0: text.ids and text.lengths are filled by the caller; without a text
+                      encoder of the model's, text.out (batch, text, text_dim) is */
+    Tensor image;  /* stage 0: (batch, image rows, image_dim), filled by the caller; or none */
+    Tensor v;      /* last stage: (batch, own tokens, patch out): velocity in patch order */
+    Tensor rope;   /* (context tokens, head_dim / 2, 2) */
     TextKeys keys; /* views, by the caller; absent in training: messages carry the text itself */
     int64_t row;   /* of the keys: the first of this micro-batch */
     Tensor in;     /* stage 0: this stage's own message */
@@ -70,6 +81,9 @@ Status dit_create(const Device *dev, const ModelConfig *config, const MeshGroups
                   Recompute recompute, int chunks, Dit *out);
 /* Points the views into flat buffers of params.local_elements F32. grads none: inference only. */
 Status dit_bind(Dit *dit, Tensor weights, Tensor grads);
+/* Points the views into a store: inference only. Of two models of one configuration and mesh (the
+ * experts of spec 6) it can be called again, for the other. */
+Status dit_bind_store(Dit *dit, const WeightStore *store);
 void dit_destroy(Dit *dit);
 
 typedef struct DitSlotOptions {
@@ -102,17 +116,21 @@ int64_t dit_message_count(const Dit *dit, DitShape shape);
 /* The same in sampling: without the text, which went ahead once a prompt. */
 int64_t dit_stream_count(const Dit *dit, DitShape shape);
 
-/* Stage 0, from slot->text.ids and lengths; not collective. Elsewhere nothing. */
+/* Stage 0, from slot->text.ids and lengths; not collective. Elsewhere, and where the model has no
+ * text encoder, nothing. */
 Status dit_encode_text(const Dit *dit, DitSlot *slot, Arena *scratch);
 
 /* Sampling. Keys and values of up to `rows` rows of text; ERR_MEMORY. A slot's views of them and
  * its row are set by the caller before all below. */
 Status dit_keys_alloc(const Dit *dit, Arena *arena, int64_t rows, TextKeys *keys);
-/* Stage 0: ctx (batch, text, width) = embedding of slot->text.ids and lengths; elsewhere nothing.
- */
-Status dit_embed_text(const Dit *dit, DitSlot *slot, Tensor ctx, Arena *scratch);
-/* This rank's keys and values of ctx. Collective over the tensor group. */
-Status dit_keys_fill(const Dit *dit, DitSlot *slot, Tensor ctx);
+/* Points a block's cross-attention at the slot's keys and values, where it has them. */
+void dit_take_keys(const DitSlot *slot, int64_t block, AttentionActs *acts);
+/* Room for what a condition of `rows` rows is. */
+Status dit_condition_alloc(const Dit *dit, Arena *arena, int64_t rows, Condition *condition);
+/* Stage 0: condition = embedding of the slot's text and image; elsewhere nothing. */
+Status dit_embed_condition(const Dit *dit, DitSlot *slot, Condition condition, Arena *scratch);
+/* This rank's keys and values of it. Collective over the tensor group. */
+Status dit_keys_fill(const Dit *dit, DitSlot *slot, Condition condition);
 
 /* The slot's stage's forward. in: the received message (none on stage 0); out: the message to send
  * (none on the last stage, whose slot->v is the result). After dit_encode_text, or with the slot's
@@ -128,10 +146,9 @@ typedef struct DitWatcher {
 /* order (params.buckets): the buckets as dit_backward completes them. */
 void dit_bucket_order(const Dit *dit, int *order);
 
-/* The slot's stage's backward. Last stage: dv (batch, own tokens, patch), dout none. Others: dout,
- * the gradient of the message sent; it is used up. din: the gradient to send back (none on stage
- * 0). g
- * += . watcher may be NULL. Collective over the sequence group. */
+/* The slot's stage's backward. Last stage: dv (batch, own tokens, patch out), dout none. Others:
+ * dout, the gradient of the message sent; it is used up. din: the gradient to send back; on stage 0
+ * none, or the gradient of x_t. g += . watcher may be NULL. Collective over the sequence group. */
 Status dit_backward(const Dit *dit, DitSlot *slot, Tensor in, Tensor dv, Tensor dout, Tensor din,
                     const DitWatcher *watcher, Arena *scratch);
 /* What a split slot's backward left: g += . `in` is still what it was. Buckets are whole only after

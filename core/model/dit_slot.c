@@ -42,24 +42,39 @@ static Status alloc_blocks(const Dit *dit, DitShape s, Arena *arena, DitSlot *sl
     return OK;
 }
 
+/* The text's activations, or its embedding alone where no encoder is the model's; the image's. */
+static Status alloc_condition(const Dit *dit, int64_t batch, Arena *arena, DitSlot *slot)
+{
+    const TextConfig *text = &dit->config.text;
+    const DitConfig *c = &dit->config.dit;
+    if (text->num_layers > 0)
+        TRY(umt5_acts_alloc(arena, text, batch, &slot->text));
+    else
+        TRY(tensor_alloc(arena, F32, SHAPE(batch, text->max_length, c->text_dim), "text.out",
+                         &slot->text.out));
+    if (c->image_rows == 0) return OK;
+    return tensor_alloc(arena, F32, SHAPE(batch, c->image_rows, c->image_dim), "image",
+                        &slot->image);
+}
+
 static Status slot_alloc(const Dit *dit, DitShape s, Arena *arena, DitSlot *slot)
 {
     const DitConfig *c = &dit->config.dit;
-    const int64_t own = dit_own_tokens(dit, s).count, patch = dit_patch(c);
+    const int64_t own = dit_own_tokens(dit, s).count, times = s.clean > 0 ? 2 : 1;
     const int64_t context = tokens_of_context(&dit->groups.mesh, dit_tokens(s)).count;
     TRY(tensor_alloc(arena, F32, SHAPE(context, c->attention_head_dim / 2, 2), "rope",
                      &slot->rope));
     if (dit_slot_first(dit, slot)) {
-        TRY(tensor_alloc(arena, F32, SHAPE(s.batch, own, patch), "x_t", &slot->x_t));
+        TRY(tensor_alloc(arena, F32, SHAPE(s.batch, own, dit_patch_in(c)), "x_t", &slot->x_t));
         TRY(tensor_alloc(arena, F32, SHAPE(s.batch), "t", &slot->t));
         TRY(tensor_alloc(arena, F32, SHAPE(dit_message_count(dit, s)), "message", &slot->in));
-        TRY(umt5_acts_alloc(arena, &dit->config.text, s.batch, &slot->text));
-        TRY(embed_acts_alloc(arena, &dit->config, s.batch, &slot->embed));
+        TRY(alloc_condition(dit, s.batch, arena, slot));
+        TRY(embed_acts_alloc(arena, &dit->config, s.batch, times, &slot->embed));
     }
     TRY(alloc_blocks(dit, s, arena, slot));
     if (dit_slot_last(dit, slot)) {
-        TRY(tensor_alloc(arena, F32, SHAPE(s.batch, own, patch), "velocity", &slot->v));
-        TRY(head_acts_alloc(arena, &dit->config, s.batch, own, &slot->head));
+        TRY(tensor_alloc(arena, F32, SHAPE(s.batch, own, dit_patch_out(c)), "velocity", &slot->v));
+        TRY(head_acts_alloc(arena, &dit->config, s.batch, own, times, &slot->head));
     }
     return OK;
 }
@@ -104,6 +119,7 @@ static Status create_queue(const Dit *dit, const DitSlotOptions *options, DitSlo
             .own = dit_own_tokens(dit, s).count,
             .context = tokens_of_context(&dit->groups.mesh, dit_tokens(s)).count,
             .text = dit->config.text.max_length,
+            .image = dit->config.dit.image_rows,
             .blocks = blocks_of(dit, slot),
             .tensor = dit->groups.mesh.shape.tensor,
             .first = dit_slot_first(dit, slot),
@@ -170,12 +186,13 @@ Status dit_scratch(const Dit *dit, DitShape shape, bool train, size_t *bytes)
     const DitConfig *c = &dit->config.dit;
     const int64_t width = dit_width(c), text = dit->config.text.max_length;
     const int64_t tokens = dit_own_tokens(dit, shape).count;
+    const bool encodes = dit->first && dit->config.text.num_layers > 0;
     const LayerContext ctx = dit_context(dit, shape, tensor_none());
     size_t block = 0, encoder = 0;
     void *part;
     Tensor t;
     TRY(block_scratch(&ctx, block_shape(dit, shape), &block));
-    if (dit->first) TRY(umt5_scratch(dit->dev, &dit->config.text, shape.batch, &encoder));
+    if (encodes) TRY(umt5_scratch(dit->dev, &dit->config.text, shape.batch, &encoder));
     if (!train) {
         *bytes = block > encoder ? block : encoder;
         return OK;
@@ -185,9 +202,11 @@ Status dit_scratch(const Dit *dit, DitShape shape, bool train, size_t *bytes)
     TRY(tensor_alloc(&count, F32, SHAPE(dit_message_count(dit, shape)), "dit.gradient", &t));
     const size_t mark = arena_mark(&count);
     TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, text, width), "dit.dtext", &t));
+    if (c->image_rows > 0)
+        TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, c->image_rows, width), "dit.dimage", &t));
     TRY(arena_alloc(&count, block, "block", &part));
     arena_release(&count, mark);
-    TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, tokens, dit_patch(c)), "head.dout", &t));
+    TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, tokens, dit_patch_out(c)), "head.dout", &t));
     TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, tokens, width), "head.dn", &t));
     TRY(token_sums_alloc(&ctx, &count, 2, shape.batch, width, &t));
     arena_release(&count, mark);
@@ -195,6 +214,7 @@ Status dit_scratch(const Dit *dit, DitShape shape, bool train, size_t *bytes)
     const size_t first_mark = arena_mark(&count);
     TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, width), "embed.dt1", &t));
     TRY(tensor_alloc(&count, F32, SHAPE(shape.batch, text, width), "embed.dc1", &t));
+    TRY(image_embed_scratch(c, &count, shape.batch));
     arena_release(&count, first_mark);
     TRY(arena_alloc(&count, encoder, "text encoder", &part));
     *bytes = count.peak;

@@ -3,7 +3,8 @@
 double flops_transformer(const DitConfig *c, int64_t tokens, int64_t text_rows)
 {
     const double d = (double)dit_width(c), f = (double)c->ffn_dim;
-    const double s = (double)tokens, text = (double)text_rows, patch = (double)dit_patch(c);
+    const double s = (double)tokens, text = (double)text_rows;
+    const double patch = 0.5 * (double)(dit_patch_in(c) + dit_patch_out(c));
     /* multiply-adds of a block: q k v o; scores and values; cross q o, k v, scores; ffn */
     const double block = 4 * s * d * d + 2 * s * s * d + 2 * s * d * d + 2 * text * d * d +
                          2 * s * text * d + 2 * s * d * f;

@@ -15,6 +15,9 @@ typedef struct FlowOptions {
     bool logit_normal; /* else uniform */
     double mean, std;  /* of the logit */
     double shift;      /* t = shift u / (1 + (shift - 1) u) */
+    /* Only timesteps in [low, high), each as likely as it was among these: an expert's part (spec
+     * 13: plain draws would give the high-noise expert 6 in 100). 0, 0: all. */
+    double low, high;
 } FlowOptions;
 
 /* The timestep of sample n, in (0, 1). */

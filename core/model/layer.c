@@ -1,5 +1,23 @@
 #include "core/model/layer.h"
 
+#include <math.h>
+
+int64_t layer_heads(const LayerContext *ctx)
+{
+    return ctx->config->num_attention_heads / ctx->groups->mesh.shape.tensor;
+}
+
+float layer_softmax_scale(const LayerContext *ctx)
+{
+    return 1.0f / sqrtf((float)ctx->config->attention_head_dim);
+}
+
+Tensor layer_by_heads(const LayerContext *ctx, Tensor t)
+{
+    const int64_t head_dim = ctx->config->attention_head_dim;
+    return tensor_reshape(t, SHAPE(t.shape[0], t.shape[1], t.shape[2] / head_dim, head_dim));
+}
+
 /* Floats of every tensor rank's tokens of one sample; returns its own. */
 static int64_t counts_of_ranks(const LayerContext *ctx, int64_t width, int64_t *counts)
 {

@@ -24,12 +24,42 @@ typedef struct LayerContext {
     const Device *dev;
     const MeshGroups *groups;
     const DitConfig *config;
-    int64_t tokens;      /* of the whole clip */
-    Tensor rope;         /* (context tokens, head_dim / 2, 2) */
-    int chunks;          /* exact numerics: canonical chunks of what ranks share; 0: fast */
+    int64_t tokens; /* of the whole clip */
+    int64_t clean;  /* the first of them, given rather than made: at timestep 0 (spec 6, TI2V) */
+    Tensor rope;    /* (context tokens, head_dim / 2, 2) */
+    int chunks;     /* exact numerics: canonical chunks of what ranks share; 0: fast */
     WeightGrads *later;  /* where products of weight gradients wait; NULL: they do not */
     int64_t grad_stride; /* exact: floats between the gradient accumulators of two chunks */
 } LayerContext;
+
+/* What cross-attention reads: embedded text, and image tokens where the model takes them. */
+typedef struct Condition {
+    Tensor text;  /* (batch, text, width) */
+    Tensor image; /* (batch, image rows, width), or none */
+} Condition;
+
+/* Heads of this tensor rank. */
+int64_t layer_heads(const LayerContext *ctx);
+/* 1 / sqrt(head_dim) */
+float layer_softmax_scale(const LayerContext *ctx);
+/* (batch, rows, local width) seen as (batch, rows, local heads, head_dim) */
+Tensor layer_by_heads(const LayerContext *ctx, Tensor t);
+
+/*
+ * Modulation and gates are of a clip's timestep. A clip with clean tokens has two: modulation rows
+ * are then (batch * 2), those of the clip's timestep before those of timestep 0.
+ */
+typedef struct Modulated {
+    Tensor y, mean, rstd; /* (batch, own tokens, width); (batch, own tokens) twice */
+} Modulated;
+
+/* out.y = LN(x) (1 + scale) + shift; x (batch, own tokens, width); shift, scale (batch * times,
+ * width). Not collective. */
+Status layer_modulate(const LayerContext *ctx, Modulated out, Tensor x, Tensor shift, Tensor scale);
+/* out = x + y gate, alike; out may be x. */
+Status layer_gate(const LayerContext *ctx, Tensor out, Tensor x, Tensor y, Tensor gate);
+/* Timesteps of a clip: 1, or 2 with clean tokens. */
+int64_t layer_times(const LayerContext *ctx);
 
 /* own = full where there is one tensor rank, else room for (batch, own tokens, width). */
 Status layer_own_alloc(const LayerContext *ctx, Arena *arena, Tensor full, const char *name,

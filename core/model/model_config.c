@@ -61,8 +61,9 @@ static Status check_ranges(const Range *ranges, size_t count)
     return OK;
 }
 
-static Status check_text(const TextConfig *c)
+Status model_config_check_text(const TextConfig *c)
 {
+    const Range length = { "text.max_length", c->max_length, 2, 4096 };
     const Range ranges[] = {
         { "text.d_model", c->d_model, 1, 16384 },
         { "text.d_kv", c->d_kv, 1, 1024 },
@@ -72,8 +73,9 @@ static Status check_text(const TextConfig *c)
         { "text.vocab_size", c->vocab_size, 260, 1 << 20 },
         { "text.relative_attention_num_buckets", c->relative_attention_num_buckets, 4, 1024 },
         { "text.relative_attention_max_distance", c->relative_attention_max_distance, 8, 65536 },
-        { "text.max_length", c->max_length, 2, 4096 },
     };
+    TRY(check_ranges(&length, 1));
+    if (c->num_layers == 0) return OK; /* embeddings come from elsewhere */
     TRY(check_ranges(ranges, sizeof ranges / sizeof ranges[0]));
     CHECK(c->layer_norm_epsilon > 0 && c->layer_norm_epsilon < 1, ERR_CONFIG,
           "text.layer_norm_epsilon is %g; it must be above 0 and below 1", c->layer_norm_epsilon);
@@ -96,19 +98,26 @@ Status model_config_check(const ModelConfig *config)
         { "model.patch_size[1]", c->patch_size[1], 2, 2 },
         { "model.patch_size[2]", c->patch_size[2], 2, 2 },
         { "model.rope_max_seq_len", c->rope_max_seq_len, 1, 1 << 20 },
+        { "model.image_dim", c->image_dim, 0, 1 << 16 },
+        { "model.pos_embed_seq_len", c->pos_embed_seq_len, 0, 1 << 16 },
     };
     TRY(check_ranges(ranges, sizeof ranges / sizeof ranges[0]));
     CHECK(c->attention_head_dim % 2 == 0 && c->freq_dim % 2 == 0, ERR_CONFIG,
           "model.attention_head_dim %lld and model.freq_dim %lld must be even",
           (long long)c->attention_head_dim, (long long)c->freq_dim);
     CHECK(
-        c->in_channels == c->out_channels, ERR_CONFIG,
-        "model.in_channels %lld and model.out_channels %lld differ; text to video needs them equal",
+        c->in_channels >= c->out_channels, ERR_CONFIG,
+        "model.in_channels %lld is below model.out_channels %lld; a model reads the noise and, for "
+        "image to video, more",
         (long long)c->in_channels, (long long)c->out_channels);
+    CHECK((c->image_dim > 0) == (c->image_rows > 0) &&
+              (c->pos_embed_seq_len == 0 || c->pos_embed_seq_len == c->image_rows),
+          ERR_CONFIG, "model.image_dim %lld does not go with %lld image tokens",
+          (long long)c->image_dim, (long long)c->image_rows);
     CHECK(c->eps > 0 && c->eps < 1, ERR_CONFIG, "model.eps is %g; it must be above 0 and below 1",
           c->eps);
     CHECK(c->text_dim == config->text.d_model, ERR_CONFIG,
           "model.text_dim %lld is not the text encoder's d_model %lld", (long long)c->text_dim,
           (long long)config->text.d_model);
-    return check_text(&config->text);
+    return model_config_check_text(&config->text);
 }

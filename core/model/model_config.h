@@ -15,9 +15,13 @@ extern "C" {
 
 typedef struct DitConfig {
     int64_t num_layers, num_attention_heads, attention_head_dim, ffn_dim;
-    int64_t in_channels, out_channels; /* latent channels */
+    /* latent channels; image to video puts mask and condition after the noise: in > out (spec 6) */
+    int64_t in_channels, out_channels;
     int64_t text_dim, freq_dim;
-    int64_t patch_size[3]; /* (1, 2, 2) */
+    int64_t image_dim;         /* width of image tokens (spec 4.4); 0: the model takes none */
+    int64_t image_rows;        /* image tokens of a clip; 0 with image_dim 0 */
+    int64_t pos_embed_seq_len; /* image_rows where they have a learned position, else 0 */
+    int64_t patch_size[3];     /* (1, 2, 2) */
     int64_t rope_max_seq_len;
     double eps;
 } DitConfig;
@@ -31,7 +35,9 @@ typedef struct TextConfig {
 
 typedef struct ModelConfig {
     DitConfig dit;
-    TextConfig text; /* num_layers 0: no trained text encoder (embeddings come from elsewhere) */
+    /* num_layers 0: no trained text encoder; embeddings (max_length, d_model) come from elsewhere
+     */
+    TextConfig text;
 } ModelConfig;
 
 /* "tiny", "small", "wan-1.3b", "wan-5b", "wan-14b"; in/out channels are the codec's. ERR_CONFIG
@@ -39,16 +45,28 @@ typedef struct ModelConfig {
 Status model_config_preset(const char *name, ModelConfig *out);
 /* Ranges and divisibility. ERR_CONFIG names key and value. */
 Status model_config_check(const ModelConfig *config);
+Status model_config_check_text(const TextConfig *config);
 
 static inline int64_t dit_width(const DitConfig *c)
 {
     return c->num_attention_heads * c->attention_head_dim;
 }
 
-/* Values of one token: in_channels * patch volume. */
-static inline int64_t dit_patch(const DitConfig *c)
+/* Values of one token, channels * patch volume: what the model reads, and its velocity. */
+static inline int64_t dit_patch_in(const DitConfig *c)
 {
     return c->in_channels * c->patch_size[0] * c->patch_size[1] * c->patch_size[2];
+}
+
+static inline int64_t dit_patch_out(const DitConfig *c)
+{
+    return c->out_channels * c->patch_size[0] * c->patch_size[1] * c->patch_size[2];
+}
+
+/* Rows that cross-attention reads: image tokens and text. */
+static inline int64_t model_context_rows(const ModelConfig *c)
+{
+    return c->dit.image_rows + c->text.max_length;
 }
 
 #ifdef __cplusplus

@@ -29,6 +29,19 @@ enum { OWN_TOKENS = -2 };
     X(TEXT2_W,   "condition_embedder.text_embedder.linear_2.weight", DIMS(WIDTH, WIDTH),         -1, XAVIER) \
     X(TEXT2_B,   "condition_embedder.text_embedder.linear_2.bias",  DIMS(WIDTH),                 -1, ZERO)
 
+/* ... of models that read image tokens (spec 3, 4.4), and of those whose tokens have positions */
+#define IMAGE_FIRST_PARAMS(X) \
+    X(IMAGE_NORM1_W, "condition_embedder.image_embedder.norm1.weight", DIMS(IMAGE),        -1, ONE) \
+    X(IMAGE_NORM1_B, "condition_embedder.image_embedder.norm1.bias",   DIMS(IMAGE),        -1, ZERO) \
+    X(IMAGE1_W,  "condition_embedder.image_embedder.ff.net.0.proj.weight", DIMS(IMAGE, IMAGE), -1, XAVIER) \
+    X(IMAGE1_B,  "condition_embedder.image_embedder.ff.net.0.proj.bias",   DIMS(IMAGE),    -1, ZERO) \
+    X(IMAGE2_W,  "condition_embedder.image_embedder.ff.net.2.weight",  DIMS(WIDTH, IMAGE), -1, XAVIER) \
+    X(IMAGE2_B,  "condition_embedder.image_embedder.ff.net.2.bias",    DIMS(WIDTH),        -1, ZERO) \
+    X(IMAGE_NORM2_W, "condition_embedder.image_embedder.norm2.weight", DIMS(WIDTH),        -1, ONE) \
+    X(IMAGE_NORM2_B, "condition_embedder.image_embedder.norm2.bias",   DIMS(WIDTH),        -1, ZERO)
+#define IMAGE_PLACE_PARAMS(X) \
+    X(IMAGE_POS, "condition_embedder.image_embedder.pos_embed", DIMS(ONE_, IMAGE_POSITIONS, IMAGE), -1, ZERO)
+
 #define ATTENTION_PARAMS(X, ID, prefix) \
     X(ID##_Q_W,    prefix ".to_q.weight",     DIMS(WIDTH, WIDTH), 0, XAVIER) \
     X(ID##_Q_B,    prefix ".to_q.bias",       DIMS(WIDTH),        0, ZERO) \
@@ -52,6 +65,14 @@ enum { OWN_TOKENS = -2 };
     X(FFN1_B,   "ffn.net.0.proj.bias",   DIMS(FFN),         0, ZERO) \
     X(FFN2_W,   "ffn.net.2.weight",      DIMS(WIDTH, FFN),  1, XAVIER) \
     X(FFN2_B,   "ffn.net.2.bias",        DIMS(WIDTH),      -1, ZERO)
+
+/* ... of models that read image tokens: keys and values of their own, beside the text's */
+#define IMAGE_BLOCK_PARAMS(X) \
+    X(IMAGE_K_W,    "attn2.add_k_proj.weight",   DIMS(WIDTH, WIDTH), 0, XAVIER) \
+    X(IMAGE_K_B,    "attn2.add_k_proj.bias",     DIMS(WIDTH),        0, ZERO) \
+    X(IMAGE_V_W,    "attn2.add_v_proj.weight",   DIMS(WIDTH, WIDTH), 0, XAVIER) \
+    X(IMAGE_V_B,    "attn2.add_v_proj.bias",     DIMS(WIDTH),        0, ZERO) \
+    X(IMAGE_NORM_K, "attn2.norm_added_k.weight", DIMS(WIDTH),        0, ONE)
 
 /* the last stage */
 #define LAST_PARAMS(X) \
@@ -78,8 +99,12 @@ enum { OWN_TOKENS = -2 };
     X(TEXT_WO,       "layer.1.DenseReluDense.wo.weight",                       DIMS(MODEL, FF),      -1, T5_IN)
 
 #define PARAM_ENUM(ID, name, dims, cut, init) ID,
-enum { FIRST_PARAMS(PARAM_ENUM) FIRST_COUNT };
-enum { BLOCK_PARAMS(PARAM_ENUM) BLOCK_COUNT };
+/* FIRST_COUNT and BLOCK_COUNT are the most there may be; which a model has: params_in_group. */
+enum { FIRST_PARAMS(PARAM_ENUM) FIRST_PLAIN, FIRST_BEFORE = FIRST_PLAIN - 1,
+       IMAGE_FIRST_PARAMS(PARAM_ENUM) FIRST_IMAGE, FIRST_IMAGE_BEFORE = FIRST_IMAGE - 1,
+       IMAGE_PLACE_PARAMS(PARAM_ENUM) FIRST_COUNT };
+enum { BLOCK_PARAMS(PARAM_ENUM) BLOCK_PLAIN, BLOCK_BEFORE = BLOCK_PLAIN - 1,
+       IMAGE_BLOCK_PARAMS(PARAM_ENUM) BLOCK_COUNT };
 enum { LAST_PARAMS(PARAM_ENUM) LAST_COUNT };
 enum { TEXT_FIRST_PARAMS(PARAM_ENUM) TEXT_FIRST_COUNT };
 enum { TEXT_BLOCK_PARAMS(PARAM_ENUM) TEXT_BLOCK_COUNT };
@@ -87,6 +112,8 @@ enum { TEXT_BLOCK_PARAMS(PARAM_ENUM) TEXT_BLOCK_COUNT };
 
 /* Positions inside one attention's ten parameters: &block[ATTN1_Q_W][...] or &block[ATTN2_Q_W][...]. */
 enum { ATTN_Q_W, ATTN_Q_B, ATTN_K_W, ATTN_K_B, ATTN_V_W, ATTN_V_B, ATTN_O_W, ATTN_O_B, ATTN_NORM_Q, ATTN_NORM_K };
+/* From cross-attention's first on, where the image tokens' five lie. */
+enum { ATTN_IMAGE = IMAGE_K_W - ATTN2_Q_W };
 /* clang-format on */
 
 #endif

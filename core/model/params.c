@@ -20,6 +20,8 @@ typedef enum Dim {
     FFN,
     FREQ,
     TEXT,
+    IMAGE,
+    IMAGE_POSITIONS,
     IN,
     PT,
     PH,
@@ -53,8 +55,9 @@ typedef struct Row {
 } Row;
 
 #define ROW(ID, name, dims, cut, init) { name, dims, cut, init },
-static const Row first_rows[] = { FIRST_PARAMS(ROW) };
-static const Row block_rows[] = { BLOCK_PARAMS(ROW) };
+static const Row first_rows[] = { FIRST_PARAMS(ROW) IMAGE_FIRST_PARAMS(ROW)
+                                      IMAGE_PLACE_PARAMS(ROW) };
+static const Row block_rows[] = { BLOCK_PARAMS(ROW) IMAGE_BLOCK_PARAMS(ROW) };
 static const Row last_rows[] = { LAST_PARAMS(ROW) };
 static const Row text_first_rows[] = { TEXT_FIRST_PARAMS(ROW) };
 static const Row text_block_rows[] = { TEXT_BLOCK_PARAMS(ROW) };
@@ -73,11 +76,13 @@ static int64_t dim_value(const ModelConfig *c, Dim dim)
     case FFN: return c->dit.ffn_dim;
     case FREQ: return c->dit.freq_dim;
     case TEXT: return c->dit.text_dim;
+    case IMAGE: return c->dit.image_dim;
+    case IMAGE_POSITIONS: return c->dit.pos_embed_seq_len;
     case IN: return c->dit.in_channels;
     case PT: return c->dit.patch_size[0];
     case PH: return c->dit.patch_size[1];
     case PW: return c->dit.patch_size[2];
-    case OUT_PATCH: return dit_patch(&c->dit) / c->dit.in_channels * c->dit.out_channels;
+    case OUT_PATCH: return dit_patch_out(&c->dit);
     case MODEL: return c->text.d_model;
     case INNER: return c->text.num_heads * c->text.d_kv;
     case FF: return c->text.d_ff;
@@ -156,6 +161,18 @@ static void add_rows(ParamList *list, const ModelConfig *config, const Mesh *mes
     list->bucket_first[bucket + 1] = list->local_elements;
 }
 
+/* Rows of the first group that a model has: those about image tokens come last. */
+static int count_first(const DitConfig *c)
+{
+    if (c->image_dim == 0) return FIRST_PLAIN;
+    return c->pos_embed_seq_len > 0 ? FIRST_COUNT : FIRST_IMAGE;
+}
+
+static int count_block(const DitConfig *c)
+{
+    return c->image_dim > 0 ? BLOCK_COUNT : BLOCK_PLAIN;
+}
+
 static int stage_of_block(const ModelConfig *config, const Mesh *mesh, int64_t block)
 {
     const int stages = mesh_virtual_stages(mesh->shape);
@@ -167,38 +184,69 @@ static int stage_of_block(const ModelConfig *config, const Mesh *mesh, int64_t b
     return -1;
 }
 
+static int64_t count_text(const TextConfig *c)
+{
+    return c->num_layers > 0 ? TEXT_FIRST_COUNT + c->num_layers * TEXT_BLOCK_COUNT : 0;
+}
+
+/* Room for `count` parameters in `groups` groups. */
+static Status list_alloc(ParamList *list, int64_t count, int64_t groups)
+{
+    list->items = calloc((size_t)count, sizeof *list->items);
+    list->bucket_first = calloc((size_t)groups + 1, sizeof *list->bucket_first);
+    if (list->items && list->bucket_first) return OK;
+    params_destroy(list);
+    return status_fail(ERR_MEMORY, "no memory for a list of %lld parameters", (long long)count);
+}
+
+static void add_text(ParamList *list, const ModelConfig *config, const Mesh *mesh)
+{
+    char prefix[64];
+    if (config->text.num_layers == 0) return;
+    add_rows(list, config, mesh, (Place){ COMPONENT_TEXT_ENCODER, 0, -1, "" }, text_first_rows,
+             TEXT_FIRST_COUNT);
+    for (int64_t i = 0; i < config->text.num_layers; i++) {
+        (void)snprintf(prefix, sizeof prefix, "encoder.block.%lld.", (long long)i);
+        const Place place = { COMPONENT_TEXT_ENCODER, 0, i, prefix };
+        add_rows(list, config, mesh, place, text_block_rows, TEXT_BLOCK_COUNT);
+    }
+}
+
+Status params_plan_text(const TextConfig *config, ParamList *out)
+{
+    const ModelConfig model = { .text = *config };
+    const Mesh alone = mesh_of_rank(mesh_shape(1, 1, 1, 1), 0);
+    ParamList list = { .text_count = count_text(config) };
+    TRY(list_alloc(&list, list.text_count, 1 + config->num_layers));
+    add_text(&list, &model, &alone);
+    assert(list.count == list.text_count);
+    *out = list;
+    return OK;
+}
+
 Status params_plan(const ModelConfig *config, const Mesh *mesh, ParamList *out)
 {
     const int64_t layers = config->dit.num_layers, text_layers = config->text.num_layers;
-    const int64_t count = FIRST_COUNT + layers * BLOCK_COUNT + LAST_COUNT + TEXT_FIRST_COUNT +
-                          text_layers * TEXT_BLOCK_COUNT;
+    const int first_count = count_first(&config->dit), block_count = count_block(&config->dit);
+    const int64_t text_count = count_text(&config->text);
+    const int64_t count = first_count + layers * block_count + LAST_COUNT + text_count;
     const int64_t groups = 3 + layers + text_layers;
-    ParamList list = { 0 };
-    list.items = calloc((size_t)count, sizeof *list.items);
-    list.bucket_first = calloc((size_t)groups + 1, sizeof *list.bucket_first);
-    if (!list.items || !list.bucket_first) {
-        params_destroy(&list);
-        return status_fail(ERR_MEMORY, "no memory for a list of %lld parameters", (long long)count);
-    }
-
+    ParamList list = { .first_count = first_count,
+                       .block_count = block_count,
+                       .text_count = text_count };
+    TRY(list_alloc(&list, count, groups));
     char prefix[64];
     const int last = mesh_virtual_stages(mesh->shape) - 1;
     add_rows(&list, config, mesh, (Place){ COMPONENT_TRANSFORMER, 0, -1, "" }, first_rows,
-             FIRST_COUNT);
+             first_count);
     for (int64_t i = 0; i < layers; i++) {
         (void)snprintf(prefix, sizeof prefix, "blocks.%lld.", (long long)i);
         const Place place = { COMPONENT_TRANSFORMER, stage_of_block(config, mesh, i), i, prefix };
-        add_rows(&list, config, mesh, place, block_rows, BLOCK_COUNT);
+        add_rows(&list, config, mesh, place, block_rows, block_count);
     }
     add_rows(&list, config, mesh, (Place){ COMPONENT_TRANSFORMER, last, -1, "" }, last_rows,
              LAST_COUNT);
-    add_rows(&list, config, mesh, (Place){ COMPONENT_TEXT_ENCODER, 0, -1, "" }, text_first_rows,
-             TEXT_FIRST_COUNT);
-    for (int64_t i = 0; i < text_layers; i++) {
-        (void)snprintf(prefix, sizeof prefix, "encoder.block.%lld.", (long long)i);
-        const Place place = { COMPONENT_TEXT_ENCODER, 0, i, prefix };
-        add_rows(&list, config, mesh, place, text_block_rows, TEXT_BLOCK_COUNT);
-    }
+    add_text(&list, config, mesh);
     assert(list.count == count);
     *out = list;
     return OK;

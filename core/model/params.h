@@ -54,13 +54,17 @@ typedef struct Param {
 typedef struct ParamList {
     Param *items; /* owned; canonical order: transformer in forward order, then text encoder */
     int64_t count;
-    int64_t total;          /* elements of the whole model */
+    int64_t first_count, block_count; /* parameters of the first group, and of each block */
+    int64_t text_count;               /* of the text encoder; 0: the model has none */
+    int64_t total;                    /* elements of the whole model */
     int64_t local_elements; /* length of this rank's flat buffer (each tensor aligned to 16) */
     int buckets;            /* gradient buckets in this rank's buffer */
     int64_t *bucket_first;  /* owned; (buckets + 1) element offsets */
 } ParamList;
 
 Status params_plan(const ModelConfig *config, const Mesh *mesh, ParamList *out);
+/* A text encoder alone, whole on one rank: for one that is not trained. */
+Status params_plan_text(const TextConfig *config, ParamList *out);
 void params_destroy(ParamList *list);
 /* NULL when there is no such parameter. */
 const Param *params_find(const ParamList *list, Component component, const char *name);

@@ -13,12 +13,9 @@ static int64_t rows_of_micro(const Velocity *velocity)
 
 static Status alloc(Velocity *v, const PipelineLayout *layout, Arena *arena)
 {
-    const Dit *dit = v->dit;
-    const int64_t width = dit_width(&dit->config.dit);
     if (layout->stages > 1) TRY(pipeline_buffers_create(arena, layout, &v->buffers));
-    TRY(tensor_alloc(arena, F32, SHAPE(rows_of_micro(v), dit->config.text.max_length, width),
-                     "text", &v->text));
-    return dit_keys_alloc(dit, arena, v->rows_max, &v->keys);
+    TRY(dit_condition_alloc(v->dit, arena, rows_of_micro(v), &v->condition));
+    return dit_keys_alloc(v->dit, arena, v->rows_max, &v->keys);
 }
 
 static Status plan(Velocity *v, const DitShape *shapes, int count)
@@ -77,7 +74,7 @@ Status velocity_create(const Dit *dit, Group *pipeline, const DitShape *shapes, 
                    .pipeline = pipeline,
                    .chunks = mesh_chunks(dit->groups.mesh.shape),
                    .rows_max = rows,
-                   .text = tensor_none() };
+                   .beside = tensor_none() };
     Status s = OK;
     TRY_TO(failed, s, create_schedule(&v, pipeline->size > 1 ? (int)rows : 1));
     /* forwards keep one micro-batch alive a stage; two let a send go on under the next */
@@ -125,22 +122,73 @@ static Status slot_for(Velocity *v, int index, DitShape shape, int64_t row, DitS
     return OK;
 }
 
-Status velocity_captions(Velocity *v, const char *const *captions, int64_t rows)
+/* What rows are told: captions that the model encodes, or a condition. */
+typedef struct Told {
+    const char *const *captions;
+    const VelocityCondition *condition;
+} Told;
+
+/* Stage 0: into the slot, rows [row, row + its batch). */
+static Status tell_slot(const Velocity *v, Told told, int64_t row, DitSlot *slot)
+{
+    const int64_t batch = slot->shape.batch;
+    if (told.captions) {
+        byte_tokens_encode(told.captions + row, slot->text.ids, slot->text.lengths);
+        return OK;
+    }
+    TRY(op_convert(v->dit->dev, slot->text.out, tensor_slice(told.condition->text, row, batch)));
+    if (!slot->image.data) return OK;
+    return op_convert(v->dit->dev, slot->image, tensor_slice(told.condition->image, row, batch));
+}
+
+static Status make_keys(Velocity *v, Told told, int64_t rows)
 {
     CHECK(rows >= 1 && rows <= v->rows_max, ERR_DEVICE, "velocity: %lld rows, planned for %lld",
           (long long)rows, (long long)v->rows_max);
-    /* the text's tensors do not depend on the grid: any shape will do to cut them */
+    /* these tensors do not depend on the grid: any shape will do to cut them */
     const int64_t batch = rows_of_micro(v) < rows ? rows_of_micro(v) : rows;
-    const DitShape shape = { batch, v->dit->groups.sequence->size, 1, 1 };
-    const Tensor ctx = tensor_slice(v->text, 0, batch);
+    const DitShape shape = { .batch = batch, .t = v->dit->groups.sequence->size, .h = 1, .w = 1 };
+    Condition c = { tensor_slice(v->condition.text, 0, batch), tensor_none() };
+    if (v->condition.image.data) c.image = tensor_slice(v->condition.image, 0, batch);
     for (int64_t row = 0; row < rows; row += batch) {
         DitSlot *slot;
         TRY(slot_for(v, 0, shape, row, &slot));
-        if (v->dit->first) byte_tokens_encode(captions + row, slot->text.ids, slot->text.lengths);
-        TRY(dit_embed_text(v->dit, slot, ctx, &v->scratch));
-        TRY(group_broadcast(v->pipeline, ctx, 0));
-        TRY(dit_keys_fill(v->dit, slot, ctx));
+        if (v->dit->first) TRY(tell_slot(v, told, row, slot));
+        TRY(dit_embed_condition(v->dit, slot, c, &v->scratch));
+        TRY(group_broadcast(v->pipeline, c.text, 0));
+        if (c.image.data) TRY(group_broadcast(v->pipeline, c.image, 0));
+        TRY(dit_keys_fill(v->dit, slot, c));
     }
+    return OK;
+}
+
+Status velocity_captions(Velocity *v, const char *const *captions, int64_t rows)
+{
+    v->beside = tensor_none();
+    return make_keys(v, (Told){ .captions = captions }, rows);
+}
+
+Status velocity_condition(Velocity *v, const VelocityCondition *condition, int64_t rows)
+{
+    v->beside = condition->beside;
+    return make_keys(v, (Told){ .condition = condition }, rows);
+}
+
+/* Columns [first, ...) of row i of a slot's input = this rank's own tokens of all (tokens, ...). */
+static Status place_own(const Velocity *v, DitShape shape, DitSlot *slot, int64_t i, Tensor all,
+                        int64_t first)
+{
+    const TokenRange own = dit_own_tokens(v->dit, shape);
+    return op_place_columns(v->dit->dev, tensor_at(slot->x_t, i),
+                            tensor_slice(all, own.first, own.count), first);
+}
+
+/* Stage 0: what stands beside the noise in a slot's input. */
+static Status place_beside(const Velocity *v, DitShape shape, DitSlot *slot)
+{
+    const int64_t first = dit_patch_out(&v->dit->config.dit);
+    for (int64_t i = 0; v->beside.data && i < shape.batch; i++)
+        TRY(place_own(v, shape, slot, i, tensor_at(v->beside, slot->row + i), first));
     return OK;
 }
 
@@ -189,7 +237,9 @@ static Status evaluation_forward(void *context, PipelineTurn turn)
     DitSlot *slot;
     TRY(slot_for(velocity, turn.chunk * velocity->slot_count + turn.slot, e->shape, first, &slot));
     if (dit_slot_first(dit, slot)) {
-        TRY(velocity_take_own(velocity, e->shape, slot->x_t, tensor_slice(e->x, first, n)));
+        for (int64_t i = 0; i < n; i++)
+            TRY(place_own(velocity, e->shape, slot, i, tensor_at(e->x, first + i), 0));
+        TRY(place_beside(velocity, e->shape, slot));
         TRY(op_convert(dit->dev, slot->t, tensor_slice(e->t, first, n)));
     }
     TRY(dit_forward(dit, slot, messages.in, messages.out, &velocity->scratch));
@@ -225,7 +275,8 @@ Status velocity_pass(Velocity *velocity, DitShape shape, VelocityTurn turn, Tens
     DitSlot *slot;
     TRY(slot_for(velocity, index, shape, turn.row, &slot));
     if (dit->first) {
-        TRY(op_convert(dit->dev, tensor_at(slot->x_t, 0), x));
+        TRY(op_place_columns(dit->dev, tensor_at(slot->x_t, 0), x, 0));
+        TRY(place_beside(velocity, shape, slot));
         TRY(op_fill(dit->dev, slot->t, t));
     } else {
         TRY(group_receive(pipeline, in, pipeline->rank - 1));

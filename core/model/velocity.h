@@ -24,8 +24,9 @@ typedef struct Velocity {
     Arena arena;             /* owned: messages, text and its keys */
     PipelineBuffers buffers; /* owned */
     Schedule schedule;       /* owned; of `schedule.micros` micro-batches */
-    Tensor text;             /* (rows of a micro-batch, max_length, width): embedded captions */
+    Condition condition;     /* of a micro-batch's rows: embedded text, image */
     TextKeys keys;           /* of rows_max rows */
+    Tensor beside;           /* view; of velocity_condition */
 } Velocity;
 
 /* Plans for up to `rows` rows of the largest of `shapes` (their batch is ignored). ERR_MEMORY. */
@@ -37,7 +38,18 @@ size_t velocity_bytes(const Velocity *velocity);
 /* Encodes the captions of the rows to come; "" is the null caption. What was encoded is of the
  * weights of that moment. Collective over the replica. */
 Status velocity_captions(Velocity *velocity, const char *const *captions, int64_t rows);
-/* v (rows, tokens, patch), the same bits on every rank of the replica; x alike; t (rows) in
+
+/* What a model without a text encoder of its own is told; the same on every rank. */
+typedef struct VelocityCondition {
+    Tensor text;   /* (rows, max_length, text_dim): zeros past a caption's end (spec 17, 5) */
+    Tensor image;  /* (rows, image rows, image_dim), or none */
+    Tensor beside; /* (rows, tokens, patch in - patch out): channels beside the noise (mask and
+                      condition of image to video, spec 6), or none; must stay while it is used */
+} VelocityCondition;
+
+/* In place of velocity_captions. Collective over the replica. */
+Status velocity_condition(Velocity *velocity, const VelocityCondition *condition, int64_t rows);
+/* v (rows, tokens, patch out), the same bits on every rank of the replica; x alike; t (rows) in
  * [0, 1000); rows as in velocity_captions. shape.batch is ignored. Collective over the replica. */
 Status velocity_eval(Velocity *velocity, DitShape shape, Tensor v, Tensor x, Tensor t);
 

@@ -31,10 +31,12 @@ static Status add_block(Plan *plan, const DitConfig *c, const WeightGradsShape *
     TRY(add(plan, s->batch, s->context, dit_width(c)));
     TRY(add(plan, s->batch, s->context, c->ffn_dim / s->tensor));
     TRY(add_attention(plan, c, s, s->text));
+    for (int i = 0; s->image > 0 && i < 2; i++)
+        TRY(add(plan, s->batch, s->image, dit_width(c) / s->tensor));
     return add_attention(plan, c, s, s->context);
 }
 
-/* Patches; the time's three layers; the text's two. */
+/* Patches; the time's three layers; the text's two; the image's two. */
 static Status add_first(Plan *plan, const DitConfig *c, const WeightGradsShape *s)
 {
     const int64_t width = dit_width(c);
@@ -43,7 +45,10 @@ static Status add_first(Plan *plan, const DitConfig *c, const WeightGradsShape *
     TRY(add(plan, s->batch, 1, width));
     TRY(add(plan, s->batch, 1, width));
     TRY(add(plan, s->batch, s->text, width));
-    return add(plan, s->batch, s->text, width);
+    TRY(add(plan, s->batch, s->text, width));
+    if (s->image == 0) return OK;
+    TRY(add(plan, s->batch, s->image, width));
+    return add(plan, s->batch, s->image, c->image_dim);
 }
 
 Status weight_grads_plan(const DitConfig *config, const WeightGradsShape *shape, size_t *bytes,
@@ -52,7 +57,7 @@ Status weight_grads_plan(const DitConfig *config, const WeightGradsShape *shape,
     Plan plan = { .arena = arena_counting("weight gradients") };
     if (shape->first) TRY(add_first(&plan, config, shape));
     for (int64_t i = 0; i < shape->blocks; i++) TRY(add_block(&plan, config, shape));
-    if (shape->last) TRY(add(&plan, shape->batch, shape->own, dit_patch(config)));
+    if (shape->last) TRY(add(&plan, shape->batch, shape->own, dit_patch_out(config)));
     *bytes = plan.arena.peak;
     *calls = plan.calls;
     return OK;

@@ -32,6 +32,7 @@ typedef struct WeightGradsShape {
     int64_t own;     /* tokens of the stream on this rank */
     int64_t context; /* tokens that the sublayers read */
     int64_t text;    /* rows of the text context */
+    int64_t image;   /* image tokens */
     int64_t blocks;
     int tensor;       /* tensor ranks */
     bool first, last; /* the embeddings, the head */

@@ -3,10 +3,9 @@
 #include <stdlib.h>
 
 /* The rows of one group follow one another in the list, in the order of the table's enum. */
-static void bind_group(const Param *params, int count, Tensor flat, Tensor *out)
+static void bind_group(const Tensor *views, int64_t count, Tensor *out)
 {
-    for (int i = 0; i < count; i++)
-        out[i] = params[i].local ? params_view(&params[i], flat) : tensor_none();
+    for (int64_t i = 0; i < count; i++) out[i] = views[i];
 }
 
 ChunkBlocks weights_chunk(const ModelConfig *config, const Mesh *mesh, int chunk)
@@ -19,8 +18,8 @@ ChunkBlocks weights_chunk(const ModelConfig *config, const Mesh *mesh, int chunk
     return blocks;
 }
 
-Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh *mesh, Tensor flat,
-                    Weights *out)
+Status weights_bind_views(const ParamList *list, const ModelConfig *config, const Mesh *mesh,
+                          const Tensor *views, Weights *out)
 {
     Weights w = { .text_block_count = mesh->pp == 0 ? config->text.num_layers : 0 };
     const int64_t layers = config->dit.num_layers;
@@ -34,24 +33,36 @@ Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh
         return status_fail(ERR_MEMORY, "no memory for the views of %lld blocks",
                            (long long)w.block_count);
     }
-    const Param *p = list->items;
-    bind_group(p, FIRST_COUNT, flat, w.first);
-    p += FIRST_COUNT;
+    const Tensor *p = views;
+    bind_group(p, list->first_count, w.first);
+    p += list->first_count;
     for (int c = 0; c < chunks; c++) {
         const ChunkBlocks b = weights_chunk(config, mesh, c);
         for (int64_t i = 0; i < b.count; i++)
-            bind_group(p + (b.first + i) * BLOCK_COUNT, BLOCK_COUNT, flat,
+            bind_group(p + (b.first + i) * list->block_count, list->block_count,
                        w.blocks[b.local + i].at);
     }
-    p += layers * BLOCK_COUNT;
-    bind_group(p, LAST_COUNT, flat, w.last);
+    p += layers * list->block_count;
+    bind_group(p, LAST_COUNT, w.last);
     p += LAST_COUNT;
-    bind_group(p, TEXT_FIRST_COUNT, flat, w.text_first);
+    if (list->text_count > 0) bind_group(p, TEXT_FIRST_COUNT, w.text_first);
     p += TEXT_FIRST_COUNT;
     for (int64_t i = 0; i < w.text_block_count; i++)
-        bind_group(p + i * TEXT_BLOCK_COUNT, TEXT_BLOCK_COUNT, flat, w.text_blocks[i].at);
+        bind_group(p + i * TEXT_BLOCK_COUNT, TEXT_BLOCK_COUNT, w.text_blocks[i].at);
     *out = w;
     return OK;
+}
+
+Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh *mesh, Tensor flat,
+                    Weights *out)
+{
+    Tensor *views = calloc((size_t)list->count + 1, sizeof *views);
+    CHECK(views, ERR_MEMORY, "no memory for the views of %lld parameters", (long long)list->count);
+    for (int64_t i = 0; i < list->count; i++)
+        if (list->items[i].local) views[i] = params_view(&list->items[i], flat);
+    const Status s = weights_bind_views(list, config, mesh, views, out);
+    free(views);
+    return s;
 }
 
 void weights_destroy(Weights *weights)

@@ -1,5 +1,6 @@
 /*
- * weights: views of one flat buffer (weights or their gradients), found by the table's names.
+ * weights: a rank's weights or their gradients, found by the table's names: views of one flat
+ * buffer, or of a store (core/model/weight_store.h).
  */
 #ifndef ZT_CORE_MODEL_WEIGHTS_H
 #define ZT_CORE_MODEL_WEIGHTS_H
@@ -36,6 +37,9 @@ ChunkBlocks weights_chunk(const ModelConfig *config, const Mesh *mesh, int chunk
 /* Views into `flat` (local_elements, F32). Rows of other ranks stay absent. ERR_MEMORY. */
 Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh *mesh, Tensor flat,
                     Weights *out);
+/* The same with the view of each parameter given: (list->count), absent where not local. */
+Status weights_bind_views(const ParamList *list, const ModelConfig *config, const Mesh *mesh,
+                          const Tensor *views, Weights *out);
 void weights_destroy(Weights *weights);
 
 #endif

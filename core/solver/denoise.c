@@ -73,6 +73,17 @@ double denoise_guidance(const DenoiseOptions *options, float t)
     return (double)t < 1000 * options->boundary ? options->guidance_low : options->guidance;
 }
 
+Status denoise_give(const Device *dev, const DenoiseOptions *options, Tensor x, int64_t first)
+{
+    const Tensor given = options->given;
+    if (!given.data || first >= given.shape[1]) return OK;
+    const int64_t left = given.shape[1] - first, count = left < x.shape[1] ? left : x.shape[1];
+    for (int64_t i = 0; i < x.shape[0]; i++)
+        TRY(op_convert(dev, tensor_slice(tensor_at(x, i), 0, count),
+                       tensor_slice(tensor_at(given, i), first, count)));
+    return OK;
+}
+
 Status denoise_check(const Solver *solver, int evaluation, double square_norm)
 {
     const int step = solver_point(solver, evaluation).step;
@@ -125,10 +136,12 @@ Status denoise_run(const Device *dev, VelocityFn velocity, void *context,
     TRY_TO(done, s, workspace_alloc(scratch, x.shape[0], x.shape[1], x.shape[2], options, &work));
 
     const Tensor v = tensor_slice(work.velocity, 0, x.shape[0]);
+    TRY_TO(done, s, denoise_give(dev, options, x, 0));
     for (int i = 0; i < solver.evaluations; i++) {
         const SolverPoint at = solver_point(&solver, i);
         TRY_TO(done, s, guided_velocity(dev, velocity, context, options, at, x, &work));
         TRY_TO(done, s, solver_update(dev, &solver, &work.state, i, x, v));
+        TRY_TO(done, s, denoise_give(dev, options, x, 0));
         TRY_TO(done, s, check_finite(dev, &solver, i, x, work.norm));
         if (at.ends_step && options->on_step)
             options->on_step(options->watcher, at.step - solver.first + 1);

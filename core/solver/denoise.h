@@ -37,6 +37,9 @@ typedef struct DenoiseOptions {
     SolverKind solver; /* zero: Euler's method on our own schedule */
     SigmaSchedule sigmas;
     double strength; /* 0 and 1: x is noise; else x is what solver_begin made of a video */
+    /* (samples, n, patch) view: the first n tokens of x are these at every evaluation and in the
+     * end (frames that are given, spec 6); or none */
+    Tensor given;
     /* Called after each step with the number of steps done, from 1 on; NULL: nobody watches. */
     void (*on_step)(void *watcher, int done);
     void *watcher;
@@ -50,6 +53,10 @@ Status denoise_noise(const Device *dev, Tensor x, uint64_t seed, uint64_t first_
 Status denoise_plan(const DenoiseOptions *options, Solver *out);
 /* The strength of guidance at a model's timestep. */
 double denoise_guidance(const DenoiseOptions *options, float t);
+/* x (samples, n tokens, patch), its tokens from `first` on of the whole: given ones take their
+ * place.
+ */
+Status denoise_give(const Device *dev, const DenoiseOptions *options, Tensor x, int64_t first);
 /* ERR_DEVICE unless the square norm of x after an evaluation is finite. */
 Status denoise_check(const Solver *solver, int evaluation, double square_norm);
 

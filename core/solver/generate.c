@@ -12,6 +12,11 @@ typedef struct Conditioned {
     Group *halves;       /* NULL or alone: all rows are computed here */
     int64_t first, rows; /* those computed here */
     Tensor t;            /* (rows) */
+    const GenerateOptions *options;
+    const char *const *prompts;
+    int64_t count; /* of samples */
+    Arena *scratch;
+    int expert; /* that works now; -1: none has yet */
 } Conditioned;
 
 /* The ranks that share the samples all hear of a signal that one got: none leaves the others
@@ -28,35 +33,62 @@ static Status check_stop(Group *replica, Group *halves)
     return OK;
 }
 
-static Status evaluate(void *context, Tensor v, Tensor x, SolverPoint at)
-{
-    const Conditioned *c = context;
-    const Tensor own = tensor_slice(v, c->first, c->rows);
-
-    TRY(check_stop(c->velocity->dit->groups.replica, c->rows < v.shape[0] ? c->halves : NULL));
-    TRY(op_fill(c->velocity->dit->dev, c->t, at.t));
-    TRY(velocity_eval(c->velocity, c->grid, own, tensor_slice(x, c->first, c->rows), c->t));
-    return c->rows < v.shape[0] ? group_all_gather(c->halves, v, own) : OK;
-}
-
 /* Of the rows computed here. Of all rows the conditional ones come first, then the unconditional
  * ones of the same samples. */
-static Status encode_captions(const Conditioned *c, const GenerateOptions *options,
-                              const char *const *prompts, int64_t count, Arena *scratch)
+static Status encode_captions(const Conditioned *c)
 {
-    const size_t mark = arena_mark(scratch);
-    const char *negative = options->negative ? options->negative : "";
+    const size_t mark = arena_mark(c->scratch);
+    const char *negative = c->options->negative ? c->options->negative : "";
     void *memory;
     const char **captions;
     Status s;
 
-    TRY(arena_alloc(scratch, (size_t)c->rows * sizeof(*captions), "generate.captions", &memory));
+    TRY(arena_alloc(c->scratch, (size_t)c->rows * sizeof(*captions), "generate.captions", &memory));
     captions = memory;
     for (int64_t i = 0; i < c->rows; i++)
-        captions[i] = c->first + i < count ? prompts[c->first + i] : negative;
+        captions[i] = c->first + i < c->count ? c->prompts[c->first + i] : negative;
     s = velocity_captions(c->velocity, captions, c->rows);
-    arena_release(scratch, mark);
+    arena_release(c->scratch, mark);
     return s;
+}
+
+static Tensor rows_of(const Conditioned *c, Tensor all)
+{
+    return all.data ? tensor_slice(all, c->first, c->rows) : all;
+}
+
+static Status condition(const Conditioned *c)
+{
+    const VelocityCondition *all = c->options->told;
+
+    if (!all) return encode_captions(c);
+    const VelocityCondition own = { rows_of(c, all->text), rows_of(c, all->image),
+                                    rows_of(c, all->beside) };
+    return velocity_condition(c->velocity, &own, c->rows);
+}
+
+/* The other expert's weights make other keys of the same condition. */
+static Status choose_expert(Conditioned *c, float t)
+{
+    const double boundary = c->options->denoise.boundary;
+    const int expert = boundary > 0 && (double)t < 1000 * boundary ? 1 : 0;
+
+    if (boundary == 0 || expert == c->expert) return OK;
+    TRY(c->options->experts->use(c->options->experts->context, expert));
+    c->expert = expert;
+    return condition(c);
+}
+
+static Status evaluate(void *context, Tensor v, Tensor x, SolverPoint at)
+{
+    Conditioned *c = context;
+    const Tensor own = tensor_slice(v, c->first, c->rows);
+
+    TRY(choose_expert(c, at.t));
+    TRY(check_stop(c->velocity->dit->groups.replica, c->rows < v.shape[0] ? c->halves : NULL));
+    TRY(op_fill(c->velocity->dit->dev, c->t, at.t));
+    TRY(velocity_eval(c->velocity, c->grid, own, tensor_slice(x, c->first, c->rows), c->t));
+    return c->rows < v.shape[0] ? group_all_gather(c->halves, v, own) : OK;
 }
 
 /* Whether the two halves are computed by one replica each. */
@@ -84,7 +116,34 @@ size_t generate_scratch(int64_t samples, int64_t tokens, int64_t patch,
     (void)s;
     const size_t loop = denoise_scratch(samples, tokens, patch, options);
     const size_t pipelined = pipelined_scratch(samples, tokens, patch, options->solver);
+    /* the noise of a start is gone before the loop begins, and no larger than what that takes */
     return count.peak + (loop > pipelined ? loop : pipelined);
+}
+
+/* Noise, or a video that noise is mixed into as far as the trajectory is gone. */
+static Status begin(const Device *dev, const GenerateOptions *options, const uint64_t *ids,
+                    Arena *scratch, Tensor x)
+{
+    const size_t mark = arena_mark(scratch);
+    const int64_t count = x.shape[0];
+    Tensor noise = x;
+    Solver solver;
+    Status s = OK;
+
+    TRY(denoise_plan(&options->denoise, &solver));
+    if (options->start.data)
+        TRY_TO(done, s,
+               tensor_alloc(scratch, F32, SHAPE(count, x.shape[1], x.shape[2]), "generate.noise",
+                            &noise));
+    for (int64_t i = 0; i < count && !options->noise.data; i++)
+        TRY_TO(done, s, denoise_noise(dev, tensor_slice(noise, i, 1), options->seed, ids[i]));
+    if (options->noise.data) TRY_TO(done, s, op_convert(dev, noise, options->noise));
+    if (!options->start.data) goto done;
+    TRY_TO(done, s, op_convert(dev, x, options->start));
+    s = solver_begin(dev, &solver, x, noise);
+done:
+    arena_release(scratch, mark);
+    return s;
 }
 
 Status generate_latents(Velocity *velocity, DitShape grid, const GenerateOptions *options,
@@ -95,18 +154,24 @@ Status generate_latents(Velocity *velocity, DitShape grid, const GenerateOptions
     const int64_t rows = generate_rows(count, guidance, options->halves);
     const Device *dev = velocity->dit->dev;
     const size_t mark = arena_mark(scratch);
-    Conditioned conditioned = {
-        .velocity = velocity, .grid = grid, .halves = options->halves, .rows = rows
-    };
+    Conditioned conditioned = { .velocity = velocity,
+                                .grid = grid,
+                                .halves = options->halves,
+                                .rows = rows,
+                                .options = options,
+                                .prompts = prompts,
+                                .count = count,
+                                .scratch = scratch,
+                                .expert = -1 };
     Status s = OK;
 
     TRY_TO(done, s, tensor_alloc(scratch, F32, SHAPE(rows), "generate.t", &conditioned.t));
     if (is_shared(guidance, options->halves)) conditioned.first = options->halves->rank * count;
-    TRY_TO(done, s, encode_captions(&conditioned, options, prompts, count, scratch));
-    for (int64_t i = 0; i < count; i++)
-        TRY_TO(done, s, denoise_noise(dev, tensor_slice(x, i, 1), options->seed, ids[i]));
-    /* ranks with several virtual stages, as in interleaved training, go one timestep at a time */
-    if (velocity->pipeline->size > 1 && velocity->chunks == 1)
+    if (options->denoise.boundary == 0) TRY_TO(done, s, condition(&conditioned));
+    TRY_TO(done, s, begin(dev, options, ids, scratch, x));
+    /* ranks with several virtual stages, as in interleaved training, go one timestep at a time, and
+     * so do experts, who take turns on all stages at once */
+    if (velocity->pipeline->size > 1 && velocity->chunks == 1 && options->denoise.boundary == 0)
         s = pipelined_run(velocity, grid, &options->denoise, options->halves, scratch, x);
     else
         s = denoise_run(dev, evaluate, &conditioned, &options->denoise, scratch, x);

@@ -14,10 +14,24 @@
 
 #include <stdint.h>
 
+/* Two sets of weights that share the timesteps (DenoiseOptions.boundary): called before the first
+ * evaluation of each. Collective over the replica. */
+typedef struct GenerateExperts {
+    void *context;
+    Status (*use)(void *context,
+                  int expert); /* 0: timesteps from the boundary on; 1: those below */
+} GenerateExperts;
+
 typedef struct GenerateOptions {
     DenoiseOptions denoise;
     uint64_t seed;
     const char *negative; /* what guidance leads away from; NULL or "": the null caption */
+    /* In place of captions, for models without a text encoder of their own: of the samples' rows,
+     * then of the same samples' unconditional rows; NULL: captions are encoded. */
+    const VelocityCondition *told;
+    const GenerateExperts *experts; /* where there is a boundary */
+    Tensor noise;  /* (count, tokens, patch): in place of that of seed and number; or none */
+    Tensor start;  /* (count, tokens, patch): clean latents of a video, where strength is below 1 */
     Group *halves; /* view: two replicas, the first with the conditional rows, the second with the
                       unconditional ones of the same samples; NULL or alone: both here */
 } GenerateOptions;

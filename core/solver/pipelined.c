@@ -71,6 +71,17 @@ static Status guide(const Run *run, SolverPoint at)
     return guidance_combine(device_of(run), tensor_at(run->v, 0), tensor_at(run->v, 1), scale);
 }
 
+/* Given tokens keep their place in a sample's x. */
+static Status give(const Run *run, int64_t sample)
+{
+    DenoiseOptions one = *run->options;
+
+    if (!one.given.data) return OK;
+    one.given = tensor_slice(one.given, sample, 1);
+    return denoise_give(device_of(run), &one, tensor_slice(run->x, sample, 1),
+                        dit_own_tokens(run->velocity->dit, run->shape).first);
+}
+
 /* Last stage: the sample's next x goes back to the first stage, but for the last. */
 static Status update(Run *run, int evaluation, int64_t sample)
 {
@@ -82,6 +93,7 @@ static Status update(Run *run, int evaluation, int64_t sample)
     /* the first stage took it long ago: this evaluation came from it */
     TRY(group_wait(pipeline, &run->sent[sample]));
     TRY(solver_update(device_of(run), &run->solver, &state, evaluation, x, tensor_at(run->v, 0)));
+    TRY(give(run, sample));
     TRY(op_square_norm(device_of(run), run->norm, x));
     ((double *)run->norms.data)[evaluation] += *(const double *)run->norm.data;
     return evaluation + 1 < run->solver.evaluations ? group_send(pipeline, x, 0, &run->sent[sample])
@@ -212,7 +224,9 @@ static Status prepare(Run *run, Arena *scratch, Tensor x)
     TRY(denoise_plan(run->options, &run->solver));
     TRY(alloc(scratch, run->samples, own, x.shape[2], run->options->solver, run));
     for (int i = 0; i < MAX_EVALUATIONS; i++) ((double *)run->norms.data)[i] = 0;
-    return velocity_take_own(run->velocity, run->shape, run->x, x);
+    TRY(velocity_take_own(run->velocity, run->shape, run->x, x));
+    for (int64_t i = 0; i < run->samples; i++) TRY(give(run, i));
+    return OK;
 }
 
 Status pipelined_run(Velocity *velocity, DitShape grid, const DenoiseOptions *options,
@@ -224,12 +238,13 @@ Status pipelined_run(Velocity *velocity, DitShape grid, const DenoiseOptions *op
     Run run = { .velocity = velocity,
                 .options = options,
                 .halves = shared ? halves : NULL,
-                .shape = { 1, grid.t, grid.h, grid.w },
+                .shape = grid,
                 .samples = x.shape[0],
                 .rows = guided && !shared ? 2 : 1 };
     Status s = OK;
 
     assert(velocity->pipeline->size > 1);
+    run.shape.batch = 1;
     TRY_TO(done, s, prepare(&run, scratch, x));
     TRY_TO(done, s, pass_all(&run));
     TRY_TO(done, s, share(&run, x));

@@ -1,5 +1,7 @@
 #include "core/text/byte_tokens.h"
 
+#include "core/text/unicode.h"
+
 #include <stdbool.h>
 #include <string.h>
 
@@ -29,30 +31,6 @@ void byte_tokens_encode(const char *const *captions, Tensor ids, Tensor lengths)
         for (int64_t i = n + 1; i < length; i++) row[i] = BYTE_TOKEN_PAD;
         ((int32_t *)lengths.data)[b] = (int32_t)(n + 1);
     }
-}
-
-/* Length of the UTF-8 sequence at s (Unicode, table 3-7), 0 when it is not one. */
-static size_t utf8_sequence(const unsigned char *s, size_t left)
-{
-    if (s[0] < 0x80) return 1;
-    size_t n = 0;
-    unsigned char low = 0x80, high = 0xBF; /* range of the second byte */
-    if (s[0] >= 0xC2 && s[0] <= 0xDF)
-        n = 2;
-    else if (s[0] >= 0xE0 && s[0] <= 0xEF)
-        n = 3;
-    else if (s[0] >= 0xF0 && s[0] <= 0xF4)
-        n = 4;
-    if (n == 0 || n > left) return 0;
-    if (s[0] == 0xE0) low = 0xA0;  /* no overlong forms */
-    if (s[0] == 0xED) high = 0x9F; /* no surrogates */
-    if (s[0] == 0xF0) low = 0x90;
-    if (s[0] == 0xF4) high = 0x8F; /* nothing above U+10FFFF */
-    if (s[1] < low || s[1] > high) return 0;
-    for (size_t i = 2; i < n; i++) {
-        if (!is_continuation(s[i])) return 0;
-    }
-    return n;
 }
 
 Status byte_tokens_check(const char *what, const char *text, size_t bytes)

@@ -10,19 +10,8 @@
 #ifndef ZT_CORE_TEXT_UMT5_H
 #define ZT_CORE_TEXT_UMT5_H
 
-#include "core/model/model_config.h"
 #include "core/model/weights.h"
-#include "core/ops.h"
-
-typedef struct Umt5LayerActs {
-    Tensor ss1, ss2;      /* (batch * length): sums of squares of the two norms */
-    Tensor n1, n2;        /* (batch, length, d_model): normed */
-    Tensor q, k, v, out;  /* (batch, length, heads, d_kv) */
-    Tensor lse;           /* (batch, heads, length) */
-    Tensor rel_bias;      /* (heads, 2 length - 1) */
-    Tensor x1, x2;        /* (batch, length, d_model): after attention, after the MLP */
-    Tensor wi0, wi1, mlp; /* (batch, length, d_ff) */
-} Umt5LayerActs;
+#include "core/text/umt5_layer.h"
 
 typedef struct Umt5Acts {
     Tensor ids, lengths;   /* (batch, length), (batch) I32: filled by the caller */
@@ -42,8 +31,5 @@ Status umt5_forward(const Device *dev, const TextConfig *config, const Weights *
 Status umt5_backward(const Device *dev, const TextConfig *config, const Weights *w,
                      const Weights *g, Tensor dout, const Umt5Acts *acts, Arena *scratch);
 Status umt5_scratch(const Device *dev, const TextConfig *config, int64_t batch, size_t *bytes);
-
-/* Bucket of relative position rel = key - query (bidirectional, spec 9). */
-int32_t umt5_bucket(int64_t rel, int64_t buckets, int64_t max_distance);
 
 #endif

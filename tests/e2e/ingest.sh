@@ -61,6 +61,15 @@ check any_number_of_workers_writes_the_same_bytes '[ $code = 0 ]' \
     'cmp -s "$dir/one/shard-00000.h5" "$dir/two/shard-00000.h5"' \
     'cmp -s "$dir/one/dataset.json" "$dir/two/dataset.json"'
 
+for workers in 1 3; do
+    ingest "$dir/good" --out "$dir/text$workers" --workers $workers --text-encoder tests/fixtures/wan_text
+done
+check captions_become_embeddings '[ $code = 0 ]' 'whole text3' 'says "text umt5, 6 captions"' \
+    'cmp -s "$dir/text1/shard-00000.h5" "$dir/text3/shard-00000.h5"' \
+    '[ "$("$zoetrope" inspect "$dir/text3" | grep -c "text width  *32")" = 1 ]'
+ingest "$dir/good" --out "$dir/out" --text-encoder tests/fixtures/wan_tiny_random
+check an_encoder_without_its_tokenizer_is_refused '[ $code = 3 ]' one_error nothing_left 'says "spiece.model: is missing"'
+
 ingest "$dir/good" --out "$dir/short" --seconds 2.2
 check only_the_first_seconds_are_used '[ $code = 0 ]' 'whole short' 'says "3 clips"'
 

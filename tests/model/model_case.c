@@ -120,7 +120,7 @@ ModelCase model_case_create(const CaseSpec *spec)
         abort();
     }
     c.tokens = c.grid[0] * c.grid[1] * c.grid[2];
-    c.patch = dit_patch(&c.config.dit);
+    c.patch = dit_patch_in(&c.config.dit);
     c.weights = new_array(c.whole.local_elements, sizeof *c.weights);
     c.wide = new_array(c.whole.local_elements, sizeof *c.wide);
     c.clean = new_array(c.batch * c.tokens * c.patch, sizeof *c.clean);

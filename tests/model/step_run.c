@@ -136,7 +136,7 @@ static DitShape shape_of(const StepMicro *m)
 {
     const int64_t *grid = m->clips->c.grid;
 
-    return (DitShape){ m->count, grid[0], grid[1], grid[2] };
+    return dit_shape(m->count, grid[0], grid[1], grid[2]);
 }
 
 static Status rank_create(Rank *r)

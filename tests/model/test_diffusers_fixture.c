@@ -254,7 +254,7 @@ static void folder_of_diffusers_loads_and_runs(void **state)
     double *velocity = fixture_read(&c->expected, "velocity", &count);
     Loaded l;
 
-    loaded_create(&l, (DitShape){ c->batch, (int64_t)grid[0], (int64_t)grid[1], (int64_t)grid[2] });
+    loaded_create(&l, dit_shape(c->batch, (int64_t)grid[0], (int64_t)grid[1], (int64_t)grid[2]));
     fill(l.slot.x_t, latent, latents);
     fill(l.slot.t, timesteps, c->batch);
     memcpy(l.slot.text.ids.data, c->ids, tensor_bytes(l.slot.text.ids));

@@ -69,7 +69,7 @@ static void ok(Status status)
 
 static void run_create(Run *r)
 {
-    const DitShape shape = { CLIPS, T, H, W };
+    const DitShape shape = dit_shape(CLIPS, T, H, W);
     const TrainStepOptions options = {
         .flow = { .seed = 11, .logit_normal = true, .mean = 0.0, .std = 1.0, .shift = 3.0 },
         .shapes = &shape,
@@ -117,7 +117,7 @@ static double train(Run *r, const Batch *batch, int64_t done)
 
 static void one_batch_with_fixed_draws_overfits_below_two_percent(void **state)
 {
-    const int64_t patch = dit_patch(&config.dit);
+    const int64_t patch = dit_patch_in(&config.dit);
     float *latents = calloc((size_t)(CLIPS * TOKENS * patch), sizeof *latents);
     const double start = clock_seconds();
     double first = 0.0, last = 0.0;

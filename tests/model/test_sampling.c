@@ -57,7 +57,7 @@ static int64_t values_of(const Work *work)
 
 static DitShape grid_of(const Work *work)
 {
-    return (DitShape){ 1, work->model.grid[0], work->model.grid[1], work->model.grid[2] };
+    return dit_shape(1, work->model.grid[0], work->model.grid[1], work->model.grid[2]);
 }
 
 /* ---- one rank ------------------------------------------------------------------------------ */

@@ -72,7 +72,7 @@ static int64_t values_of(const ModelCase *c)
 
 static DitShape shape_of(const ModelCase *c)
 {
-    return (DitShape){ 1, c->grid[0], c->grid[1], c->grid[2] };
+    return dit_shape(1, c->grid[0], c->grid[1], c->grid[2]);
 }
 
 static float *new_floats(int64_t count)

@@ -44,7 +44,7 @@ static void ok(Status s)
 
 static DitShape shape_of(const ModelCase *c)
 {
-    return (DitShape){ c->batch, c->grid[0], c->grid[1], c->grid[2] };
+    return dit_shape(c->batch, c->grid[0], c->grid[1], c->grid[2]);
 }
 
 static Alone *alone_create(void)

@@ -249,7 +249,7 @@ static void run_sample(const Sample *s, const double *latent, double timestep, c
 
     embed_time(s, timestep);
     embed_text(s, text);
-    linear(s, "patch_embedding", latent, s->tokens, dit_patch(s->c), s->width, x);
+    linear(s, "patch_embedding", latent, s->tokens, dit_patch_in(s->c), s->width, x);
     for (int64_t block = 0; block < s->c->num_layers; block++) run_block(s, block, x);
     run_head(s, x, velocity);
     free(x);
@@ -260,7 +260,7 @@ void wan_double_forward(const WanDouble *model, const WanInput *input, double *v
     const DitConfig *c = &model->config->dit;
     const int64_t tokens = input->grid[0] * input->grid[1] * input->grid[2];
     const int64_t text_rows = model->config->text.max_length;
-    const int64_t patch = dit_patch(c);
+    const int64_t patch = dit_patch_in(c);
     const int64_t out_patch = patch / c->in_channels * c->out_channels;
     double *encoded = dm_new(text_rows * c->text_dim);
     Sample s = { .model = model,
@@ -292,7 +292,7 @@ double wan_double_loss(const WanDouble *model, const WanInput *input, const doub
                        const double *noise, const double *t)
 {
     const int64_t tokens = input->grid[0] * input->grid[1] * input->grid[2];
-    const int64_t sample = tokens * dit_patch(&model->config->dit);
+    const int64_t sample = tokens * dit_patch_in(&model->config->dit);
     const int64_t count = input->batch * sample;
     double *latent = dm_new(count);
     double *timesteps = dm_new(input->batch);

@@ -228,6 +228,17 @@ CALL(silu_backward_add)
     return op_silu_backward(dev, c->din[0], c->dout, c->in[0], true);
 }
 
+CALL(gelu_erf)
+{
+    return op_gelu_erf(dev, c->out[0], c->in[0]);
+}
+
+CALL(gelu_erf_backward)
+{
+    copy(c->din[0], c->dout);
+    return op_gelu_erf_backward(dev, c->din[0], c->din[0], c->in[0]);
+}
+
 CALL(gated_gelu)
 {
     return op_gated_gelu(dev, c->out[0], c->in[0], c->in[1]);
@@ -457,6 +468,8 @@ const Case op_cases[] = {
     ROW(gelu, "nw", (3, 37), (91, 333), ("nw"), ("nw"), reference_gelu, gelu, gelu_backward, "="),
     ROW(silu, "nw", (3, 37), (91, 333), ("nw"), ("nw"), reference_silu, silu, silu_backward, "="),
     ROW(silu_add, "nw", (3, 37), (91, 333), ("nw"), ("nw"), reference_silu, silu, silu_backward_add, "+"),
+    ROW(gelu_erf, "nw", (3, 37), (91, 333), ("nw"), ("nw"), reference_gelu_erf, gelu_erf,
+        gelu_erf_backward, "="),
     ROW(gated_gelu, "nw", (3, 37), (91, 333), ("nw", "nw"), ("nw"),
         reference_gated_gelu, gated_gelu, gated_gelu_backward, "=="),
     ROW(gate_residual, "btw", (2, 5, 19), (2, 131, 100), ("btw", "btw", "bw"), ("btw"),

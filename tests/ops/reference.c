@@ -176,6 +176,12 @@ void reference_silu(const int64_t *d, double *const *in, double *const *out)
     for (int64_t i = 0; i < d[0] * d[1]; i++) out[0][i] = in[0][i] / (1 + exp(-in[0][i]));
 }
 
+void reference_gelu_erf(const int64_t *d, double *const *in, double *const *out)
+{
+    for (int64_t i = 0; i < d[0] * d[1]; i++)
+        out[0][i] = in[0][i] / 2.0 * (1.0 + erf(in[0][i] / sqrt(2.0)));
+}
+
 void reference_gated_gelu(const int64_t *d, double *const *in, double *const *out)
 {
     for (int64_t i = 0; i < d[0] * d[1]; i++) out[0][i] = gelu(in[0][i]) * in[1][i];

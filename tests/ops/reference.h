@@ -31,6 +31,7 @@ Reference reference_attention_masked;   /* ..., lengths from reference_length */
 Reference reference_attention_merge;    /* out btha, lse bht, part btha, part_lse bht -> out, lse */
 Reference reference_gelu;               /* x nw -> y nw */
 Reference reference_silu;               /* x nw -> y nw */
+Reference reference_gelu_erf;           /* x nw -> y nw */
 Reference reference_gated_gelu;         /* a nw, b nw -> y nw */
 Reference reference_gate_residual;      /* x btw, y btw, gate bw -> out btw */
 Reference reference_residual;           /* x btw, y btw -> out btw */

@@ -34,6 +34,7 @@ static const struct {
     { "attention_bias", "bh" },
     { "attention_masked", "h" },
     { "gelu", "nw" },
+    { "gelu_erf", "nw" },
     { "silu", "nw" },
     { "silu_add", "nw" },
     { "gated_gelu", "nw" },

@@ -1,6 +1,6 @@
 /* dataset: a rank that reads only its tokens of a clip gets exactly those, or hears of the damage.
  */
-#include "data/bf16.h"
+#include "core/base/bf16.h"
 #include "data/dataset.h"
 #include "tests/support/small_dataset.h"
 

@@ -1,6 +1,7 @@
 /* model_dir: configurations both ways, weights slice by slice, and which checkpoint is taken. */
 #include "core/base/file.h"
 #include "core/formats/manifest.h"
+#include "core/formats/component_config.h"
 #include "core/formats/model_dir.h"
 
 #include <stdio.h>
@@ -83,16 +84,17 @@ static void configurations_are_read_back(void **state)
     (void)state;
     static const char *const presets[] = { "tiny", "small", "wan-14b" };
     for (size_t i = 0; i < 3; i++) {
-        ModelDir written = { .shift = 3.0 }, read;
+        ModelDir written = { .text = TEXT_BYTES, .shift = 3.0 }, read;
         assert_int_equal(model_config_preset(presets[i], &written.config), OK);
         assert_int_equal(model_dir_write(at("m"), &written, true), OK);
         assert_int_equal(model_dir_read(at("m"), &read), OK);
         assert_memory_equal(&read, &written, sizeof read);
-        assert_int_equal(model_dir_compare("m", &read.config, &written.config), OK);
+        assert_int_equal(model_config_compare("m", &read.config, &written.config), OK);
         assert_int_equal(file_kind(at("m/transformer_ema/config.json")), FILE_REGULAR);
         assert_int_equal(file_kind(at("m/tokenizer/tokenizer_config.json")), FILE_REGULAR);
         read.config.dit.ffn_dim++;
-        assert_says(model_dir_compare("m", &read.config, &written.config), ERR_CONFIG, "ffn_dim");
+        assert_says(model_config_compare("m", &read.config, &written.config), ERR_CONFIG,
+                    "ffn_dim");
     }
 }
 
@@ -126,8 +128,13 @@ static void public_configurations_are_understood(void **state)
     write_text(at("p/transformer/config.json"), "{\"num_layers\":\"many\"}");
     assert_says(model_dir_read(at("p"), &model), ERR_FORMAT,
                 "p/transformer/config.json: \"num_layers\" is \"many\"");
-    write_text(at("p/transformer/config.json"), "{\"image_dim\":1280}");
-    assert_says(model_dir_read(at("p"), &model), ERR_FORMAT, "image-to-video");
+    write_text(
+        at("p/transformer/config.json"),
+        "{\"num_layers\":2,\"num_attention_heads\":2,\"attention_head_dim\":12,\"ffn_dim\":8,"
+        "\"in_channels\":36,\"out_channels\":16,\"text_dim\":8,\"image_dim\":1280,"
+        "\"added_kv_proj_dim\":25}");
+    assert_says(model_dir_read(at("p"), &model), ERR_FORMAT,
+                "\"added_kv_proj_dim\" is 25; with \"image_dim\" 1280 it must be 24");
     write_text(at("p/transformer/config.json"), "{\"qk_norm\":\"layer\"}");
     assert_says(model_dir_read(at("p"), &model), ERR_FORMAT, "only \"rms_norm_across_heads\"");
     write_text(at("p/model_index.json"), "{\"transformer\":[\"diffusers\",\"OtherModel\"]}");
@@ -135,7 +142,9 @@ static void public_configurations_are_understood(void **state)
     write_text(at("p/model_index.json"),
                "{\"transformer\":[\"diffusers\",\"WanTransformer3DModel\"],"
                "\"transformer_2\":[\"diffusers\",\"WanTransformer3DModel\"]}");
-    assert_says(model_dir_read(at("p"), &model), ERR_FORMAT, "two experts");
+    assert_says(model_dir_read(at("p"), &model), ERR_FORMAT, "no \"boundary_ratio\"");
+    write_text(at("p/model_index.json"), "{\"_class_name\":\"FluxPipeline\"}");
+    assert_says(model_dir_read(at("p"), &model), ERR_FORMAT, "\"_class_name\" is FluxPipeline");
     assert_says(model_dir_read(at("absent"), &model), ERR_IO, "absent: is not a folder");
 }
 

@@ -310,6 +310,54 @@ static void half_precision_widens_exactly(void **state)
     safetensors_close(file);
 }
 
+/* What F32 and F16 become as BF16, here as the F32 of its bits: the upper half, rounded to even. */
+static uint16_t rounded(float value)
+{
+    uint32_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    const uint32_t low = bits & 0xffff, high = bits >> 16;
+    return (uint16_t)(high + (low > 0x8000 || (low == 0x8000 && (high & 1))));
+}
+
+/* Larger than a piece, with rows longer than one and rows of which many fit into one. */
+static void values_are_narrowed_to_bf16_in_every_slice(void **state)
+{
+    (void)state;
+    static const int64_t shapes[][2] = { { 3, 300001 }, { 9000, 77 }, { 1, 5 } };
+    for (size_t i = 0; i < 3; i++) {
+        const int64_t rows = shapes[i][0], width = shapes[i][1];
+        float *values = malloc((size_t)(rows * width) * sizeof *values);
+        for (int64_t k = 0; k < rows * width; k++)
+            values[k] = (float)(k * 7919 % 1000003) * 0x1p-17f - 2.0f;
+        const SafetensorsSpec spec = { "w", F32, SHAPE(rows, width) };
+        SafetensorsWriter *w;
+        Safetensors *file;
+        assert_int_equal(safetensors_create(path, &spec, 1, NULL, &w), OK);
+        assert_int_equal(safetensors_write(w, values, (size_t)(rows * width) * sizeof *values), OK);
+        assert_int_equal(safetensors_finish(w, NULL, NULL), OK);
+        assert_int_equal(safetensors_open(path, &file), OK);
+        const SafetensorsEntry *e = safetensors_find(file, "w");
+        const SafetensorsSlice slices[] = { { -1, 0, 0 },
+                                            { 0, rows / 3, rows - rows / 3 },
+                                            { 1, width / 2, width - width / 2 } };
+        for (size_t k = 0; k < 3; k++) {
+            const SafetensorsSlice c = slices[k];
+            const int64_t r0 = c.dim == 0 ? c.first : 0, r1 = c.dim == 0 ? r0 + c.count : rows;
+            const int64_t c0 = c.dim == 1 ? c.first : 0, c1 = c.dim == 1 ? c0 + c.count : width;
+            const int64_t count = (r1 - r0) * (c1 - c0);
+            uint16_t *got = malloc((size_t)count * sizeof *got);
+            assert_int_equal(safetensors_read(file, e, c, tensor_of(got, BF16, SHAPE(count))), OK);
+            int64_t at = 0;
+            for (int64_t r = r0; r < r1; r++)
+                for (int64_t col = c0; col < c1; col++)
+                    assert_int_equal(got[at++], rounded(values[r * width + col]));
+            free(got);
+        }
+        safetensors_close(file);
+        free(values);
+    }
+}
+
 static void known_types_are_listed_and_not_read(void **state)
 {
     (void)state;
@@ -496,6 +544,7 @@ int main(void)
         cmocka_unit_test(slices_of_large_tensors_are_right),
         cmocka_unit_test(half_precision_widens_exactly),
         cmocka_unit_test(any_run_of_elements_is_right),
+        cmocka_unit_test(values_are_narrowed_to_bf16_in_every_slice),
         cmocka_unit_test(known_types_are_listed_and_not_read),
         cmocka_unit_test(a_file_that_shrinks_is_an_error),
         cmocka_unit_test(an_abandoned_file_leaves_nothing),

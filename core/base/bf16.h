@@ -1,11 +1,12 @@
-/* bf16: the upper half of an F32, rounded to nearest even; what latents are stored as. */
-#ifndef ZT_DATA_BF16_H
-#define ZT_DATA_BF16_H
+/* bf16: the upper half of an F32, rounded to nearest even; what latents and weights are stored as.
+ */
+#ifndef ZT_CORE_BASE_BF16_H
+#define ZT_CORE_BASE_BF16_H
 
 #include <stdint.h>
 #include <string.h>
 
-/* Not for NaN, which the writer refuses. */
+/* Not for NaN. */
 static inline uint16_t bf16_of_float(float value)
 {
     uint32_t bits;

@@ -1,0 +1,308 @@
+#include "infer/references.h"
+
+#include "core/codec/patch.h"
+#include "core/codec/wan_coder.h"
+#include "data/frames_in.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MASK_CHANNELS = 4 }; /* of a latent frame: one a pixel frame */
+
+/* ---- what a request asks for ----------------------------------------------------------------- */
+
+Status references_check(const InferOptions *o)
+{
+    const int given = (o->image != NULL) + (o->video != NULL) + (o->continued != NULL);
+    CHECK(given <= 1, ERR_USAGE, "--image, --video and --continue do not go together");
+    CHECK(!o->last_image || o->image, ERR_USAGE, "--last-image: goes with --image");
+    CHECK(!o->backward || o->continued, ERR_USAGE, "--backward: goes with --continue");
+    CHECK(o->strength == 0 || o->video, ERR_USAGE, "--strength: goes with --video");
+    return OK;
+}
+
+static bool is_asked(const InferOptions *o)
+{
+    return o->image || o->video || o->continued;
+}
+
+/* Pixel frames that are known: [0, before) and [frames - after, frames). */
+typedef struct Known {
+    int64_t before, after;
+} Known;
+
+static Known known_frames(const InferOptions *o)
+{
+    if (o->image) return (Known){ 1, o->last_image ? 1 : 0 };
+    return o->backward ? (Known){ 0, o->overlap } : (Known){ o->overlap, 0 };
+}
+
+/* By which of its ways the model is told of known frames; refuses what it has no way for. */
+static Status check_model(const Engine *e, const InferOptions *o)
+{
+    const DitConfig *c = &e->model.config.dit;
+    const bool beside = c->in_channels > c->out_channels;
+    CHECK(is_asked(o) || !beside, ERR_USAGE,
+          "%s: is an image-to-video model: give it --image FILE or --continue FILE", e->path);
+    CHECK(!is_asked(o) || e->model.wan_vae, ERR_USAGE,
+          "%s: has no VAE that encodes pictures and videos, which %s needs", e->path,
+          o->image   ? "--image"
+          : o->video ? "--video"
+                     : "--continue");
+    CHECK(!o->video || !beside, ERR_USAGE,
+          "--video: %s is an image-to-video model; video to video wants a text-to-video model",
+          e->path);
+    if (!o->image && !o->continued) return OK;
+    CHECK(beside || e->model.given_frame, ERR_USAGE,
+          "%s: %s is a text-to-video model and takes no frames; use an image-to-video model",
+          o->image ? "--image" : "--continue", e->path);
+    CHECK(beside || known_frames(o).after == 0, ERR_USAGE, "%s: %s takes frames at the start only",
+          o->last_image ? "--last-image" : "--backward", e->path);
+    CHECK(!o->last_image || c->pos_embed_seq_len > 0 || c->image_dim == 0, ERR_USAGE,
+          "--last-image: %s reads one image; use a first-and-last-frame model", e->path);
+    CHECK(c->pos_embed_seq_len == 0 || o->last_image, ERR_USAGE,
+          "%s: wants a first and a last frame: give --last-image FILE, too", e->path);
+    CHECK(!beside || c->in_channels == 2 * c->out_channels + MASK_CHANNELS, ERR_FORMAT,
+          "%s: in_channels is %lld; an image-to-video model with %lld latent channels has %lld",
+          e->path, (long long)c->in_channels, (long long)c->out_channels,
+          (long long)(2 * c->out_channels + MASK_CHANNELS));
+    return OK;
+}
+
+/* ---- encoding -------------------------------------------------------------------------------- */
+
+/* One video on its way into latents. */
+typedef struct Encoding {
+    Engine *engine;
+    const InferOptions *options;
+    WanVae *vae; /* owned, as is all below */
+    WanCoder *coder;
+    Tensor latent; /* (channels, T, h, w) */
+    Tensor grey;   /* (1, height, width, 3) F32 zeros */
+    Tensor shown;  /* alike: a frame in [-1, 1] */
+    int64_t done;  /* latent frames */
+} Encoding;
+
+static Status new_tensor(Shape shape, Tensor *out)
+{
+    Tensor t = tensor_of(NULL, F32, shape);
+    t.data = calloc((size_t)tensor_count(t) + 1, sizeof(float));
+    CHECK(t.data, ERR_MEMORY, "no memory to encode frames: %lld values",
+          (long long)tensor_count(t));
+    *out = t;
+    return OK;
+}
+
+/* frames: of the clip whose latents are wanted. Not collective. */
+static Status encoding_create(Engine *e, const InferOptions *o, int64_t frames, Encoding *out)
+{
+    char folder[FILE_PATH_BYTES];
+    const Shape frame = SHAPE(1, o->size.height, o->size.width, 3);
+    *out = (Encoding){ .engine = e, .options = o };
+    TRY(file_join(folder, e->path, "vae"));
+    TRY(wan_vae_load(folder, WAN_ENCODES, &out->vae));
+    const int64_t stride = wan_stride(&out->vae->config);
+    TRY(wan_coder_create(&e->device, out->vae, false, e->mesh.replica, o->size.height,
+                         o->size.width, &out->coder));
+    TRY(new_tensor(SHAPE(out->vae->config.z_dim, 1 + (frames - 1) / WAN_FRAMES,
+                         o->size.height / stride, o->size.width / stride),
+                   &out->latent));
+    TRY(new_tensor(frame, &out->grey));
+    return new_tensor(frame, &out->shown);
+}
+
+static void encoding_destroy(Encoding *encoding)
+{
+    wan_coder_destroy(encoding->coder);
+    wan_vae_destroy(encoding->vae);
+    free(encoding->latent.data);
+    free(encoding->grey.data);
+    free(encoding->shown.data);
+}
+
+/* Frame `index` of rgb, or grey where it is not known. Collective. */
+static Status encode_frame(Encoding *c, const Frames *frames, int64_t index)
+{
+    if (!frames) return wan_encode(c->coder, c->latent, &c->done, c->grey);
+    const uint8_t *from = tensor_at(frames->rgb, index).data;
+    float *to = tensor_f32(c->shown);
+    for (int64_t i = 0; i < tensor_count(c->shown); i++) to[i] = (float)from[i] / 127.5f - 1.0f;
+    return wan_encode(c->coder, c->latent, &c->done, c->shown);
+}
+
+static Status latent_tokens(Tensor latent, Tensor *tokens)
+{
+    TRY(new_tensor(
+        SHAPE(latent.shape[1] * (latent.shape[2] / PATCH_SIDE) * (latent.shape[3] / PATCH_SIDE),
+              latent.shape[0] * PATCH_VALUES),
+        tokens));
+    latent_to_tokens(*tokens, latent);
+    return OK;
+}
+
+/* ---- the ways of telling --------------------------------------------------------------------- */
+
+/* What is read: the frames that are known at the start, at the end. */
+typedef struct Sources {
+    Frames before, after, whole;
+} Sources;
+
+static void sources_destroy(Sources *s)
+{
+    frames_destroy(&s->before);
+    frames_destroy(&s->after);
+    frames_destroy(&s->whole);
+}
+
+static FramesWanted wanted(const InferOptions *o, const char *what, int64_t count)
+{
+    return (FramesWanted){ .what = what,
+                           .fps = o->fps,
+                           .width = o->size.width,
+                           .height = o->size.height,
+                           .least = count,
+                           .most = count };
+}
+
+/* Every rank reads for itself: the files are the same. Not collective. */
+static Status read_sources(const InferOptions *o, Sources *out)
+{
+    const FramesWanted picture = wanted(o, "--image", 1), last = wanted(o, "--last-image", 1);
+    FramesWanted joined = wanted(o, "--continue", o->overlap);
+    const FramesWanted video = wanted(o, "--video", o->frames);
+    joined.from_end = !o->backward;
+    if (o->image) TRY(frames_read(o->image, &picture, &out->before));
+    if (o->last_image) TRY(frames_read(o->last_image, &last, &out->after));
+    if (o->continued)
+        TRY(frames_read(o->continued, &joined, o->backward ? &out->after : &out->before));
+    return o->video ? frames_read(o->video, &video, &out->whole) : OK;
+}
+
+/* Mask channel j of latent frame t: pixel frame 4 t - 3 + j, and the first one four times. */
+static float mask_value(Known known, int64_t frames, int64_t t, int64_t j)
+{
+    const int64_t pixel = t == 0 ? 0 : MASK_CHANNELS * t - (MASK_CHANNELS - 1) + j;
+    return pixel < known.before || pixel >= frames - known.after ? 1.0f : 0.0f;
+}
+
+/* Mask, then the latents of the known frames with grey between (spec 17, 15). Collective. */
+static Status make_beside(Encoding *c, const Sources *s, References *out)
+{
+    const InferOptions *o = c->options;
+    const Known known = known_frames(o);
+    const int64_t frames = o->frames, end = frames - known.after;
+    Tensor all;
+    for (int64_t i = 0; i < frames; i++) {
+        const Frames *from = i < known.before ? &s->before : i >= end ? &s->after : NULL;
+        TRY(encode_frame(c, from, i < known.before ? i : i - end));
+    }
+    const Tensor l = c->latent;
+    TRY(new_tensor(SHAPE(MASK_CHANNELS + l.shape[0], l.shape[1], l.shape[2], l.shape[3]), &all));
+    const int64_t plane = l.shape[2] * l.shape[3];
+    for (int64_t j = 0; j < MASK_CHANNELS; j++)
+        for (int64_t t = 0; t < l.shape[1]; t++)
+            for (int64_t i = 0; i < plane; i++)
+                tensor_f32(all)[(j * l.shape[1] + t) * plane + i] = mask_value(known, frames, t, j);
+    memcpy(tensor_at(all, MASK_CHANNELS).data, l.data, tensor_bytes(l));
+    const Status status = latent_tokens(all, &out->beside);
+    free(all.data);
+    return status;
+}
+
+/* Collective. */
+static Status make_given(Encoding *c, const Sources *s, References *out)
+{
+    for (int64_t i = 0; i < s->before.rgb.shape[0]; i++) TRY(encode_frame(c, &s->before, i));
+    out->clean = c->latent.shape[1];
+    return latent_tokens(c->latent, &out->given);
+}
+
+static Status make_start(Encoding *c, const Sources *s, References *out)
+{
+    for (int64_t i = 0; i < c->options->frames; i++) TRY(encode_frame(c, &s->whole, i));
+    return latent_tokens(c->latent, &out->start);
+}
+
+static Status encode(Encoding *c, const Sources *s, References *out)
+{
+    const DitConfig *d = &c->engine->model.config.dit;
+    if (c->options->video) return make_start(c, s, out);
+    return d->in_channels > d->out_channels ? make_beside(c, s, out) : make_given(c, s, out);
+}
+
+/* ---- noise of another program ---------------------------------------------------------------- */
+
+static Status parse_noise(const Safetensors *file, Shape shape, References *out)
+{
+    const SafetensorsEntry *entry = safetensors_find(file, "noise");
+    char found[352], expected[96];
+    Tensor latent;
+    CHECK(entry, ERR_FORMAT, "%s: has no tensor called noise", safetensors_path(file));
+    TRY(new_tensor(shape, &latent));
+    bool same = entry->ndim == shape.ndim;
+    for (int i = 0; same && i < shape.ndim; i++) same = entry->shape[i] == shape.dims[i];
+    Status s = same ? safetensors_read(file, entry, (SafetensorsSlice){ .dim = -1 }, latent)
+                    : status_fail(ERR_FORMAT, "%s: noise is %s, this video needs %s",
+                                  safetensors_path(file), safetensors_shape(entry, found),
+                                  tensor_describe(latent, expected));
+    if (s == OK) s = safetensors_check_finite(file, entry, latent);
+    if (s == OK) s = latent_tokens(latent, &out->noise);
+    free(latent.data);
+    return s;
+}
+
+/* Not collective. */
+static Status read_noise(const Engine *e, const InferOptions *o, References *out)
+{
+    const int64_t stride = engine_side_step(e) / e->model.config.dit.patch_size[1];
+    const Shape shape = SHAPE(e->model.config.dit.out_channels, 1 + (o->frames - 1) / WAN_FRAMES,
+                              o->size.height / stride, o->size.width / stride);
+    Safetensors *file = NULL;
+    if (!o->noise) return OK;
+    TRY(safetensors_open(o->noise, &file));
+    const Status s = parse_noise(file, shape, out);
+    safetensors_close(file);
+    return s;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------- */
+
+/* Pictures and videos, by the VAE. Collective. */
+static Status encode_sources(Engine *e, const InferOptions *o, References *out)
+{
+    const DitConfig *c = &e->model.config.dit;
+    const bool whole = c->in_channels > c->out_channels || o->video;
+    const int64_t frames = whole ? o->frames : known_frames(o).before;
+    Encoding encoding = { 0 };
+    Sources sources = { 0 };
+    if (!is_asked(o)) return OK;
+    Status s = comm_agree(e->comm, read_sources(o, &sources));
+    if (s == OK) s = comm_agree(e->comm, encoding_create(e, o, frames, &encoding));
+    if (s == OK) s = comm_agree(e->comm, encode(&encoding, &sources, out));
+    encoding_destroy(&encoding);
+    sources_destroy(&sources);
+    return s;
+}
+
+Status references_make(Engine *e, const InferOptions *o, References *out)
+{
+    References made = { 0 };
+    Status s = comm_agree(e->comm, check_model(e, o));
+    if (s == OK) s = comm_agree(e->comm, read_noise(e, o, &made));
+    if (s == OK) s = encode_sources(e, o, &made);
+    if (s == OK)
+        *out = made;
+    else
+        references_destroy(&made);
+    return s;
+}
+
+void references_destroy(References *r)
+{
+    free(r->beside.data);
+    free(r->given.data);
+    free(r->start.data);
+    free(r->image.data);
+    free(r->noise.data);
+    *r = (References){ 0 };
+}

@@ -1,0 +1,86 @@
+#include "infer/texts.h"
+
+#include "core/base/log.h"
+#include "core/formats/model_dir.h"
+#include "core/text/text_encoder.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* All ranks where the encoder's heads and rows can be shared by them, else each rank for itself. */
+static Group *choose_group(Comm *comm, const TextConfig *config)
+{
+    const int size = comm_size(comm);
+    const bool shares = config->num_heads % size == 0 && config->d_ff % size == 0;
+    return shares ? comm_world(comm) : group_alone();
+}
+
+static Status keep(const TextEncoder *encoder, Tensor rows, int64_t count, Texts *out)
+{
+    const size_t offsets = (size_t)(count + 1) * sizeof *out->first;
+    out->count = count;
+    out->width = rows.shape[1];
+    out->first = malloc(offsets);
+    out->rows = malloc(tensor_bytes(rows));
+    CHECK(out->first && out->rows, ERR_MEMORY, "no memory for the embeddings of %lld texts",
+          (long long)count);
+    memcpy(out->first, text_encoder_offsets(encoder), offsets);
+    memcpy(out->rows, rows.data, tensor_bytes(rows));
+    return OK;
+}
+
+static Status open_encoder(const Device *dev, Group *group, const char *model_dir, DType dtype,
+                           TextEncoder **out)
+{
+    /* every layer is used once: reading it when its turn comes costs nothing and saves the memory
+     * of the others */
+    const TextEncoderOptions options = { .dtype = dtype, .stream = true };
+    return text_encoder_open(dev, group, model_dir, &options, out);
+}
+
+Status texts_encode(Comm *comm, const Device *dev, const char *model_dir, DType dtype,
+                    const char *const *texts, int64_t count, Texts *out)
+{
+    TextEncoder *encoder = NULL;
+    TextConfig config = { 0 };
+    Texts made = { 0 };
+    Tensor rows = tensor_none();
+    Status s = comm_agree(comm, model_dir_read_text(model_dir, &config));
+    if (s != OK) return s;
+    Group *group = choose_group(comm, &config);
+    s = comm_agree(comm, open_encoder(dev, group, model_dir, dtype, &encoder));
+    if (s == OK) s = comm_agree(comm, text_encoder_prepare(encoder, "prompt", texts, count));
+    if (s == OK) {
+        s = text_encoder_run(encoder, &rows);
+        /* a rank that cannot read its layer leaves the others waiting for its share */
+        if (s != OK && group->size > 1) comm_abort(comm, s);
+        s = comm_agree(comm, s);
+    }
+    if (s == OK) s = comm_agree(comm, keep(encoder, rows, count, &made));
+    text_encoder_close(encoder);
+    if (s != OK) {
+        texts_destroy(&made);
+        return s;
+    }
+    *out = made;
+    return OK;
+}
+
+void texts_destroy(Texts *texts)
+{
+    free(texts->first);
+    free(texts->rows);
+    *texts = (Texts){ 0 };
+}
+
+void texts_fill(const Texts *texts, const int64_t *index, Tensor out)
+{
+    const int64_t width = texts->width;
+    memset(out.data, 0, tensor_bytes(out));
+    for (int64_t i = 0; i < out.shape[0]; i++) {
+        const int64_t first = texts->first[index[i]], count = texts->first[index[i] + 1] - first;
+        const int64_t taken = count < out.shape[1] ? count : out.shape[1];
+        memcpy(tensor_at(out, i).data, texts->rows + first * width,
+               (size_t)(taken * width) * sizeof(float));
+    }
+}
