@@ -6,6 +6,7 @@
 #include "core/formats/component_config.h"
 #include "core/formats/model_base.h"
 #include "core/formats/scheduler_config.h"
+#include "core/image/clip_config.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -201,12 +202,36 @@ static Status check_second(const char *path, const ModelDir *model)
                              file);
 }
 
+/* How many tokens a picture is, the image encoder says; a transformer with positions reads two
+ * pictures. */
+static Status read_image_rows(const char *path, ModelDir *model)
+{
+    DitConfig *dit = &model->config.dit;
+    char holder[FILE_PATH_BYTES];
+    ClipConfig clip;
+    ClipProcessor processor;
+    if (!model->image_encoder || dit->image_dim == 0) return OK;
+    TRY(model_base_holder(model, path, "image_encoder", holder));
+    TRY(clip_config_read(holder, &clip, &processor));
+    const int64_t pictures = dit->pos_embed_seq_len > 0 ? 2 : 1;
+    const int64_t rows = pictures * clip_tokens(&clip);
+    CHECK(clip.hidden_size == dit->image_dim, ERR_FORMAT,
+          "%s: the image encoder's hidden_size is %lld, the transformer's image_dim %lld", path,
+          (long long)clip.hidden_size, (long long)dit->image_dim);
+    CHECK(pictures == 1 || rows == dit->pos_embed_seq_len, ERR_FORMAT,
+          "%s: two pictures are %lld tokens, the transformer's pos_embed_seq_len is %lld", path,
+          (long long)rows, (long long)dit->pos_embed_seq_len);
+    dit->image_rows = rows;
+    return OK;
+}
+
 static Status read_components(const char *path, ModelDir *out)
 {
     char file[FILE_PATH_BYTES];
     TRY(model_base_find(out, path, "transformer/config.json", file));
     TRY(dit_config_read(file, &out->config.dit));
     if (out->boundary > 0.0) TRY(check_second(path, out));
+    TRY(read_image_rows(path, out));
     if (out->text == TEXT_BYTES) {
         TRY(file_join(file, path, "text_encoder/config.json"));
         return text_config_read(file, &out->config.text);
