@@ -5,6 +5,8 @@
 #include "core/formats/model_base.h"
 #include "core/formats/signature.h"
 
+#include "infer/adapters.h"
+
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -167,7 +169,10 @@ static Status load_expert(Engine *e, const EngineOptions *o, int expert)
 {
     TRY(weight_store_create(&e->device, &e->dit.params, e->dtype, &e->weights[expert]));
     TRY(load_component(e, o, COMPONENT_TRANSFORMER, expert));
-    return e->model.text == TEXT_BYTES ? load_component(e, o, COMPONENT_TEXT_ENCODER, expert) : OK;
+    if (e->model.text == TEXT_BYTES) TRY(load_component(e, o, COMPONENT_TEXT_ENCODER, expert));
+    if (!o->loras[expert]) return OK;
+    return adapters_merge(&e->device, o->loras[expert], &e->dit.params, &e->mesh.mesh,
+                          &e->weights[expert]);
 }
 
 /* Not collective. */

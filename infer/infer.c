@@ -24,6 +24,7 @@ static EngineOptions engine_options(const InferOptions *o, const TrustedKeys *tr
         .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
         .halves = (int)o->guidance_ranks,
         .dtype = o->dtype,
+        .loras = { &o->loras, &o->loras_low },
         .allow_nan = o->allow_nan,
         .trusted = o->require_signature ? trusted : NULL,
     };
