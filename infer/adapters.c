@@ -78,20 +78,26 @@ static Status merge_file(const Device *dev, const Lora *lora, double strength,
     return s;
 }
 
+Status adapter_merge(const Device *dev, const char *path, double strength, const ParamList *params,
+                     const Mesh *mesh, const WeightStore *store)
+{
+    Lora lora = { 0 };
+    TRY(lora_read(path, params, &lora));
+    const Status s = merge_file(dev, &lora, strength, params, mesh, store);
+    if (s == OK)
+        log_info("lora %s: %lld changes, strength %g", path, (long long)lora.count, strength);
+    lora_destroy(&lora);
+    return s;
+}
+
 Status adapters_merge(const Device *dev, const OptionStrings *files, const ParamList *params,
                       const Mesh *mesh, const WeightStore *store)
 {
     for (int i = 0; i < files->count; i++) {
         char path[PATH_BYTES];
         double strength;
-        Lora lora = { 0 };
         TRY(adapter_parse(files->items[i], path, &strength));
-        TRY(lora_read(path, params, &lora));
-        const Status s = merge_file(dev, &lora, strength, params, mesh, store);
-        if (s == OK)
-            log_info("lora %s: %lld changes, strength %g", path, (long long)lora.count, strength);
-        lora_destroy(&lora);
-        TRY(s);
+        TRY(adapter_merge(dev, path, strength, params, mesh, store));
     }
     return OK;
 }

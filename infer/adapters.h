@@ -9,8 +9,11 @@
 
 /* "FILE" or "FILE=STRENGTH" into a path and a number, 1 where none is given. ERR_USAGE. */
 Status adapter_parse(const char *text, char path[4096], double *strength);
-/* w += strength scale B A for every file and every parameter of this rank, in F32, rounded once to
- * what the store holds. ERR_USAGE, and what lora_read returns. Not collective. */
+/* w += strength scale B A for every parameter of this rank that the file (or folder) changes, in
+ * F32, rounded once to what the store holds. What lora_read returns. Not collective. */
+Status adapter_merge(const Device *dev, const char *path, double strength, const ParamList *params,
+                     const Mesh *mesh, const WeightStore *store);
+/* The same for every file of a list. ERR_USAGE, too. */
 Status adapters_merge(const Device *dev, const OptionStrings *files, const ParamList *params,
                       const Mesh *mesh, const WeightStore *store);
 

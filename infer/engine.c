@@ -108,7 +108,8 @@ static Status choose_weights(Engine *e, const char *weights)
 {
     char folder[64];
     snprintf(folder, sizeof(folder), "%s_ema", model_base_folder(&e->model, COMPONENT_TRANSFORMER));
-    const bool has = model_dir_has(e->path, folder);
+    const bool has = e->model.low_rank ? model_dir_has_lora(e->path, "lora_ema")
+                                       : model_dir_has(e->path, folder);
 
     CHECK(has || !weights || strcmp(weights, "ema") != 0, ERR_USAGE,
           "%s: has no averaged weights (%s); use --weights raw", e->path, folder);
@@ -116,14 +117,17 @@ static Status choose_weights(Engine *e, const char *weights)
     return OK;
 }
 
-static Status check_parts(const Engine *e, bool exact)
+static Status check_parts(const Engine *e, const EngineOptions *o)
 {
     const ModelConfig *c = &e->model.config;
     const int64_t width = dit_width(&c->dit);
 
+    CHECK(!o->loras[1] || o->loras[1]->count == 0 || e->model.boundary > 0, ERR_USAGE,
+          "--lora-low %s: %s has one transformer; use --lora", o->loras[1]->items[0], e->path);
     CHECK(e->model.text != TEXT_NONE, ERR_FORMAT,
           "%s: has no text encoder, so prompts cannot be encoded", e->path);
-    CHECK(!exact || (width % EXACT_CHUNKS == 0 && c->dit.ffn_dim % EXACT_CHUNKS == 0), ERR_CONFIG,
+    CHECK(!o->exact || (width % EXACT_CHUNKS == 0 && c->dit.ffn_dim % EXACT_CHUNKS == 0),
+          ERR_CONFIG,
           "%s: exact numerics want a width (%lld) and an ffn_dim (%lld) that %d divides", e->path,
           (long long)width, (long long)c->dit.ffn_dim, EXACT_CHUNKS);
     CHECK(e->codec.channels == c->dit.out_channels, ERR_FORMAT,
@@ -136,7 +140,7 @@ static Status check_parts(const Engine *e, bool exact)
  * model directory has averages of what it trained. */
 static void folder_of(const Engine *e, Component component, int expert, char out[64])
 {
-    const bool averaged = e->ema && expert == e->model.trained;
+    const bool averaged = e->ema && expert == e->model.trained && !e->model.low_rank;
     snprintf(out, 64, "%s%s%s", component_folder(component), expert > 0 ? "_2" : "",
              averaged ? "_ema" : "");
 }
@@ -165,11 +169,22 @@ static Status load_component(Engine *e, const EngineOptions *o, Component compon
                                 e->weights[expert].views, o->allow_nan);
 }
 
+/* A checkpoint of low-rank changes: the model that they change was loaded from its base. */
+static Status merge_trained(Engine *e, int expert)
+{
+    char folder[FILE_PATH_BYTES];
+
+    TRY(file_join(folder, e->path, e->ema ? "lora_ema" : "lora"));
+    return adapter_merge(&e->device, folder, 1.0, &e->dit.params, &e->mesh.mesh,
+                         &e->weights[expert]);
+}
+
 static Status load_expert(Engine *e, const EngineOptions *o, int expert)
 {
     TRY(weight_store_create(&e->device, &e->dit.params, e->dtype, &e->weights[expert]));
     TRY(load_component(e, o, COMPONENT_TRANSFORMER, expert));
     if (e->model.text == TEXT_BYTES) TRY(load_component(e, o, COMPONENT_TEXT_ENCODER, expert));
+    if (e->model.low_rank && expert == e->model.trained) TRY(merge_trained(e, expert));
     if (!o->loras[expert]) return OK;
     return adapters_merge(&e->device, o->loras[expert], &e->dit.params, &e->mesh.mesh,
                           &e->weights[expert]);
@@ -189,7 +204,7 @@ static Status look(Engine *e, const EngineOptions *o)
     TRY(choose_weights(e, o->weights));
     TRY(choose_dtype(e, o));
     TRY(codec_load(e->path, WAN_DECODES, &e->codec));
-    return check_parts(e, o->exact);
+    return check_parts(e, o);
 }
 
 static Status load(Engine *e, const EngineOptions *o)

@@ -34,7 +34,7 @@ static Status open_encoder(const Device *dev, Group *group, const char *model_di
 {
     /* every layer is used once: reading it when its turn comes costs nothing and saves the memory
      * of the others */
-    const TextEncoderOptions options = { .dtype = dtype, .stream = true };
+    const TextEncoderOptions options = { .dtype = dtype, .stream = true, .progress = true };
     return text_encoder_open(dev, group, model_dir, &options, out);
 }
 

@@ -146,6 +146,7 @@ static Status copy_file(Pipeline *p, const char *to, const char *name, ConvertWr
 static Status write_all(Pipeline *p, const char *to, ConvertWriter *writer)
 {
     char folder[256], path[FILE_PATH_BYTES];
+    bool indexed = false;
 
     for (int i = 0; i < p->count; i++) {
         TRY(file_join(path, to, new_folder(p, p->items[i].folder)));
@@ -156,7 +157,12 @@ static Status write_all(Pipeline *p, const char *to, ConvertWriter *writer)
         const char *name = p->files.items[i].name;
         if (folder_of(name, folder) && is_component(p, folder)) continue;
         if (!is_left_out(p, name)) TRY(copy_file(p, to, name, writer));
+        indexed |= strcmp(name, "model_index.json") == 0;
     }
+    if (!indexed && p->chosen.style == WAN_DIFFUSERS)
+        log_info("%s has no model_index.json: it and what else is missing come from the repository "
+                 "named ...-Diffusers",
+                 p->from);
     return OK;
 }
 

@@ -45,6 +45,8 @@ typedef struct CheckpointState {
     Tensor ema;        /* same or, with shards, (bucket_shards_elements); or tensor_none() */
     Tensor exp_avg;    /* as ema */
     Tensor exp_avg_sq; /* as ema */
+    const char *lora; /* not NULL: the parameters are low-rank changes (train/low_rank.h) of a model
+                         that is elsewhere, and this their file's metadata; view */
     CheckpointProgress progress;
     const char *config_text; /* the resolved configuration for config.yaml, or NULL */
     /* Writes the codec's files into an existing folder; NULL: none. Rank 0 calls it. */

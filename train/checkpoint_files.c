@@ -1,5 +1,7 @@
 #include "train/checkpoint_files.h"
 
+#include "core/formats/lora.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -8,7 +10,8 @@
 static Status create(const CheckpointFiles *files, const CheckpointSet *set, int64_t file,
                      SafetensorsWriter **out)
 {
-    static const char *const metadata[] = { "format", "pt", NULL };
+    const char *const metadata[] = { "format", "pt", set->lora ? LORA_METADATA : NULL, set->lora,
+                                     NULL };
     char name[512], path[FILE_PATH_BYTES];
     const int64_t first = set->plan.first[file], end = set->plan.first[file + 1];
     checkpoint_set_file(set, file, name);

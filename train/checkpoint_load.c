@@ -7,6 +7,7 @@
 #include "core/base/stop.h"
 #include "core/formats/component_config.h"
 #include "core/formats/manifest.h"
+#include "core/formats/model_base.h"
 #include "core/formats/signature.h"
 #include "train/checkpoint_leftovers.h"
 #include "train/checkpoint_read.h"
@@ -103,10 +104,20 @@ static Status newest_that_verifies(Comm *comm, const char *run_dir, const Truste
         run_dir, (long long)count, keys ? "signed by a trusted key and " : "", why);
 }
 
+/* Whether the checkpoint holds averages of what this run trains. */
+static bool holds_average(const char *path, const CheckpointState *state)
+{
+    char folder[64];
+    if (state->lora) return model_dir_has_lora(path, "lora_ema");
+    (void)snprintf(folder, sizeof folder, "%s_ema",
+                   model_base_folder(state->model, COMPONENT_TRANSFORMER));
+    return model_dir_has(path, folder);
+}
+
 /* Averages that were not stored start from the weights. */
 static void copy_missing_ema(const char *path, const CheckpointState *state)
 {
-    if (!state->ema.data || model_dir_has(path, "transformer_ema")) return;
+    if (!state->ema.data || holds_average(path, state)) return;
     log_info("%s holds no averaged weights: they start from the weights", path);
     if (!state->shards) {
         memcpy(state->ema.data, state->weights.data, tensor_bytes(state->weights));
@@ -127,7 +138,7 @@ static Status open_stored(const char *path, CheckpointState *state, CheckpointSe
     TRY(model_dir_read(path, &stored));
     TRY(model_config_compare(path, &stored.config, &state->model->config));
     TRY(checkpoint_read_progress(path, &state->progress));
-    if (state->ema.data && !model_dir_has(path, "transformer_ema")) present.ema = tensor_none();
+    if (state->ema.data && !holds_average(path, state)) present.ema = tensor_none();
     return checkpoint_sets_create(&present, INT64_MAX, sets);
 }
 

@@ -99,10 +99,25 @@ static Status add(CheckpointSets *sets, const ParamList *params, CheckpointSet s
     return OK;
 }
 
+/* Low-rank changes, in files as diffusers saves them. */
+static Status add_changes(CheckpointSets *sets, const CheckpointState *state, Tensor flat,
+                          const char *suffix, int64_t max_file_bytes)
+{
+    CheckpointSet set = { .component = COMPONENT_TRANSFORMER,
+                          .base = "pytorch_lora_weights",
+                          .prefix = true,
+                          .lora = state->lora,
+                          .flat = flat,
+                          .shards = NULL };
+    (void)snprintf(set.folder, sizeof set.folder, "lora%s", suffix);
+    return add(sets, state->params, set, max_file_bytes);
+}
+
 static Status add_models(CheckpointSets *sets, const CheckpointState *state, Tensor flat,
                          const BucketShards *shards, const char *suffix, int64_t max_file_bytes)
 {
     const bool text = state->model->config.text.num_layers > 0;
+    if (state->lora) return add_changes(sets, state, flat, suffix, max_file_bytes);
     for (int c = 0; c < COMPONENT_COUNT; c++) {
         if (c == COMPONENT_TEXT_ENCODER && !text) continue;
         CheckpointSet set = { .component = (Component)c, .flat = flat, .shards = shards };

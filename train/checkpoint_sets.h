@@ -17,6 +17,7 @@ typedef struct CheckpointSet {
     const char *base;           /* "diffusion_pytorch_model" */
     bool prefix;                /* all components, each name after its folder's: optimizer/ */
     Component component;        /* of a set without prefix */
+    const char *lora;           /* metadata of a file of low-rank changes; view, or NULL */
     Tensor flat;                /* this rank's buffer; view */
     const BucketShards *shards; /* what of it this rank has; view, NULL: all */
     int64_t count;

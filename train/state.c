@@ -289,6 +289,9 @@ void train_state_destroy(TrainState *s)
     arena_destroy(&s->weights_arena);
     arena_destroy(&s->grads_arena);
     arena_destroy(&s->optimizer_arena);
+    arena_destroy(&s->low_rank_arena);
+    low_rank_destroy(&s->low_rank);
+    free(s->lora_metadata);
     bucket_shards_destroy(&s->shards);
     dit_destroy(&s->dit);
     codec_destroy(&s->codec);

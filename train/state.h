@@ -13,6 +13,7 @@
 #include "data/loader.h"
 #include "train/checkpoint_saver.h"
 #include "train/heldout.h"
+#include "train/low_rank.h"
 #include "train/memory.h"
 #include "train/optimizer.h"
 #include "train/samples.h"
@@ -34,13 +35,16 @@ typedef struct TrainState {
     ReducerWay reduce;
     Dit dit;                                           /* owned */
     Arena weights_arena, grads_arena, optimizer_arena; /* owned */
-    Arena saving_arena;                                /* owned */
-    CheckpointSaver *saver;                            /* owned */
-    BucketShards shards;                               /* owned; zero when parallel.zero is 0 */
+    Tensor weights, grads; /* of the model; views: the optimizer's, but for low-rank changes */
+    Arena saving_arena, low_rank_arena; /* owned */
+    CheckpointSaver *saver;             /* owned */
+    BucketShards shards;                /* owned; zero when parallel.zero is 0 */
     Optimizer optimizer;
-    ExactGrads exact;           /* owned; exact numerics */
-    TrainStep step;             /* owned */
-    Velocity velocity;          /* owned; when held-out loss is asked for */
+    ExactGrads exact;    /* owned; exact numerics */
+    LowRank low_rank;    /* owned; lora.rank: what the optimizer works on instead of weights */
+    char *lora_metadata; /* owned; of its files */
+    TrainStep step;      /* owned */
+    Velocity velocity;   /* owned; when held-out loss is asked for */
     HeldoutSpace heldout_space; /* owned; likewise */
     Sampling sampling;          /* owned; when samples are asked for */
     LoaderSizes loader_sizes;

@@ -57,7 +57,8 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
 
 CheckpointState train_state_checkpoint(TrainState *s)
 {
-    return (CheckpointState){ .params = &s->dit.params,
+    return (CheckpointState){ .params = s->optimizer.params,
+                              .lora = s->lora_metadata,
                               .model = &s->model,
                               .shards = s->optimizer.shards,
                               .weights = s->optimizer.weights,
@@ -116,34 +117,48 @@ static Status check_resume(const TrainState *s, const CheckpointProgress *p, con
     return OK;
 }
 
+/* Low-rank changes begin with those of seed and names; the model they change is read anew whenever
+ * a run starts. Not collective. */
+static Status begin_changes(TrainState *s)
+{
+    TRY(low_rank_keep(&s->low_rank, s->weights));
+    return params_init(&s->low_rank.params, &s->groups.mesh, (uint64_t)s->config.run.seed,
+                       s->optimizer.weights);
+}
+
 /* The first weights: drawn, or those of the model that the run begins from. Not collective. */
 static Status begin(TrainState *s)
 {
     const TrainConfig *c = &s->config;
     const ParamList *params = &s->dit.params;
     const Mesh *mesh = &s->groups.mesh;
-    const Tensor weights = s->optimizer.weights;
+    const Tensor weights = s->weights;
     const char *folder = c->expert == 2 ? "transformer_2" : "transformer";
     if (!c->from[0]) return params_init(params, mesh, (uint64_t)c->run.seed, weights);
     log_info("begins from %s/%s", c->from, folder);
     TRY(model_dir_load_params(c->from, folder, params, mesh, weights));
+    if (c->lora.rank > 0) return begin_changes(s);
     if (c->base.text != TEXT_BYTES) return OK;
     return model_dir_load_params(c->from, "text_encoder", params, mesh, weights);
 }
 
 Status train_state_load(TrainState *s, int64_t *step)
 {
+    const bool changes = s->low_rank.pairs > 0;
     CheckpointState state = train_state_checkpoint(s);
     char path[FILE_PATH_BYTES];
     bool found = false;
+    /* a checkpoint of changes does not hold the model */
+    if (changes) TRY(comm_agree(s->comm, begin(s)));
     TRY(checkpoint_load(s->comm, &s->groups, s->config.run.dir, &state, &found, path));
     *step = 0;
     if (found) {
         TRY(comm_agree(s->comm, check_resume(s, &state.progress, path)));
         *step = state.progress.step;
         log_info("resumed from %s: step %lld", path, (long long)*step);
-        return OK;
+    } else {
+        if (!changes) TRY(comm_agree(s->comm, begin(s)));
+        TRY(optimizer_start_average(&s->optimizer));
     }
-    TRY(comm_agree(s->comm, begin(s)));
-    return optimizer_start_average(&s->optimizer);
+    return changes ? low_rank_apply(&s->low_rank, s->optimizer.weights, s->weights) : OK;
 }

@@ -19,38 +19,62 @@ static Status cut_into_shards(TrainState *s)
 {
     const ParamList *params = &s->dit.params;
     const Group *group = s->groups.gradient;
-    if (s->config.parallel.zero == 0 || group->size == 1) return OK;
+    /* low-rank changes are small: every rank has all of theirs */
+    if (s->config.parallel.zero == 0 || group->size == 1 || s->config.lora.rank > 0) return OK;
     TRY(bucket_shards_create(params->bucket_first, params->buckets, group->rank, group->size,
                              &s->shards));
     s->optimizer.shards = &s->shards;
     return OK;
 }
 
-static Status allocate(TrainState *s)
+/* What the optimizer works on: the model's own buffers, or those of low-rank changes. */
+static Status allocate_trained(TrainState *s)
 {
     Optimizer *o = &s->optimizer;
-    const Device *dev = &s->device;
-    *o = (Optimizer){
-        .dev = dev, .params = &s->dit.params, .mesh = &s->groups.mesh, .ema = tensor_none()
-    };
-    TRY(cut_into_shards(s));
+    const LowRankKeys *keys = &s->config.lora;
+    o->params = &s->dit.params;
+    o->weights = s->weights;
+    o->grads = s->grads;
+    if (keys->rank == 0) return OK;
+    TRY(low_rank_create(&s->dit, keys, &s->low_rank));
+    TRY(low_rank_metadata(&s->low_rank, &s->lora_metadata));
+    o->params = &s->low_rank.params;
+    const Shape flat = SHAPE(o->params->local_elements);
+    TRY(device_arena(&s->device, "low-rank changes",
+                     2 * ((size_t)flat.dims[0] * sizeof(float) + ARENA_ALIGN), &s->low_rank_arena));
+    TRY(tensor_alloc(&s->low_rank_arena, F32, flat, "lora.weights", &o->weights));
+    return tensor_alloc(&s->low_rank_arena, F32, flat, "lora.gradients", &o->grads);
+}
+
+static Status allocate_moments(TrainState *s)
+{
+    Optimizer *o = &s->optimizer;
     const bool ema = s->config.train.ema > 0;
-    const Shape flat = SHAPE(s->dit.params.local_elements);
-    const Shape own = SHAPE(optimizer_elements(&s->dit.params, o->shards));
-    const size_t bytes = (size_t)flat.dims[0] * sizeof(float);
+    const Shape own = SHAPE(optimizer_elements(o->params, o->shards));
     const size_t own_bytes =
         ((size_t)own.dims[0] * sizeof(float) + ARENA_ALIGN - 1) / ARENA_ALIGN * ARENA_ALIGN;
-    TRY(device_arena(dev, "weights", bytes, &s->weights_arena));
-    TRY(device_arena(dev, "gradients", bytes, &s->grads_arena));
-    TRY(device_arena(dev, "optimizer", (ema ? 3 : 2) * own_bytes, &s->optimizer_arena));
-    TRY(tensor_alloc(&s->weights_arena, F32, flat, "weights", &o->weights));
-    TRY(tensor_alloc(&s->grads_arena, F32, flat, "gradients", &o->grads));
+    TRY(device_arena(&s->device, "optimizer", (ema ? 3 : 2) * own_bytes, &s->optimizer_arena));
     TRY(tensor_alloc(&s->optimizer_arena, F32, own, "exp_avg", &o->exp_avg));
     TRY(tensor_alloc(&s->optimizer_arena, F32, own, "exp_avg_sq", &o->exp_avg_sq));
-    if (ema) TRY(tensor_alloc(&s->optimizer_arena, F32, own, "ema", &o->ema));
-    if (s->config.numerics == 0) return dit_bind(&s->dit, o->weights, o->grads);
+    return ema ? tensor_alloc(&s->optimizer_arena, F32, own, "ema", &o->ema) : OK;
+}
+
+static Status allocate(TrainState *s)
+{
+    const Device *dev = &s->device;
+    const Shape flat = SHAPE(s->dit.params.local_elements);
+    const size_t bytes = (size_t)flat.dims[0] * sizeof(float);
+    s->optimizer = (Optimizer){ .dev = dev, .mesh = &s->groups.mesh, .ema = tensor_none() };
+    TRY(cut_into_shards(s));
+    TRY(device_arena(dev, "weights", bytes, &s->weights_arena));
+    TRY(device_arena(dev, "gradients", bytes, &s->grads_arena));
+    TRY(tensor_alloc(&s->weights_arena, F32, flat, "weights", &s->weights));
+    TRY(tensor_alloc(&s->grads_arena, F32, flat, "gradients", &s->grads));
+    TRY(allocate_trained(s));
+    TRY(allocate_moments(s));
+    if (s->config.numerics == 0) return dit_bind(&s->dit, s->weights, s->grads);
     TRY(exact_grads_create(&s->dit, &s->exact));
-    return dit_bind(&s->dit, o->weights, exact_grads_flat(&s->exact));
+    return dit_bind(&s->dit, s->weights, exact_grads_flat(&s->exact));
 }
 
 static SamplerOptions sampler_options(const TrainConfig *c)
@@ -120,8 +144,7 @@ static Status create_step(TrainState *s)
                                        .exact = s->config.numerics ? &s->exact : NULL,
                                        .schedule = (ScheduleKind)s->config.parallel.schedule,
                                        .reduce = s->reduce };
-    const Status status =
-        train_step_create(&s->dit, &s->groups, s->optimizer.grads, &options, &s->step);
+    const Status status = train_step_create(&s->dit, &s->groups, s->grads, &options, &s->step);
     free(shapes);
     s->optimizer.reducer = s->step.reducer;
     s->optimizer.bucket_order = s->step.bucket_order;
@@ -155,6 +178,7 @@ static Status describe_model(TrainState *s)
     if (!c->from[0] || c->base.text == TEXT_BYTES) return OK;
     s->model = c->base;
     s->model.trained = c->expert == 2;
+    s->model.low_rank = c->lora.rank > 0;
     /* a run's paths are those of the folder it was started in */
     char *base = realpath(c->from, NULL);
     CHECK(base && strlen(base) < sizeof s->model.base, ERR_IO, "model.from %s: no such path",
@@ -256,8 +280,8 @@ Status train_state_memory(const TrainState *s, RankMemory *out)
     const int64_t moments = (int64_t)s->optimizer_arena.size;
     const bool ema = s->config.train.ema > 0;
     RankMemory m = { { 0 } };
-    m.bytes[MEMORY_WEIGHTS] = (int64_t)s->weights_arena.size;
-    m.bytes[MEMORY_GRADIENTS] = (int64_t)s->grads_arena.size;
+    m.bytes[MEMORY_WEIGHTS] = (int64_t)(s->weights_arena.size + s->low_rank.arena.size);
+    m.bytes[MEMORY_GRADIENTS] = (int64_t)(s->grads_arena.size + s->low_rank_arena.size);
     m.bytes[MEMORY_EXACT] = (int64_t)s->exact.arena.size;
     m.bytes[MEMORY_EXP_AVG] = moments / (ema ? 3 : 2);
     m.bytes[MEMORY_EMA] = ema ? moments / 3 : 0;

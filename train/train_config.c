@@ -84,6 +84,13 @@ static const ConfigKey keys[] = {
     { REAL("train.timestep.std", train.timestep.std, "1", 1e-6, 20) },
     { REAL("train.timestep.shift", train.timestep.shift, "1", 0.01, 100) },
 
+    { INT("lora.rank", lora.rank, "0", 0, 4096) },
+    { REAL("lora.alpha", lora.alpha, "0", 0, 1e6) },
+    /* what diffusers trains, and the feed-forward layers with it */
+    { ROW("lora.targets", CONFIG_STRINGS, lora.targets), .min = 1,
+      .fallback = "[attn1.to_q, attn1.to_k, attn1.to_v, attn1.to_out.0, attn2.to_q, attn2.to_k, "
+                  "attn2.to_v, attn2.to_out.0, ffn.net.0.proj, ffn.net.2]" },
+
     { INT("parallel.tensor", parallel.tensor, "1", 1, 4096) },
     { INT("parallel.pipeline", parallel.pipeline, "1", 1, 4096) },
     { INT("parallel.context", parallel.context, "1", 1, 4096) },
@@ -180,6 +187,19 @@ static Status check_exact(const TrainConfig *c)
     return OK;
 }
 
+static Status check_low_rank(const TrainConfig *c)
+{
+    if (c->lora.rank == 0) return OK;
+    CHECK(c->from[0] != 0 && c->text_encoder == TEXT_KEY_UMT5, ERR_CONFIG,
+          "lora.rank is %lld, but model.from names no public model that it would change",
+          (long long)c->lora.rank);
+    CHECK(c->numerics == 0, ERR_CONFIG, "lora.rank %lld and numerics: exact do not go together",
+          (long long)c->lora.rank);
+    CHECK(c->lora.targets.count > 0, ERR_CONFIG, "lora.rank is %lld, but lora.targets is empty",
+          (long long)c->lora.rank);
+    return OK;
+}
+
 /* Whether the layers are enough is for the mesh to say. */
 static Status check_schedule(const ParallelKeys *p)
 {
@@ -217,6 +237,7 @@ static Status check_together(const TrainConfig *c)
           "train.sample_every is %lld, but a frozen text encoder is not loaded while the model "
           "trains: render its checkpoints with zoetrope infer",
           (long long)t->sample_every);
+    TRY(check_low_rank(c));
     CHECK(c->expert == 0 || c->from[0] != 0, ERR_CONFIG,
           "model.expert is %s, but model.from names no model of two experts",
           c->expert == 1 ? "high" : "low");

@@ -67,6 +67,13 @@ typedef struct TrainKeys {
     TimestepKeys timestep;
 } TrainKeys;
 
+/* LoRA: rank 0 trains the weights themselves. */
+typedef struct LowRankKeys {
+    int64_t rank;
+    double alpha;        /* 0: the rank; the change is alpha / rank B A */
+    ConfigTexts targets; /* "attn1.to_q": that weight of every block */
+} LowRankKeys;
+
 typedef struct ParallelKeys {
     int64_t tensor, pipeline, context;
     int64_t ulysses;         /* 0: auto, the most that heads allow */
@@ -107,6 +114,7 @@ typedef struct TrainConfig {
     char codec_vae[CONFIG_PATH_MAX]; /* folder of the VAE, for CODEC_WAN */
     DataKeys data;
     TrainKeys train;
+    LowRankKeys lora;
     ParallelKeys parallel;
     CommKeys comm;
     CheckpointKeys checkpoint;

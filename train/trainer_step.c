@@ -50,8 +50,10 @@ static Status update(Run *run, double grad_norm)
 {
     const TrainKeys *keys = &run->state.config.train;
     const bool clipped = keys->clip > 0 && grad_norm > keys->clip;
-    return optimizer_update(&run->state.optimizer, keys, run->done,
-                            clipped ? keys->clip / grad_norm : 1.0);
+    TrainState *s = &run->state;
+    TRY(optimizer_update(&s->optimizer, keys, run->done, clipped ? keys->clip / grad_norm : 1.0));
+    return s->low_rank.pairs > 0 ? low_rank_apply(&s->low_rank, s->optimizer.weights, s->weights)
+                                 : OK;
 }
 
 static double model_flops(const TrainState *s, const Batch *batch)
@@ -83,6 +85,8 @@ Status trainer_step(Run *run, StepMetrics *m)
 
     Status fatal = train_step_run(&s->step, batch, &loss_sum);
     if (fatal == OK && s->step.exact) fatal = exact_totals(s, &run->totals);
+    if (fatal == OK && s->low_rank.pairs > 0)
+        fatal = low_rank_project(&s->low_rank, s->optimizer.weights, s->grads, s->optimizer.grads);
     if (fatal != OK) comm_abort(s->comm, fatal);
     /* while the batch is still at hand */
     if (s->step.exact) TRY(replay_check(&run->replay, batch, run->done + 1, &run->totals));

@@ -24,6 +24,9 @@
 extern "C" {
 #endif
 
+/* The metadata key under which diffusers and PEFT keep the adapter's configuration. */
+#define LORA_METADATA "lora_adapter_metadata"
+
 typedef struct LoraChange {
     const Param *param; /* view; what is changed, its name is diffusers' */
     int64_t rank;       /* 0: a change of the whole parameter, `delta` */
@@ -74,6 +77,9 @@ typedef enum LoraStyle {
  * is scale times rank. dtype F32 or BF16. Same bytes for the same changes. ERR_IO, ERR_MEMORY. */
 Status lora_write(const char *path, LoraStyle style, DType dtype, const LoraChange *items,
                   int64_t count, const ParamList *params);
+/* What the metadata of LORA_DIFFUSERS says under LORA_METADATA; tensors are not looked at. The
+ * caller frees *text. */
+Status lora_metadata(const LoraChange *items, int64_t count, char **text);
 /* FOLDER/adapter_config.json, which PEFT reads beside adapter_model.safetensors. */
 Status lora_write_config(const char *path, const LoraChange *items, int64_t count);
 

@@ -11,7 +11,6 @@ extern "C" {
 #endif
 
 /* The key of diffusers' metadata that holds an adapter's configuration as JSON. */
-#define LORA_METADATA "lora_adapter_metadata"
 
 /* Both names of every parameter of the transformer. ERR_FORMAT when it is no Wan transformer. */
 Status lora_names(const ParamList *params, WanNames *out);

@@ -108,6 +108,15 @@ Status lora_write_config(const char *path, const LoraChange *items, int64_t coun
     return json_writer_save(&w, path);
 }
 
+Status lora_metadata(const LoraChange *items, int64_t count, char **text)
+{
+    JsonWriter w = json_writer(2);
+    size_t length = 0;
+
+    write_config(&w, "transformer.", items, count);
+    return json_writer_finish(&w, text, &length);
+}
+
 /* ---- tensors --------------------------------------------------------------------------------- */
 
 typedef struct Writing {
@@ -193,13 +202,10 @@ static Status write_file(const Writing *w, const char *path, const char *config)
 static Status write_with_config(const Writing *w, const char *path, LoraStyle style,
                                 const LoraChange *items, int64_t count)
 {
-    JsonWriter json = json_writer(2);
     char *text = NULL;
-    size_t length = 0;
 
     if (style != LORA_DIFFUSERS) return write_file(w, path, NULL);
-    write_config(&json, "transformer.", items, count);
-    TRY(json_writer_finish(&json, &text, &length));
+    TRY(lora_metadata(items, count, &text));
     const Status s = write_file(w, path, text);
     free(text);
     return s;

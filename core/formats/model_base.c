@@ -25,7 +25,7 @@ static Status parse(const Json *root, const char *file, ModelDir *out)
     out->trained = strcmp(text, transformers[1]) == 0;
     CHECK(out->trained || strcmp(text, transformers[0]) == 0, ERR_FORMAT,
           "%s: \"trained\" is %.40s, expected transformer or transformer_2", file, text);
-    return OK;
+    return json_get_bool(root, file, "low_rank", &out->low_rank);
 }
 
 Status model_base_read(const char *path, ModelDir *out)
@@ -67,6 +67,7 @@ Status model_base_write(const char *path, const ModelDir *model)
     json_write_int(&w, "version", VERSION);
     json_write_string(&w, "path", model->base);
     json_write_string(&w, "trained", transformers[model->trained]);
+    json_write_bool(&w, "low_rank", model->low_rank);
     json_end_object(&w);
     Status s = file_join(file, path, MODEL_BASE_NAME);
     if (s == OK)

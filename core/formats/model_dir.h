@@ -44,6 +44,7 @@ typedef struct ModelDir {
      * what was not trained ("": this one has all), and which transformer was: 0, or 1 the second */
     char base[FILE_PATH_BYTES];
     int trained;
+    bool low_rank; /* what was trained are changes of it (lora/), not its weights */
 } ModelDir;
 
 /* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */
@@ -57,6 +58,8 @@ Status model_dir_write(const char *path, const ModelDir *model, bool ema);
 const char *model_dir_base(Component component);
 /* Whether PATH/FOLDER holds weights ("transformer_ema"). */
 bool model_dir_has(const char *path, const char *folder);
+/* Whether PATH/FOLDER holds low-rank changes ("lora", "lora_ema"). */
+bool model_dir_has_lora(const char *path, const char *folder);
 /*
  * Reads this rank's slice of every local parameter of one component into its view in `flat` (F32,
  * params->local_elements). folder: "transformer", "transformer_ema", "text_encoder",

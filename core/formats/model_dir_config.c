@@ -305,8 +305,10 @@ Status model_dir_write(const char *path, const ModelDir *model, bool ema)
     const char *transformer = model_base_folder(model, COMPONENT_TRANSFORMER);
     char average[64];
     (void)snprintf(average, sizeof average, "%s_ema", transformer);
-    TRY(save_configs(path, model, transformer, "text_encoder"));
-    if (ema) TRY(save_configs(path, model, average, "text_encoder_ema"));
+    if (!model->low_rank) {
+        TRY(save_configs(path, model, transformer, "text_encoder"));
+        if (ema) TRY(save_configs(path, model, average, "text_encoder_ema"));
+    }
     if (model->base[0]) return model_base_write(path, model);
     JsonWriter w = json_writer(2);
     build_scheduler(&w, model);

@@ -178,6 +178,13 @@ static Component component_of(const char *folder)
                                                     : COMPONENT_TRANSFORMER;
 }
 
+bool model_dir_has_lora(const char *path, const char *folder)
+{
+    char file[FILE_PATH_BYTES], name[128];
+    (void)snprintf(name, sizeof name, "%s/pytorch_lora_weights.safetensors", folder);
+    return file_join(file, path, name) == OK && file_kind(file) != FILE_ABSENT;
+}
+
 bool model_dir_has(const char *path, const char *folder)
 {
     char single[FILE_PATH_BYTES], name[512];

@@ -1,6 +1,7 @@
 /* What convert does to tensors and files, seen through the reader: bytes, names, cuts and joins. */
 #include "core/base/file.h"
 #include "core/base/json.h"
+#include "core/codec/wan_config.h"
 #include "tools/convert_parts.h"
 
 #include <math.h>
@@ -323,6 +324,46 @@ static void vaes_of_any_depth_are_converted(void **state)
     check_vae(WAN_PART_VAE_22, 3, 4, true);
 }
 
+/* What is written for a published VAE is what core/codec reads: of 2.1 its very defaults. */
+static void configurations_of_published_vaes_are_theirs(void **state)
+{
+    WanConfig written, usual_21;
+    char *text;
+    size_t length;
+
+    (void)state;
+    static const char bare[] = "{\"_class_name\":\"AutoencoderKLWan\"}";
+    must(wan_config_parse(bare, sizeof bare - 1, "bare", &usual_21));
+    for (int part = WAN_PART_VAE_21; part <= WAN_PART_VAE_22; part++) {
+        JsonWriter w = json_writer(2);
+        wan_vae_config_write(&w, (WanPart)part);
+        must(json_writer_finish(&w, &text, &length));
+        must(wan_config_parse(text, length, "vae", &written));
+        free(text);
+        assert_int_equal(wan_stride(&written), part == WAN_PART_VAE_21 ? 8 : 16);
+        if (part == WAN_PART_VAE_21) {
+            assert_int_equal(written.base_dim, usual_21.base_dim);
+            assert_int_equal(written.z_dim, usual_21.z_dim);
+            assert_memory_equal(written.mean, usual_21.mean, 16 * sizeof *written.mean);
+            assert_memory_equal(written.std, usual_21.std, 16 * sizeof *written.std);
+        } else {
+            assert_int_equal(written.z_dim, 48);
+            assert_int_equal(written.base_dim, 160);
+            assert_int_equal(written.decoder_base_dim, 256);
+            assert_true(written.is_residual);
+            /* the sums of spec 8's rows */
+            double mean = 0, std = 0;
+            for (int i = 0; i < 48; i++) {
+                mean += (double)written.mean[i];
+                std += (double)written.std[i];
+            }
+            assert_true(fabs(mean + 0.5589) < 1e-5 && fabs(std - 32.5360) < 1e-5);
+        }
+    }
+    assert_true(wan_vae_is_public(WAN_PART_VAE_21, 126892531));
+    assert_false(wan_vae_is_public(WAN_PART_VAE_22, 126892531));
+}
+
 static void what_no_model_uses_is_dropped(void **state)
 {
     static const char *const surplus[] = { "blocks.0.attn2.norm_added_q.weight", NULL };
@@ -402,6 +443,7 @@ int main(void)
         cmocka_unit_test(files_that_were_cut_are_joined_again),
         cmocka_unit_test(a_record_of_another_model_is_ignored),
         cmocka_unit_test(vaes_of_any_depth_are_converted),
+        cmocka_unit_test(configurations_of_published_vaes_are_theirs),
         cmocka_unit_test(what_no_model_uses_is_dropped),
         cmocka_unit_test(the_embedding_has_one_name),
     };

@@ -382,7 +382,51 @@ static void what_does_not_fit_is_named(void **state)
     }
 }
 
-/* PEFT's file with other configurations beside it. */
+/* PEFT's file with another configuration beside it. */
+static void write_peft(const char *text)
+{
+    char *bytes;
+    size_t length;
+
+    must(file_make_folders(at("peft")));
+    must(file_read(FOLDER "peft/adapter_model.safetensors", 1 << 20, &bytes, &length));
+    must(file_write(at("peft/adapter_model.safetensors"), bytes, length));
+    free(bytes);
+    must(file_write(at("peft/adapter_config.json"), text, strlen(text)));
+}
+
+/* As in PEFT the first pattern that the end of a module's name is, from a dot on, decides. */
+static void patterns_are_ends_of_names(void **state)
+{
+    static const struct {
+        const char *name;
+        double scale;
+    } rows[] = {
+        { "blocks.0.attn1.to_v.weight", 2 },        { "blocks.1.attn1.to_v.weight", 5 },
+        { "blocks.0.attn2.to_v.weight", 1 },        { "blocks.1.attn2.to_v.weight", 1 },
+        { "blocks.0.ffn.net.0.proj.weight", 0.25 }, { "blocks.1.ffn.net.0.proj.weight", 0.25 },
+    };
+    Rank r;
+    Lora lora;
+
+    (void)state;
+    write_peft("{\"r\":4,\"lora_alpha\":4,\"alpha_pattern\":{\"o_v\":100,\"^attn1.to_v\":100,"
+               "\"^blocks.1.attn1.to_v\":20,\"attn1.to_v\":8,\"proj\":1,\"net.0.proj\":100}}");
+    rank_create(&r, 1, 0);
+    must(lora_read(at("peft"), &r.params, &lora));
+    for (int i = 0; i < 6; i++) {
+        int found = 0;
+        for (int64_t k = 0; k < lora.count; k++) {
+            if (strcmp(lora.items[k].param->name, rows[i].name) != 0) continue;
+            assert_true(lora.items[k].scale == rows[i].scale);
+            found++;
+        }
+        assert_int_equal(found, 1);
+    }
+    lora_destroy(&lora);
+    rank_destroy(&r);
+}
+
 static void configurations_of_other_methods_are_refused(void **state)
 {
     static const struct {
@@ -401,16 +445,10 @@ static void configurations_of_other_methods_are_refused(void **state)
         { "{\"r\":4}", "lora_alpha" },
         { "[]", "is not a JSON object" },
     };
-    char *bytes;
-    size_t length;
 
     (void)state;
-    must(file_make_folders(at("peft")));
-    must(file_read(FOLDER "peft/adapter_model.safetensors", 1 << 20, &bytes, &length));
-    must(file_write(at("peft/adapter_model.safetensors"), bytes, length));
-    free(bytes);
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
-        must(file_write(at("peft/adapter_config.json"), rows[i].text, strlen(rows[i].text)));
+        write_peft(rows[i].text);
         assert_refused(at("peft"), rows[i].why);
     }
     must(file_make_folders(at("empty")));
@@ -426,6 +464,7 @@ int main(void)
         cmocka_unit_test(what_is_written_reads_back),
         cmocka_unit_test(bf16_files_hold_the_nearest_values),
         cmocka_unit_test(what_does_not_fit_is_named),
+        cmocka_unit_test(patterns_are_ends_of_names),
         cmocka_unit_test(configurations_of_other_methods_are_refused),
     };
     return cmocka_run_group_tests_name("lora", tests, set_up, tear_down);
