@@ -239,7 +239,7 @@ void engine_close(Engine *engine)
 
 int64_t engine_side_step(const Engine *engine)
 {
-    return engine->codec.stride[1] * engine->model.config.dit.patch_size[1];
+    return codec_side(&engine->codec);
 }
 
 bool engine_leads(const Engine *engine)
