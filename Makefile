@@ -177,6 +177,7 @@ THREADED = $(patsubst %,tests/unit/test_%.c,base hang ingest_plan loader pipelin
 run_tests: $(patsubst %.c,$(BUILD)/%,$(filter %.c,$(CHOSEN))) $(PROGRAM) \
            $(if $(filter tests/e2e/mesh_exact_planted.sh,$(CHOSEN)),$(PLANTED)) \
            $(if $(filter tests/e2e/silent_planted.sh,$(CHOSEN)),$(PLANTED_SILENT)) \
+           $(if $(filter tests/e2e/convert.sh,$(CHOSEN)),$(BUILD)/tests/bench/bench_make_model) \
            $(if $(filter tests/fault/%,$(CHOSEN)),$(FAULT_SOURCES:%.c=$(BUILD)/%) $(BUILD)/tests/fault/shim.so)
 	@BUILD=$(BUILD) SANITIZE=$(SANITIZE) RANKS="$(RANKS)" tests/run.sh $(CHOSEN)
 

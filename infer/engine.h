@@ -10,6 +10,7 @@
 
 #include "comm/comm.h"
 #include "core/base/file.h"
+#include "core/base/options.h"
 #include "core/codec/codec.h"
 #include "core/formats/model_dir.h"
 #include "core/formats/trusted_keys.h"
@@ -26,7 +27,8 @@ typedef struct EngineOptions {
     MeshShape shape;   /* data 0: what is left of the ranks */
     int halves;        /* replicas that share a prompt, a half of guidance each: 1 or 2 */
     const char *dtype; /* "f32" or "bf16": of the weights in memory; NULL: as the files have it */
-    bool allow_nan;    /* weights that are not finite are warned of */
+    const OptionStrings *loras[2]; /* of each expert; NULL: none. infer/adapters.h */
+    bool allow_nan;                /* weights that are not finite are warned of */
     /* view; not NULL: only a model that one of these has signed is read at all */
     const TrustedKeys *trusted;
 } EngineOptions;

@@ -94,8 +94,11 @@ void byte_progress_begin(ByteProgress *progress, const char *what, int64_t total
 
 void byte_progress_add(ByteProgress *progress, int64_t bytes)
 {
+    const int64_t before = progress->bytes >> 20;
     progress->bytes += bytes;
-    progress_update(&progress->bar, progress->bytes >> 20, NULL);
+    /* the last MiB may be many small files: it is shown once */
+    if (progress->bytes >> 20 != before)
+        progress_update(&progress->bar, progress->bytes >> 20, NULL);
 }
 
 void byte_progress_end(ByteProgress *progress)

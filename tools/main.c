@@ -7,6 +7,7 @@
 #include "data/ingest.h"
 #include "infer/infer.h"
 #include "tools/bench.h"
+#include "tools/convert.h"
 #include "tools/evaluate.h"
 #include "tools/inspect.h"
 #include "tools/plan.h"
@@ -37,6 +38,8 @@ static const Verb verbs[] = {
     { "evaluate", evaluate_main,
       "measure the loss by timestep, and whether captions get their videos" },
     { "inspect", inspect_main, "show what a dataset, a run, a checkpoint or its tensors hold" },
+    { "convert", convert_main,
+      "turn the original Wan models' tensor names into diffusers' and back" },
     { "verify", verify_main, "compare a checkpoint, a run or a dataset with its checksums" },
 };
 enum { VERB_COUNT = sizeof verbs / sizeof verbs[0] };

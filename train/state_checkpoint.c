@@ -29,6 +29,7 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
     memset(&same.codec_vae, 0, sizeof same.codec_vae); /* the data's digest has its digest */
     memset(&same.data.train, 0, sizeof same.data.train);
     memset(&same.data.heldout, 0, sizeof same.data.heldout);
+    memset(&same.from, 0, sizeof same.from);
     same.data.max_bad = 0; /* when a run ends, not what it computes */
     same.parallel = (ParallelKeys){ 0 };
     same.comm = (CommKeys){ 0 };
@@ -115,6 +116,21 @@ static Status check_resume(const TrainState *s, const CheckpointProgress *p, con
     return OK;
 }
 
+/* The first weights: drawn, or those of the model that the run begins from. Not collective. */
+static Status begin(TrainState *s)
+{
+    const TrainConfig *c = &s->config;
+    const ParamList *params = &s->dit.params;
+    const Mesh *mesh = &s->groups.mesh;
+    const Tensor weights = s->optimizer.weights;
+    const char *folder = c->expert == 2 ? "transformer_2" : "transformer";
+    if (!c->from[0]) return params_init(params, mesh, (uint64_t)c->run.seed, weights);
+    log_info("begins from %s/%s", c->from, folder);
+    TRY(model_dir_load_params(c->from, folder, params, mesh, weights));
+    if (c->base.text != TEXT_BYTES) return OK;
+    return model_dir_load_params(c->from, "text_encoder", params, mesh, weights);
+}
+
 Status train_state_load(TrainState *s, int64_t *step)
 {
     CheckpointState state = train_state_checkpoint(s);
@@ -128,9 +144,6 @@ Status train_state_load(TrainState *s, int64_t *step)
         log_info("resumed from %s: step %lld", path, (long long)*step);
         return OK;
     }
-    const Optimizer *o = &s->optimizer;
-    const Status status =
-        params_init(&s->dit.params, &s->groups.mesh, (uint64_t)s->config.run.seed, o->weights);
-    TRY(comm_agree(s->comm, status));
-    return optimizer_start_average(o);
+    TRY(comm_agree(s->comm, begin(s)));
+    return optimizer_start_average(&s->optimizer);
 }

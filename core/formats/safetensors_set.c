@@ -18,17 +18,22 @@ static Status check_plain_name(const char *index, const char *tensor, const char
     return OK;
 }
 
-static Status add_file(SafetensorsSet *set, const char *folder, const char *name)
+static Status add_path(SafetensorsSet *set, const char *path)
 {
-    char path[FILE_PATH_BYTES];
-    CHECK(set->count < MAX_FILES, ERR_FORMAT, "%s: more than %d files", folder, MAX_FILES);
+    CHECK(set->count < MAX_FILES, ERR_FORMAT, "%s: more than %d files", path, MAX_FILES);
     Safetensors **files = realloc(set->files, ((size_t)set->count + 1) * sizeof *files);
-    CHECK(files, ERR_MEMORY, "%s: no memory to open it", folder);
+    CHECK(files, ERR_MEMORY, "%s: no memory to open it", path);
     set->files = files;
-    TRY(file_join(path, folder, name));
     TRY(safetensors_open(path, &set->files[set->count]));
     set->count++;
     return OK;
+}
+
+static Status add_file(SafetensorsSet *set, const char *folder, const char *name)
+{
+    char path[FILE_PATH_BYTES];
+    TRY(file_join(path, folder, name));
+    return add_path(set, path);
 }
 
 /* The file of that name, opened when it was not yet. */
@@ -113,6 +118,17 @@ Status safetensors_set_open(const char *folder, const char *base, SafetensorsSet
         safetensors_set_close(&set);
     else
         *out = set;
+    return s;
+}
+
+Status safetensors_set_open_file(const char *path, SafetensorsSet *out)
+{
+    SafetensorsSet set = { 0 };
+    const Status s = add_path(&set, path);
+    if (s == OK)
+        *out = set;
+    else
+        safetensors_set_close(&set);
     return s;
 }
 

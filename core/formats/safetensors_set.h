@@ -25,6 +25,8 @@ Status safetensors_set_open(const char *folder, const char *base, SafetensorsSet
 /* The same from the text of an index, called `index` in errors, whose files lie in `folder`. */
 Status safetensors_set_open_index(const char *folder, const char *index, const char *text,
                                   size_t length, SafetensorsSet *out);
+/* A set of one file, by its path. */
+Status safetensors_set_open_file(const char *path, SafetensorsSet *out);
 void safetensors_set_close(SafetensorsSet *set);
 
 /* All tensors of all files. */

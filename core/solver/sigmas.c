@@ -45,8 +45,7 @@ double flow_shift(double sigma, double shift)
     return shift * sigma / (1 + (shift - 1) * sigma);
 }
 
-/* ---- one schedule each: sigma number i of n, before it is rounded ------------------------------
- */
+/* ---- one schedule each: sigma number i of n, before it is rounded ---------------------------- */
 
 /* Number i of `count` numbers from first to last. */
 static double linspace(double first, double last, int count, int i)
@@ -109,8 +108,7 @@ static SigmaFn *const schedules[SOLVERS][SCHEDULES] = {
     [SOLVER_HEUN] = { NULL, flow_match_diffusers, NULL },
 };
 
-/* ---- the whole ---------------------------------------------------------------------------------
- */
+/* ---- the whole ------------------------------------------------------------------------------- */
 
 Status sigmas_make(SolverKind solver, SigmaSchedule schedule, int steps, double shift,
                    float *sigmas, float *timesteps)

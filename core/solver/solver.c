@@ -10,8 +10,7 @@ static bool is_multistep(SolverKind kind)
     return kind == SOLVER_UNIPC || kind == SOLVER_DPM;
 }
 
-/* ---- the plan ----------------------------------------------------------------------------------
- */
+/* ---- the plan -------------------------------------------------------------------------------- */
 
 /* Logarithms of equal sigmas would divide by 0. */
 static Status check_falling(const Solver *s, double shift)
@@ -55,8 +54,7 @@ SolverPoint solver_point(const Solver *s, int evaluation)
                           evaluation % 2 == 1 || step == s->steps - 1 };
 }
 
-/* ---- what is remembered ------------------------------------------------------------------------
- */
+/* ---- what is remembered ---------------------------------------------------------------------- */
 
 static int history_of(SolverKind kind)
 {
@@ -89,8 +87,7 @@ SolverState solver_state_at(const SolverState *state, int64_t index)
     return out;
 }
 
-/* ---- one evaluation ----------------------------------------------------------------------------
- */
+/* ---- one evaluation -------------------------------------------------------------------------- */
 
 static Status copy(const Device *dev, Tensor to, Tensor from)
 {

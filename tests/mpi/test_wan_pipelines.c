@@ -36,7 +36,7 @@ typedef struct Pipeline {
 static const Pipeline pipelines[] = {
     { "i2v_a14b", { 32, 48 }, 5, 3.5, 2, 1 }, { "t2v", { 48, 32 }, 3, 5, 5, 0 },
     { "euler", { 48, 32 }, 5, 4, 4, 0 },      { "flf2v", { 32, 32 }, 16, 5, 5, 2 },
-    { "ti2v", { 96, 64 }, 5, 5, 5, 1 },
+    { "ti2v", { 96, 64 }, 5, 5, 5, 1 },       { "i2v", { 32, 32 }, 3, 5, 5, 1 },
 };
 
 enum { FRAMES = 9, STEPS = 20 };
