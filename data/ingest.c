@@ -55,7 +55,7 @@ static Status output_open(const char *path, Output *out)
 }
 
 /* The codec of a dataset, or a codec folder as models have it. */
-static Status take_codec(const char *path, LinearCodec *out)
+static Status find_linear(const char *path, LinearCodec *out)
 {
     char weights[FILE_PATH_BYTES];
     TRY(file_join(weights, path, "linear_codec.safetensors"));
@@ -73,20 +73,39 @@ static Status take_codec(const char *path, LinearCodec *out)
     return s;
 }
 
+/* Takes the codec that is there already, if any, and checks that it can take the clips. */
+static Status take_codec(Ingest *job)
+{
+    const IngestOptions *opt = job->opt;
+    LinearCodec linear;
+    if (opt->vae) TRY(codec_load_vae(opt->vae, WAN_ENCODES | WAN_DECODES, &job->codec));
+    for (int i = 0; opt->vae && i < opt->sizes.count; i++)
+        TRY(codec_check_size(&job->codec, "--size", opt->frames.items[0],
+                             opt->sizes.items[i].height, opt->sizes.items[i].width));
+    if (!opt->codec) return OK;
+    TRY(find_linear(opt->codec, &linear));
+    codec_take_linear(&linear, &job->codec);
+    return OK;
+}
+
+/* A VAE is too large to travel with its latents: its digest does. */
 static DatasetInfo describe_dataset(const Ingest *job)
 {
+    const Codec *codec = &job->codec;
     const IngestText *text = &job->text;
     DatasetInfo info = {
-        .codec = "linear",
-        .codec_digest = job->codec.digest,
-        .basis = linear_codec_basis(&job->codec),
-        .mean = linear_codec_mean(&job->codec),
-        .scale = linear_codec_scale(&job->codec),
-        .channels = job->codec.channels,
+        .codec = codec_name(codec->kind),
+        .codec_digest = codec->digest,
+        .channels = codec->channels,
         .patch = { 1, 2, 2 },
-        .stride = { LINEAR_FRAMES, LINEAR_SIDE, LINEAR_SIDE },
+        .stride = { codec->stride[0], codec->stride[1], codec->stride[2] },
         .fps = job->opt->fps,
     };
+    if (codec->kind == CODEC_LINEAR) {
+        info.basis = linear_codec_basis(&codec->linear);
+        info.mean = linear_codec_mean(&codec->linear);
+        info.scale = linear_codec_scale(&codec->linear);
+    }
     if (text->width == 0) return info;
     info.text_encoder = "umt5";
     info.text_digest = text->digest;
@@ -126,7 +145,7 @@ static Status run(Ingest *job)
     job->videos = calloc((size_t)job->list.count, sizeof *job->videos);
     CHECK(job->videos, ERR_MEMORY, "no memory for %lld videos", (long long)job->list.count);
     plan_threads(job);
-    if (opt->codec) TRY(take_codec(opt->codec, &job->codec));
+    TRY(take_codec(job));
 
     Output output;
     TRY(output_open(opt->out, &output));
@@ -156,7 +175,7 @@ Status ingest_main(int argc, char **argv)
     for (int64_t i = 0; job.videos && i < job.list.count; i++) free(job.videos[i].problem);
     free(job.videos);
     clip_list_destroy(&job.list);
-    linear_codec_destroy(&job.codec);
+    codec_destroy(&job.codec);
     ingest_text_destroy(&job.text);
     return s;
 }

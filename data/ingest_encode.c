@@ -15,6 +15,11 @@ typedef struct Encode {
     DatasetWriter *writer;
     Progress progress;
     int64_t done; /* clips written */
+    /* a VAE works on one clip at a time, with all cores */
+    Device device;
+    Group alone;
+    CodecStream *stream; /* owned; for clips of one size, the last one's */
+    int64_t height, width;
 } Encode;
 
 typedef struct PendingClip {
@@ -35,11 +40,11 @@ typedef struct EncodeVideo {
     uint16_t *text_bits; /* owned */
 } EncodeVideo;
 
-/* (channels, T, height / 8, width / 8) of the video's clips */
+/* (channels, T, h, w) of the video's clips */
 static Shape latent_shape(const EncodeVideo *v)
 {
-    return SHAPE(v->encode->job->codec.channels, 1 + v->video->frames / LINEAR_FRAMES,
-                 v->video->size.height / LINEAR_SIDE, v->video->size.width / LINEAR_SIDE);
+    return codec_latent_shape(&v->encode->job->codec, v->video->frames, v->video->size.height,
+                              v->video->size.width);
 }
 
 /* (tokens, patch) of the video's clips */
@@ -113,17 +118,62 @@ static Status reserve_pending(EncodeVideo *v)
     return OK;
 }
 
-/* What the codec loses on this clip, by decoding it again. */
+static void close_stream(Encode *encode)
+{
+    codec_stream_destroy(encode->stream);
+    encode->stream = NULL;
+}
+
+/* A VAE at work on clips of this size; the one before goes, for either may be large. */
+static Status use_stream(Encode *encode, int64_t height, int64_t width)
+{
+    if (encode->stream && encode->height == height && encode->width == width) return OK;
+    close_stream(encode);
+    encode->height = height;
+    encode->width = width;
+    return codec_stream_create(&encode->device, &encode->job->codec, false, &encode->alone, height,
+                               width, &encode->stream);
+}
+
+static Status encode_frames(EncodeVideo *v, Tensor latent, Tensor frames)
+{
+    const Codec *codec = &v->encode->job->codec;
+    if (codec->kind == CODEC_LINEAR) return linear_codec_encode(&codec->linear, latent, frames);
+    TRY(use_stream(v->encode, frames.shape[1], frames.shape[2]));
+    return codec_encode(v->encode->stream, latent, frames);
+}
+
+static Status decode_frames(EncodeVideo *v, Tensor frames, Tensor latent)
+{
+    Encode *e = v->encode;
+    const Codec *codec = &e->job->codec;
+    CodecStream *stream;
+    Status s = OK;
+    if (codec->kind == CODEC_LINEAR)
+        return linear_codec_decode(&codec->linear, frames, latent, 0, latent.shape[1]);
+    close_stream(e);
+    TRY(codec_stream_create(&e->device, codec, true, &e->alone, frames.shape[1], frames.shape[2],
+                            &stream));
+    for (int64_t t = 0; t < latent.shape[1] && s == OK; t++)
+        s = codec_decode(stream, tensor_slice(frames, codec_frames(0, t), codec_frames(t, 1)),
+                         latent, t);
+    codec_stream_destroy(stream);
+    return s;
+}
+
+/* What the codec loses on this clip, by decoding it again. A VAE's is known, and decoding takes
+ * longer than encoding: one clip shows that it is the right one. */
 static Status measure_loss(EncodeVideo *v, Tensor latent, Tensor frames)
 {
+    const bool is_wan = v->encode->job->codec.kind == CODEC_WAN;
     const int64_t count = tensor_count(frames);
+    if (is_wan && (v->encode->job->values > 0 || v->values > 0)) return OK;
     const uint8_t *before = frames.data;
     uint8_t *after = malloc((size_t)count);
     CHECK(after, ERR_MEMORY, "no memory for a decoded clip of %lld bytes", (long long)count);
     Tensor decoded = frames;
     decoded.data = after;
-    const Status s =
-        linear_codec_decode(&v->encode->job->codec, decoded, latent, 0, latent.shape[1]);
+    const Status s = decode_frames(v, decoded, latent);
     for (int64_t i = 0; s == OK && i < count; i++) {
         const int difference = (int)before[i] - (int)after[i];
         v->squared_error += difference * difference;
@@ -139,7 +189,7 @@ static Status encode_clip(EncodeVideo *v, Tensor tokens, Tensor frames)
     float *values = malloc(tensor_bytes(tokens));
     CHECK(values, ERR_MEMORY, "no memory for a latent of %zu bytes", tensor_bytes(tokens));
     const Tensor latent = tensor_of(values, F32, latent_shape(v));
-    Status s = linear_codec_encode(&v->encode->job->codec, latent, frames);
+    Status s = encode_frames(v, latent, frames);
     if (s == OK) s = measure_loss(v, latent, frames);
     if (s == OK) latent_to_tokens(tokens, latent);
     free(values);
@@ -191,9 +241,12 @@ static Status encode_video(Ordered *order, void *context, int worker, int64_t it
 
 Status ingest_encode(Ingest *job, DatasetWriter *writer)
 {
-    Encode encode = { .job = job, .writer = writer };
+    const bool is_wan = job->codec.kind == CODEC_WAN;
+    Encode encode = { .job = job, .writer = writer, .alone = group_self() };
+    TRY(device_open(&encode.device, "cpu", NULL, 0, false));
     progress_begin(&encode.progress, "encode", "clips", job->clips);
-    const Status s = ordered_run(job->list.count, job->workers, encode_video, &encode);
+    const Status s = ordered_run(job->list.count, is_wan ? 1 : job->workers, encode_video, &encode);
     progress_end(&encode.progress);
+    close_stream(&encode);
     return s;
 }

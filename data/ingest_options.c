@@ -13,7 +13,8 @@ static const Option table[] = {
     { .name = "frames", .type = OPTION_INTS, .fallback = "17", .min = 1, .max = 1025, ROW(frames),
       .help = "frames of a clip, 4k + 1; a video goes to the longest that fits it" },
     { .name = "size", .type = OPTION_SIZES, .fallback = "64x64", .min = 16, .max = 4096, ROW(sizes),
-      .help = "size of a clip, multiples of 16; a video goes to the nearest aspect ratio" },
+      .help = "size of a clip, multiples of 16 (32 with VAE 2.2); a video goes to the nearest aspect "
+              "ratio" },
     { .name = "fps", .type = OPTION_DOUBLE, .fallback = "8", .min = 0.01, .max = 240, ROW(fps),
       .help = "frames a second" },
     { .name = "stride", .type = OPTION_INT, .min = 0, .max = 1000000, ROW(stride),
@@ -26,6 +27,8 @@ static const Option table[] = {
       .help = "latent channels of the codec that is fitted; 0: 48" },
     { .name = "codec", .type = OPTION_STRING, .argument = "DIR", ROW(codec),
       .help = "take the codec of this dataset or model's codec folder instead of fitting one" },
+    { .name = "vae", .type = OPTION_STRING, .argument = "DIR", ROW(vae),
+      .help = "make latents of this Wan VAE: its folder, or that of a pipeline which has vae/" },
     { .name = "text-encoder", .type = OPTION_STRING, .argument = "DIR", ROW(text_encoder),
       .help = "store the captions' embeddings by the umT5 of this model directory, too" },
     { .name = "text-dtype", .type = OPTION_STRING, .fallback = "bf16", .choices = "bf16|f32",
@@ -72,7 +75,7 @@ static Status check_distinct(const IngestOptions *opt)
 
 Status ingest_options_parse(int argc, char **argv, IngestOptions *out, bool *helped)
 {
-    enum { SIDE = LINEAR_SIDE * PATCH_SIDE };
+    enum { SIDE = LINEAR_SIDE * PATCH_SIDE }; /* the least; a VAE may want more */
     IngestOptions opt = { 0 };
     TRY(options_parse(&command, argc, argv, &opt, helped));
     if (*helped) return OK;
@@ -88,6 +91,9 @@ Status ingest_options_parse(int argc, char **argv, IngestOptions *out, bool *hel
               "--size %lldx%lld: both sides must be multiples of %d (8x8 codec, 2x2 patch)",
               (long long)size.width, (long long)size.height, SIDE);
     }
+    CHECK(!opt.vae || (!opt.codec && opt.channels == 0), ERR_USAGE,
+          "--vae %s: a VAE has its own latents; leave out --%s", opt.vae,
+          opt.codec ? "codec" : "channels");
     TRY(check_distinct(&opt));
     if (opt.channels == 0) opt.channels = LINEAR_CHANNELS_DEFAULT;
     *out = opt;

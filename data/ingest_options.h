@@ -10,11 +10,12 @@
 typedef struct IngestOptions {
     const char *source, *out;
     OptionInts frames; /* each 4k + 1 */
-    OptionSizes sizes; /* sides multiples of 16 */
+    OptionSizes sizes; /* sides multiples of codec_side, which ingest checks */
     double fps;
     int64_t stride;    /* frames between starts of clips; 0: a clip's length */
     int64_t channels;  /* 0: the default */
     const char *codec; /* dataset or codec folder to take the codec from; NULL: fit one */
+    const char *vae;   /* folder of a Wan VAE that makes the latents; NULL: a linear codec does */
     double seconds;    /* of one video, from its start; 0: all */
     int64_t max_clips; /* of one video; 0: all */
     int64_t shard_mib; /* latents in a shard */

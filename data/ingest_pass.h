@@ -2,7 +2,7 @@
 #ifndef ZT_DATA_INGEST_PASS_H
 #define ZT_DATA_INGEST_PASS_H
 
-#include "core/codec/linear.h"
+#include "core/codec/codec.h"
 #include "data/clip_list.h"
 #include "data/dataset_writer.h"
 #include "data/ingest_options.h"
@@ -15,11 +15,11 @@ typedef struct Ingest {
     IngestVideo *videos; /* owned; one a list entry */
     int workers;         /* videos worked on at a time */
     int decoder_threads; /* of each */
-    LinearCodec codec;   /* owned; fitted by the first pass, or taken from elsewhere before it */
+    Codec codec;         /* owned; fitted by the first pass, or taken from elsewhere before it */
     IngestText text;     /* owned; with --text-encoder */
     int64_t clips, skipped;
-    /* squared error of the codec over every value of every clip, in bytes: exact, so that the order
-     * of adding does not matter */
+    /* squared error of the codec over every value of every clip (a VAE's: of one clip), in bytes:
+     * exact, so that the order of adding does not matter */
     int64_t squared_error, values;
 } Ingest;
 

@@ -89,7 +89,9 @@ Status ingest_scan(Ingest *job)
                         job->opt->source, (long long)job->list.count, job->videos[0].problem);
     }
     if (s == OK && scan.total) {
-        s = linear_codec_fit_finish(scan.total, job->opt->channels, &job->codec);
+        LinearCodec fitted;
+        s = linear_codec_fit_finish(scan.total, job->opt->channels, &fitted);
+        if (s == OK) codec_take_linear(&fitted, &job->codec);
     }
     destroy_fits(&scan);
     return s;

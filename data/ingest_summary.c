@@ -19,9 +19,8 @@ static void print_bucket(const Ingest *job, OptionSize size, int64_t frames)
         clips += v->clips;
     }
     if (clips == 0) return;
-    const int64_t side = LINEAR_SIDE * PATCH_SIDE;
-    const int64_t tokens =
-        (1 + frames / LINEAR_FRAMES) * (size.width / side) * (size.height / side);
+    const Shape z = codec_latent_shape(&job->codec, frames, size.height, size.width);
+    const int64_t tokens = z.dims[1] * (z.dims[2] / PATCH_SIDE) * (z.dims[3] / PATCH_SIDE);
     char bucket[64];
     snprintf(bucket, sizeof bucket, "%lld x %lldx%lld", (long long)frames, (long long)size.width,
              (long long)size.height);
@@ -40,8 +39,9 @@ void ingest_summary(const Ingest *job)
     const double mean = (double)job->squared_error / (double)job->values;
     char psnr[32] = "lossless";
     if (mean > 0) snprintf(psnr, sizeof psnr, "PSNR %.1f dB", 10 * log10(255.0 * 255.0 / mean));
-    log_info("  codec linear, %lld channels, %s on these clips, sha256 %.12s",
-             (long long)job->codec.channels, psnr, job->codec.digest);
+    log_info("  codec %s, %lld channels, %s on %s, sha256 %.12s", codec_name(job->codec.kind),
+             (long long)job->codec.channels, psnr,
+             job->codec.kind == CODEC_WAN ? "the first clip" : "these clips", job->codec.digest);
     if (job->text.width > 0)
         log_info("  text umt5, %lld captions, %.1f rows each, width %lld, sha256 %.12s",
                  (long long)job->text.first[job->list.count],

@@ -15,29 +15,46 @@ static Status draw_columns(Sheet *sheet, int row, Tensor frames, int64_t first, 
     return OK;
 }
 
-static Status push_groups(const LinearCodec *codec, Tensor latent, Tensor group, VideoOut *video,
+/* Rank 0's answer, told to the ranks that share the decoding; the others' own is OK. */
+static Status agree(const CodecStream *codec, Status own)
+{
+    uint8_t status = (uint8_t)own;
+    if (!codec_is_shared(codec)) return own;
+    TRY(group_broadcast(codec_group(codec), tensor_of(&status, U8, SHAPE(1)), 0));
+    CHECK(own != OK || status == OK, (Status)status, "the rank that writes the video failed");
+    return own;
+}
+
+static Status give_frames(VideoOut *video, Sheet *sheet, int sheet_row, Tensor frames,
+                          int64_t first, int64_t total)
+{
+    if (video) TRY(video_out_push(video, frames));
+    return sheet ? draw_columns(sheet, sheet_row, frames, first, total) : OK;
+}
+
+static Status push_groups(CodecStream *codec, Tensor latent, Tensor group, VideoOut *video,
                           Sheet *sheet, int sheet_row)
 {
-    const int64_t total = linear_codec_frames(0, latent.shape[1]);
+    const int64_t total = codec_frames(0, latent.shape[1]);
     int64_t first = 0;
 
     for (int64_t t = 0; t < latent.shape[1]; t++) {
-        const int64_t count = linear_codec_frames(t, 1);
+        const int64_t count = codec_frames(t, 1);
         const Tensor frames = tensor_slice(group, 0, count);
 
-        TRY(linear_codec_decode(codec, frames, latent, t, 1));
-        if (video) TRY(video_out_push(video, frames));
-        if (sheet) TRY(draw_columns(sheet, sheet_row, frames, first, total));
+        TRY(codec_decode(codec, frames, latent, t));
+        TRY(agree(codec, give_frames(video, sheet, sheet_row, frames, first, total)));
         first += count;
     }
     return OK;
 }
 
-Status latent_video_push(const LinearCodec *codec, LatentGrid grid, Tensor tokens, VideoOut *video,
+Status latent_video_push(CodecStream *codec, LatentGrid grid, Tensor tokens, VideoOut *video,
                          Sheet *sheet, int sheet_row)
 {
-    const Shape latent_shape = SHAPE(codec->channels, grid.t, grid.h, grid.w);
-    const Shape group_shape = SHAPE(LINEAR_FRAMES, grid.h * LINEAR_SIDE, grid.w * LINEAR_SIDE, 3);
+    const Codec *c = codec_of(codec);
+    const Shape latent_shape = SHAPE(c->channels, grid.t, grid.h, grid.w);
+    const Shape group_shape = SHAPE(CODEC_FRAMES, grid.h * c->stride[1], grid.w * c->stride[2], 3);
     Tensor latent = tensor_of(NULL, F32, latent_shape);
     Tensor group = tensor_of(NULL, U8, group_shape);
     Status s = OK;
@@ -56,16 +73,16 @@ Status latent_video_push(const LinearCodec *codec, LatentGrid grid, Tensor token
     return s;
 }
 
-Status latent_video_write(const char *path, const VideoOutOptions *options,
-                          const LinearCodec *codec, LatentGrid grid, Tensor tokens, Sheet *sheet,
-                          int sheet_row)
+Status latent_video_write(const char *path, const VideoOutOptions *options, CodecStream *codec,
+                          LatentGrid grid, Tensor tokens, Sheet *sheet, int sheet_row)
 {
+    const bool writes = !codec_is_shared(codec) || codec_group(codec)->rank == 0;
     VideoOut *video = NULL;
     Status s;
 
-    TRY(video_out_open(path, options, &video));
-    s = latent_video_push(codec, grid, tokens, video, sheet, sheet_row);
-    if (s != OK) {
+    TRY(agree(codec, writes ? video_out_open(path, options, &video) : OK));
+    s = latent_video_push(codec, grid, tokens, video, writes ? sheet : NULL, sheet_row);
+    if (s != OK || !video) {
         video_out_abort(video);
         return s;
     }

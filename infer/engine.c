@@ -2,7 +2,10 @@
 
 #include "core/base/log.h"
 #include "core/base/stop.h"
+#include "core/formats/model_base.h"
 #include "core/formats/signature.h"
+
+#include "infer/adapters.h"
 
 #include <limits.h>
 #include <stdio.h>
@@ -103,10 +106,12 @@ static Status make_mesh(Engine *e, MeshShape wanted, bool exact, int halves)
 
 static Status choose_weights(Engine *e, const char *weights)
 {
-    const bool has = model_dir_has(e->path, "transformer_ema");
+    char folder[64];
+    snprintf(folder, sizeof(folder), "%s_ema", model_base_folder(&e->model, COMPONENT_TRANSFORMER));
+    const bool has = model_dir_has(e->path, folder);
 
     CHECK(has || !weights || strcmp(weights, "ema") != 0, ERR_USAGE,
-          "%s: has no averaged weights (transformer_ema); use --weights raw", e->path);
+          "%s: has no averaged weights (%s); use --weights raw", e->path, folder);
     e->ema = has && (!weights || strcmp(weights, "ema") == 0);
     return OK;
 }
@@ -127,32 +132,36 @@ static Status check_parts(const Engine *e, bool exact)
     return OK;
 }
 
-/* The folder of an expert, or of the text encoder that was trained with it. */
+/* The folder of an expert, or of the text encoder that was trained with it; averaged where this
+ * model directory has averages of what it trained. */
 static void folder_of(const Engine *e, Component component, int expert, char out[64])
 {
+    const bool averaged = e->ema && expert == e->model.trained;
     snprintf(out, 64, "%s%s%s", component_folder(component), expert > 0 ? "_2" : "",
-             e->ema ? "_ema" : "");
+             averaged ? "_ema" : "");
 }
 
 /* What was asked for, else what the files have; exact numerics are F32's. */
 static Status choose_dtype(Engine *e, const EngineOptions *o)
 {
-    char folder[64];
+    char folder[64], holder[FILE_PATH_BYTES];
 
     CHECK(!o->exact || !o->dtype || strcmp(o->dtype, "f32") == 0, ERR_USAGE,
           "--dtype %s: exact numerics work in f32", o->dtype);
     e->dtype = o->dtype && strcmp(o->dtype, "bf16") == 0 ? BF16 : F32;
     if (o->dtype || o->exact) return OK;
     folder_of(e, COMPONENT_TRANSFORMER, 0, folder);
-    return model_dir_dtype(e->path, folder, &e->dtype);
+    TRY(model_base_holder(&e->model, e->path, folder, holder));
+    return model_dir_dtype(holder, folder, &e->dtype);
 }
 
 static Status load_component(Engine *e, const EngineOptions *o, Component component, int expert)
 {
-    char folder[64];
+    char folder[64], holder[FILE_PATH_BYTES];
 
     folder_of(e, component, expert, folder);
-    return model_dir_load_views(e->path, folder, &e->dit.params, &e->mesh.mesh,
+    TRY(model_base_holder(&e->model, e->path, folder, holder));
+    return model_dir_load_views(holder, folder, &e->dit.params, &e->mesh.mesh,
                                 e->weights[expert].views, o->allow_nan);
 }
 
@@ -160,7 +169,10 @@ static Status load_expert(Engine *e, const EngineOptions *o, int expert)
 {
     TRY(weight_store_create(&e->device, &e->dit.params, e->dtype, &e->weights[expert]));
     TRY(load_component(e, o, COMPONENT_TRANSFORMER, expert));
-    return e->model.text == TEXT_BYTES ? load_component(e, o, COMPONENT_TEXT_ENCODER, expert) : OK;
+    if (e->model.text == TEXT_BYTES) TRY(load_component(e, o, COMPONENT_TEXT_ENCODER, expert));
+    if (!o->loras[expert]) return OK;
+    return adapters_merge(&e->device, o->loras[expert], &e->dit.params, &e->mesh.mesh,
+                          &e->weights[expert]);
 }
 
 /* Not collective. */
@@ -173,13 +185,10 @@ static Status use_expert(void *context, int expert)
 /* Not collective: what each rank does for itself. */
 static Status look(Engine *e, const EngineOptions *o)
 {
-    char codec[FILE_PATH_BYTES];
-
     TRY(open_device(e, o));
     TRY(choose_weights(e, o->weights));
     TRY(choose_dtype(e, o));
-    TRY(file_join(codec, e->path, "codec"));
-    TRY(linear_codec_load(codec, &e->codec));
+    TRY(codec_load(e->path, WAN_DECODES, &e->codec));
     return check_parts(e, o->exact);
 }
 
@@ -236,18 +245,24 @@ void engine_close(Engine *engine)
     if (!engine->comm) return;
     dit_destroy(&engine->dit);
     for (int i = 0; i < 2; i++) weight_store_destroy(&engine->weights[i]);
-    linear_codec_destroy(&engine->codec);
+    codec_destroy(&engine->codec);
     *engine = (Engine){ 0 };
 }
 
 int64_t engine_side_step(const Engine *engine)
 {
-    return LINEAR_SIDE * engine->model.config.dit.patch_size[1];
+    return codec_side(&engine->codec);
 }
 
 bool engine_leads(const Engine *engine)
 {
     return engine->mesh.replica->rank == 0 && engine->halves->rank == 0;
+}
+
+bool engine_decodes(const Engine *engine)
+{
+    return engine->halves->rank == 0 &&
+           (engine->mesh.replica->rank == 0 || engine->codec.kind == CODEC_WAN);
 }
 
 int engine_seats(const Engine *engine)

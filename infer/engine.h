@@ -10,7 +10,8 @@
 
 #include "comm/comm.h"
 #include "core/base/file.h"
-#include "core/codec/linear.h"
+#include "core/base/options.h"
+#include "core/codec/codec.h"
 #include "core/formats/model_dir.h"
 #include "core/formats/trusted_keys.h"
 #include "core/solver/generate.h"
@@ -26,7 +27,8 @@ typedef struct EngineOptions {
     MeshShape shape;   /* data 0: what is left of the ranks */
     int halves;        /* replicas that share a prompt, a half of guidance each: 1 or 2 */
     const char *dtype; /* "f32" or "bf16": of the weights in memory; NULL: as the files have it */
-    bool allow_nan;    /* weights that are not finite are warned of */
+    const OptionStrings *loras[2]; /* of each expert; NULL: none. infer/adapters.h */
+    bool allow_nan;                /* weights that are not finite are warned of */
     /* view; not NULL: only a model that one of these has signed is read at all */
     const TrustedKeys *trusted;
 } EngineOptions;
@@ -38,7 +40,7 @@ typedef struct Engine {
     Group *halves; /* view: ranks that share the halves of guidance, in place and weights alike */
     char path[FILE_PATH_BYTES]; /* the model directory that was taken */
     ModelDir model;
-    LinearCodec codec; /* owned, as are the two below */
+    Codec codec; /* owned, as are the two below */
     Dit dit;
     WeightStore weights[2]; /* owned; the second: of the expert below the boundary */
     GenerateExperts experts;
@@ -62,8 +64,10 @@ int64_t engine_side_step(const Engine *engine);
 /* Prompts that the mesh works on side by side, and which of them are this rank's. */
 int engine_seats(const Engine *engine);
 int engine_seat(const Engine *engine);
-/* Whether this rank is the one of its seat that decodes and writes. */
+/* Whether this rank is the one of its seat that writes. */
 bool engine_leads(const Engine *engine);
+/* Whether it decodes: the one that writes, and for a VAE all of its replica. */
+bool engine_decodes(const Engine *engine);
 /* t = the sum of the ranks' that lead, on those; they alone may hold other than zeros. Every rank
  * calls it. */
 Status engine_join(const Engine *engine, Tensor t);

@@ -5,6 +5,7 @@
 
 #include "core/base/log.h"
 #include "core/base/stop.h"
+#include "core/formats/model_base.h"
 #include "infer/engine.h"
 #include "infer/references.h"
 #include "infer/render.h"
@@ -23,6 +24,7 @@ static EngineOptions engine_options(const InferOptions *o, const TrustedKeys *tr
         .shape = mesh_shape(0, (int)o->tensor, (int)o->pipeline, (int)o->context),
         .halves = (int)o->guidance_ranks,
         .dtype = o->dtype,
+        .loras = { &o->loras, &o->loras_low },
         .allow_nan = o->allow_nan,
         .trusted = o->require_signature ? trusted : NULL,
     };
@@ -33,14 +35,18 @@ static EngineOptions engine_options(const InferOptions *o, const TrustedKeys *tr
 static Status encode_texts(Engine *engine, const Request *request, Texts *out)
 {
     const char *negative = request->options->negative;
+    char holder[FILE_PATH_BYTES];
     const char **texts = malloc((size_t)(request->count + 1) * sizeof *texts);
-    Status s = texts ? OK : status_fail(ERR_MEMORY, "no memory for the prompts");
+    Status s = texts ? model_base_holder(&engine->model, engine->path, "text_encoder", holder)
+                     : status_fail(ERR_MEMORY, "no memory for the prompts");
 
-    TRY(comm_agree(engine->comm, s));
-    memcpy(texts, request->prompts, (size_t)request->count * sizeof *texts);
-    texts[request->count] = negative ? negative : "";
-    s = texts_encode(engine->comm, &engine->device, engine->path, engine->dtype, texts,
-                     request->count + 1, out);
+    s = comm_agree(engine->comm, s);
+    if (s == OK) {
+        memcpy(texts, request->prompts, (size_t)request->count * sizeof *texts);
+        texts[request->count] = negative ? negative : "";
+        s = texts_encode(engine->comm, &engine->device, holder, engine->dtype, texts,
+                         request->count + 1, out);
+    }
     free(texts);
     return s;
 }

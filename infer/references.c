@@ -1,7 +1,5 @@
-#include "infer/references.h"
+#include "infer/reference_parts.h"
 
-#include "core/codec/patch.h"
-#include "core/codec/wan_coder.h"
 #include "data/frames_in.h"
 
 #include <stdlib.h>
@@ -44,7 +42,7 @@ static Status check_model(const Engine *e, const InferOptions *o)
     const bool beside = c->in_channels > c->out_channels;
     CHECK(is_asked(o) || !beside, ERR_USAGE,
           "%s: is an image-to-video model: give it --image FILE or --continue FILE", e->path);
-    CHECK(!is_asked(o) || e->model.wan_vae, ERR_USAGE,
+    CHECK(!is_asked(o) || e->codec.kind == CODEC_WAN, ERR_USAGE,
           "%s: has no VAE that encodes pictures and videos, which %s needs", e->path,
           o->image   ? "--image"
           : o->video ? "--video"
@@ -62,6 +60,9 @@ static Status check_model(const Engine *e, const InferOptions *o)
           "--last-image: %s reads one image; use a first-and-last-frame model", e->path);
     CHECK(c->pos_embed_seq_len == 0 || o->last_image, ERR_USAGE,
           "%s: wants a first and a last frame: give --last-image FILE, too", e->path);
+    CHECK(c->image_rows == 0 || o->image, ERR_USAGE,
+          "%s: %s wants a picture beside the clip: --image FILE",
+          o->continued ? "--continue" : "--video", e->path);
     CHECK(!beside || c->in_channels == 2 * c->out_channels + MASK_CHANNELS, ERR_FORMAT,
           "%s: in_channels is %lld; an image-to-video model with %lld latent channels has %lld",
           e->path, (long long)c->in_channels, (long long)c->out_channels,
@@ -75,7 +76,7 @@ static Status check_model(const Engine *e, const InferOptions *o)
 typedef struct Encoding {
     Engine *engine;
     const InferOptions *options;
-    WanVae *vae; /* owned, as is all below */
+    Codec codec; /* owned, as is all below */
     WanCoder *coder;
     Tensor latent; /* (channels, T, h, w) */
     Tensor grey;   /* (1, height, width, 3) F32 zeros */
@@ -83,38 +84,24 @@ typedef struct Encoding {
     int64_t done;  /* latent frames */
 } Encoding;
 
-static Status new_tensor(Shape shape, Tensor *out)
-{
-    Tensor t = tensor_of(NULL, F32, shape);
-    t.data = calloc((size_t)tensor_count(t) + 1, sizeof(float));
-    CHECK(t.data, ERR_MEMORY, "no memory to encode frames: %lld values",
-          (long long)tensor_count(t));
-    *out = t;
-    return OK;
-}
-
 /* frames: of the clip whose latents are wanted. Not collective. */
 static Status encoding_create(Engine *e, const InferOptions *o, int64_t frames, Encoding *out)
 {
-    char folder[FILE_PATH_BYTES];
     const Shape frame = SHAPE(1, o->size.height, o->size.width, 3);
     *out = (Encoding){ .engine = e, .options = o };
-    TRY(file_join(folder, e->path, "vae"));
-    TRY(wan_vae_load(folder, WAN_ENCODES, &out->vae));
-    const int64_t stride = wan_stride(&out->vae->config);
-    TRY(wan_coder_create(&e->device, out->vae, false, e->mesh.replica, o->size.height,
+    TRY(codec_load(e->path, WAN_ENCODES, &out->codec));
+    TRY(wan_coder_create(&e->device, out->codec.wan, false, e->mesh.replica, o->size.height,
                          o->size.width, &out->coder));
-    TRY(new_tensor(SHAPE(out->vae->config.z_dim, 1 + (frames - 1) / WAN_FRAMES,
-                         o->size.height / stride, o->size.width / stride),
-                   &out->latent));
-    TRY(new_tensor(frame, &out->grey));
-    return new_tensor(frame, &out->shown);
+    TRY(reference_tensor(codec_latent_shape(&out->codec, frames, o->size.height, o->size.width),
+                         &out->latent));
+    TRY(reference_tensor(frame, &out->grey));
+    return reference_tensor(frame, &out->shown);
 }
 
 static void encoding_destroy(Encoding *encoding)
 {
     wan_coder_destroy(encoding->coder);
-    wan_vae_destroy(encoding->vae);
+    codec_destroy(&encoding->codec);
     free(encoding->latent.data);
     free(encoding->grey.data);
     free(encoding->shown.data);
@@ -128,16 +115,6 @@ static Status encode_frame(Encoding *c, const Frames *frames, int64_t index)
     float *to = tensor_f32(c->shown);
     for (int64_t i = 0; i < tensor_count(c->shown); i++) to[i] = (float)from[i] / 127.5f - 1.0f;
     return wan_encode(c->coder, c->latent, &c->done, c->shown);
-}
-
-static Status latent_tokens(Tensor latent, Tensor *tokens)
-{
-    TRY(new_tensor(
-        SHAPE(latent.shape[1] * (latent.shape[2] / PATCH_SIDE) * (latent.shape[3] / PATCH_SIDE),
-              latent.shape[0] * PATCH_VALUES),
-        tokens));
-    latent_to_tokens(*tokens, latent);
-    return OK;
 }
 
 /* ---- the ways of telling --------------------------------------------------------------------- */
@@ -197,14 +174,15 @@ static Status make_beside(Encoding *c, const Sources *s, References *out)
         TRY(encode_frame(c, from, i < known.before ? i : i - end));
     }
     const Tensor l = c->latent;
-    TRY(new_tensor(SHAPE(MASK_CHANNELS + l.shape[0], l.shape[1], l.shape[2], l.shape[3]), &all));
+    TRY(reference_tensor(SHAPE(MASK_CHANNELS + l.shape[0], l.shape[1], l.shape[2], l.shape[3]),
+                         &all));
     const int64_t plane = l.shape[2] * l.shape[3];
     for (int64_t j = 0; j < MASK_CHANNELS; j++)
         for (int64_t t = 0; t < l.shape[1]; t++)
             for (int64_t i = 0; i < plane; i++)
                 tensor_f32(all)[(j * l.shape[1] + t) * plane + i] = mask_value(known, frames, t, j);
     memcpy(tensor_at(all, MASK_CHANNELS).data, l.data, tensor_bytes(l));
-    const Status status = latent_tokens(all, &out->beside);
+    const Status status = reference_tokens(all, &out->beside);
     free(all.data);
     return status;
 }
@@ -214,13 +192,13 @@ static Status make_given(Encoding *c, const Sources *s, References *out)
 {
     for (int64_t i = 0; i < s->before.rgb.shape[0]; i++) TRY(encode_frame(c, &s->before, i));
     out->clean = c->latent.shape[1];
-    return latent_tokens(c->latent, &out->given);
+    return reference_tokens(c->latent, &out->given);
 }
 
 static Status make_start(Encoding *c, const Sources *s, References *out)
 {
     for (int64_t i = 0; i < c->options->frames; i++) TRY(encode_frame(c, &s->whole, i));
-    return latent_tokens(c->latent, &out->start);
+    return reference_tokens(c->latent, &out->start);
 }
 
 static Status encode(Encoding *c, const Sources *s, References *out)
@@ -228,41 +206,6 @@ static Status encode(Encoding *c, const Sources *s, References *out)
     const DitConfig *d = &c->engine->model.config.dit;
     if (c->options->video) return make_start(c, s, out);
     return d->in_channels > d->out_channels ? make_beside(c, s, out) : make_given(c, s, out);
-}
-
-/* ---- noise of another program ---------------------------------------------------------------- */
-
-static Status parse_noise(const Safetensors *file, Shape shape, References *out)
-{
-    const SafetensorsEntry *entry = safetensors_find(file, "noise");
-    char found[352], expected[96];
-    Tensor latent;
-    CHECK(entry, ERR_FORMAT, "%s: has no tensor called noise", safetensors_path(file));
-    TRY(new_tensor(shape, &latent));
-    bool same = entry->ndim == shape.ndim;
-    for (int i = 0; same && i < shape.ndim; i++) same = entry->shape[i] == shape.dims[i];
-    Status s = same ? safetensors_read(file, entry, (SafetensorsSlice){ .dim = -1 }, latent)
-                    : status_fail(ERR_FORMAT, "%s: noise is %s, this video needs %s",
-                                  safetensors_path(file), safetensors_shape(entry, found),
-                                  tensor_describe(latent, expected));
-    if (s == OK) s = safetensors_check_finite(file, entry, latent);
-    if (s == OK) s = latent_tokens(latent, &out->noise);
-    free(latent.data);
-    return s;
-}
-
-/* Not collective. */
-static Status read_noise(const Engine *e, const InferOptions *o, References *out)
-{
-    const int64_t stride = engine_side_step(e) / e->model.config.dit.patch_size[1];
-    const Shape shape = SHAPE(e->model.config.dit.out_channels, 1 + (o->frames - 1) / WAN_FRAMES,
-                              o->size.height / stride, o->size.width / stride);
-    Safetensors *file = NULL;
-    if (!o->noise) return OK;
-    TRY(safetensors_open(o->noise, &file));
-    const Status s = parse_noise(file, shape, out);
-    safetensors_close(file);
-    return s;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
@@ -288,7 +231,8 @@ Status references_make(Engine *e, const InferOptions *o, References *out)
 {
     References made = { 0 };
     Status s = comm_agree(e->comm, check_model(e, o));
-    if (s == OK) s = comm_agree(e->comm, read_noise(e, o, &made));
+    if (s == OK) s = comm_agree(e->comm, reference_noise(e, o, &made));
+    if (s == OK) s = comm_agree(e->comm, reference_pictures(e, o, &made));
     if (s == OK) s = encode_sources(e, o, &made);
     if (s == OK)
         *out = made;

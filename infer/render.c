@@ -25,7 +25,8 @@ typedef struct Render {
     int64_t tokens, patch;
     int64_t batch; /* prompts of one replica in one round */
     int64_t rounds, round;
-    Velocity velocity; /* owned, as is all below */
+    Velocity velocity;  /* owned, as is all below */
+    CodecStream *codec; /* NULL on ranks that do not decode */
     Arena arena;
     Tensor x;    /* (batch, tokens, patch) */
     Tensor kept; /* (prompts, tokens, patch), zero where other replicas work; or none */
@@ -79,8 +80,8 @@ static void plan(Render *r)
     const InferOptions *o = r->request->options;
     const int64_t replicas = engine_seats(r->engine), count = r->request->count;
     const int64_t *p = r->engine->model.config.dit.patch_size;
-    const LatentGrid g = { 1 + (o->frames - 1) / LINEAR_FRAMES, o->size.height / LINEAR_SIDE,
-                           o->size.width / LINEAR_SIDE };
+    const Shape z = codec_latent_shape(&r->engine->codec, o->frames, o->size.height, o->size.width);
+    const LatentGrid g = { z.dims[1], z.dims[2], z.dims[3] };
 
     r->latent_grid = g;
     r->grid = dit_shape(1, g.t / p[0], g.h / p[1], g.w / p[2]);
@@ -131,6 +132,9 @@ static Status prepare(Render *r)
     TRY(arena_create(&r->arena, "sampling", counting.peak));
     TRY(allocate(r, &r->arena));
     told_fill_references(&r->told, r->references);
+    if (engine_decodes(r->engine))
+        TRY(codec_stream_create(&r->engine->device, &r->engine->codec, true,
+                                r->engine->mesh.replica, o->size.height, o->size.width, &r->codec));
     if (!o->sheet) return OK;
     return sheet_create(&r->sheet, (int)r->request->count, (int)o->size.width, (int)o->size.height);
 }
@@ -138,13 +142,14 @@ static Status prepare(Render *r)
 static void finish(Render *r)
 {
     sheet_destroy(&r->sheet);
+    codec_stream_destroy(r->codec);
     arena_destroy(&r->arena);
     velocity_destroy(&r->velocity);
 }
 
 /* ---- one round ------------------------------------------------------------------------------- */
 
-/* Decodes one latent into its file and its row of the sheet. */
+/* Decodes one latent into its file and its row of the sheet, on the ranks that decode. */
 static Status write_video(Render *r, int64_t index, Tensor tokens)
 {
     const InferOptions *o = r->request->options;
@@ -161,10 +166,10 @@ static Status write_video(Render *r, int64_t index, Tensor tokens)
                                       .fps = o->fps,
                                       .title = r->request->prompts[index],
                                       .comment = record };
-    s = latent_video_write(path, &options, &r->engine->codec, r->latent_grid, tokens, sheet,
-                           (int)index);
+    s = latent_video_write(path, &options, r->codec, r->latent_grid, tokens, sheet, (int)index);
     free(record);
-    if (s == OK && sheet) sheet_draw_caption(sheet, (int)index, r->request->prompts[index]);
+    if (s == OK && sheet && engine_leads(r->engine))
+        sheet_draw_caption(sheet, (int)index, r->request->prompts[index]);
     return s;
 }
 
@@ -190,8 +195,9 @@ static Status render_round(Render *r)
     told_take(&r->told, r->texts, first, count, rows_of(r, count), &options, &condition);
     TRY(generate_latents(&r->velocity, r->grid, &options, r->request->prompts + first,
                          r->request->numbers + first, &r->arena, x));
-    if (!engine_leads(r->engine)) return OK;
-    if (r->kept.data) memcpy(tensor_at(r->kept, first).data, x.data, tensor_bytes(x));
+    if (!engine_decodes(r->engine)) return OK;
+    if (r->kept.data && engine_leads(r->engine))
+        memcpy(tensor_at(r->kept, first).data, x.data, tensor_bytes(x));
     for (int64_t i = 0; i < count; i++) TRY(write_video(r, first + i, tensor_at(x, i)));
     return OK;
 }
@@ -235,6 +241,8 @@ static Status print_names(const Render *r)
 /* Every sequence rank holds one token at least. */
 static Status check_tokens(const Render *r)
 {
+    const InferOptions *o = r->request->options;
+    TRY(codec_check_size(&r->engine->codec, "--size", o->frames, o->size.height, o->size.width));
     const int ranks = r->engine->mesh.sequence->size;
     CHECK(r->tokens >= ranks, ERR_USAGE,
           "a video of %lld tokens cannot be shared out to tensor x context = %d ranks: use fewer, "

@@ -29,7 +29,8 @@ typedef struct InferOptions {
     const char *image, *last_image, *video, *continued, *noise;
     int64_t overlap;
     OptionSize size;
-    OptionStrings keys; /* files of public keys */
+    OptionStrings keys;             /* files of public keys */
+    OptionStrings loras, loras_low; /* FILE or FILE=STRENGTH */
     bool require_signature, skip_existing, quiet, allow_nan, backward;
 } InferOptions;
 

@@ -13,7 +13,9 @@ typedef struct Matching {
     Dataset *ds;
     const Scenes *scenes;
     const MatchOptions *options;
-    Arena scratch;   /* owned, as is all below */
+    Arena scratch;      /* owned, as is all below */
+    CodecStream *codec; /* of the size of `codec_size`; NULL where nothing was decoded yet */
+    int64_t codec_size[2];
     float **latents; /* (scenes): this replica's, each (tokens, patch); NULL for the others' */
     Sheet sheet;
     Progress progress;
@@ -62,8 +64,9 @@ static Status prepare(Matching *m)
         CHECK(m->latents[s], ERR_MEMORY, "no memory for the latents of scene %lld", (long long)s);
     }
     if (!m->options->out) return OK;
-    return sheet_create(&m->sheet, (int)m->options->scenes, (int)(first->w * LINEAR_SIDE),
-                        (int)(first->h * LINEAR_SIDE));
+    return sheet_create(&m->sheet, (int)m->options->scenes,
+                        (int)(first->w * m->engine->codec.stride[2]),
+                        (int)(first->h * m->engine->codec.stride[1]));
 }
 
 static void finish(Matching *m)
@@ -71,25 +74,45 @@ static void finish(Matching *m)
     for (int64_t i = 0; m->latents && i < m->options->scenes; i++) free(m->latents[i]);
     free(m->latents);
     sheet_destroy(&m->sheet);
+    codec_stream_destroy(m->codec);
     arena_destroy(&m->scratch);
 }
 
 /* ---- rendering ------------------------------------------------------------------------------- */
 
+/* A codec for videos of this size, or none on any of the ranks that share it. */
+static Status use_codec(Matching *m, int64_t height, int64_t width)
+{
+    Group *replica = m->engine->mesh.replica;
+    if (m->codec && m->codec_size[0] == height && m->codec_size[1] == width) return OK;
+    codec_stream_destroy(m->codec);
+    m->codec = NULL;
+    m->codec_size[0] = height;
+    m->codec_size[1] = width;
+    const Status s = codec_stream_create(&m->engine->device, &m->engine->codec, true, replica,
+                                         height, width, &m->codec);
+    int32_t failed = s != OK;
+    if (m->engine->codec.kind != CODEC_WAN) return s;
+    TRY(group_all_reduce(replica, tensor_of(&failed, I32, SHAPE(1))));
+    CHECK(s != OK || failed == 0, ERR_MEMORY, "another rank has no room for the codec");
+    return s;
+}
+
 static Status write_scene(Matching *m, int64_t scene, Tensor tokens)
 {
     const DatasetBucket *b = bucket_of(m, scene);
     const VideoOutOptions options = { .format = VIDEO_MP4,
-                                      .width = (int)(b->w * LINEAR_SIDE),
-                                      .height = (int)(b->h * LINEAR_SIDE),
+                                      .width = (int)(b->w * m->engine->codec.stride[2]),
+                                      .height = (int)(b->h * m->engine->codec.stride[1]),
                                       .fps = dataset_info(m->ds)->fps,
                                       .title = prompt_of(m, scene) };
     char path[FILE_PATH_BYTES];
 
     TRY(video_name(m->options->out, scene, prompt_of(m, scene), VIDEO_MP4, path));
-    TRY(latent_video_write(path, &options, &m->engine->codec, (LatentGrid){ b->t, b->h, b->w },
-                           tokens, &m->sheet, (int)scene));
-    sheet_draw_caption(&m->sheet, (int)scene, prompt_of(m, scene));
+    TRY(use_codec(m, options.height, options.width));
+    TRY(latent_video_write(path, &options, m->codec, (LatentGrid){ b->t, b->h, b->w }, tokens,
+                           &m->sheet, (int)scene));
+    if (engine_leads(m->engine)) sheet_draw_caption(&m->sheet, (int)scene, prompt_of(m, scene));
     return OK;
 }
 
@@ -107,7 +130,7 @@ static Status render_scene(Matching *m, int64_t scene)
     options.denoise.watcher = m;
     x = tensor_of(m->latents[scene], F32, SHAPE(1, b->tokens, b->patch));
     TRY(generate_latents(m->velocity, grid, &options, &prompt, &id, &m->scratch, x));
-    if (!m->options->out || !engine_leads(m->engine)) return OK;
+    if (!m->options->out || !engine_decodes(m->engine)) return OK;
     return write_scene(m, scene, tensor_at(x, 0));
 }
 

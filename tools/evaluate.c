@@ -106,11 +106,17 @@ static int64_t print_matches(const Dataset *ds, const Scenes *scenes, const Matc
 static Status check_dataset(const Engine *engine, const Dataset *ds)
 {
     const DatasetInfo *info = dataset_info(ds);
+    const DitConfig *dit = &engine->model.config.dit;
 
     CHECK(dataset_clips(ds) > 0, ERR_FORMAT, "%s: has no clips", dataset_dir(ds));
     CHECK(strcmp(info->codec_digest, engine->codec.digest) == 0, ERR_USAGE,
           "%s: was made with codec %.12s, %s has %.12s: their latents do not compare",
           dataset_dir(ds), info->codec_digest, engine->path, engine->codec.digest);
+    CHECK(dit->in_channels == dit->out_channels, ERR_USAGE,
+          "%s: is an image-to-video model: its loss on clips alone means nothing", engine->path);
+    CHECK(engine->model.text != TEXT_UMT5 || info->text_width == dit->text_dim, ERR_USAGE,
+          "%s: has no embeddings of its captions that this model reads: ingest with --text-encoder",
+          dataset_dir(ds));
     return OK;
 }
 
@@ -136,7 +142,7 @@ static Status measure_losses(Engine *engine, const EvaluateOptions *o, Dataset *
     Status s = plan_velocity(engine, ds, 1, &velocity);
 
     if (s == OK)
-        s = heldout_space_create(&engine->device, dataset_bucket_list(ds), (int)o->bins, &space);
+        s = heldout_space_create(&engine->dit, dataset_bucket_list(ds), (int)o->bins, &space);
     s = comm_agree(engine->comm, s);
     if (s == OK) {
         log_info("loss of %lld clips at %lld timesteps", (long long)dataset_clips(ds),
@@ -207,7 +213,9 @@ static Status run(Comm *comm, const EvaluateOptions *o)
     TRY_TO(done, s, comm_agree(comm, check_dataset(&engine, ds)));
     TRY_TO(done, s, comm_agree(comm, scenes_find(ds, &scenes)));
     TRY_TO(done, s, measure_losses(&engine, o, ds));
-    if (o->scenes > 0) TRY_TO(done, s, measure_matches(&engine, o, ds, &scenes));
+    /* a frozen text encoder is not loaded here */
+    if (o->scenes > 0 && engine.model.text == TEXT_BYTES)
+        TRY_TO(done, s, measure_matches(&engine, o, ds, &scenes));
 done:
     scenes_destroy(&scenes);
     engine_close(&engine);

@@ -1,5 +1,5 @@
 /* inspect_tensors: safetensors files, indexes and folders of them. */
-#include "core/codec/linear.h"
+#include "core/codec/codec.h"
 #include "tools/inspect_parts.h"
 
 #include <math.h>
@@ -128,6 +128,37 @@ static Status show_codec(Report *report, const char *path)
     return OK;
 }
 
+/* What a model knows of its VAE. */
+static Status show_reference(Report *report, const char *path)
+{
+    CodecReference reference;
+    TRY(codec_reference_read(path, &reference));
+    report_section(report, "codec");
+    report_string(report, "vae", reference.vae);
+    report_string(report, "codec_digest", reference.digest);
+    report_section_end(report);
+    return OK;
+}
+
+/* A folder whose config.json is not a VAE's has nothing to show here. */
+static Status show_vae(Report *report, const char *path, bool digest)
+{
+    char config[FILE_PATH_BYTES];
+    WanConfig c;
+    Codec codec = { 0 };
+    TRY(file_join(config, path, "config.json"));
+    if (wan_config_read(config, &c) != OK) return OK;
+    if (digest) TRY(codec_load_vae(path, 0, &codec));
+    report_section(report, "codec");
+    report_int(report, "latent_channels", c.z_dim);
+    report_shape(report, "stride", (const int64_t[]){ WAN_FRAMES, wan_stride(&c), wan_stride(&c) },
+                 3);
+    if (digest) report_string(report, "codec_digest", codec.digest);
+    report_section_end(report);
+    codec_destroy(&codec);
+    return OK;
+}
+
 /* Several sets have a section each. */
 static Status inspect_sets(Report *report, const char *path, const FileList *bases, bool digest)
 {
@@ -146,10 +177,14 @@ static Status inspect_sets(Report *report, const char *path, const FileList *bas
 Status inspect_weights(Report *report, const char *path, bool digest)
 {
     FileList bases = { 0 };
+    char reference[FILE_PATH_BYTES];
+    TRY(file_join(reference, path, "vae.json"));
+    if (file_kind(reference) == FILE_REGULAR) return show_reference(report, path);
     TRY(tensor_sets(path, &bases));
     Status s = inspect_sets(report, path, &bases, digest);
     for (int64_t i = 0; i < bases.count && s == OK; i++)
         if (strcmp(bases.names[i], "linear_codec") == 0) s = show_codec(report, path);
+    if (s == OK) s = show_vae(report, path, digest);
     file_list_destroy(&bases);
     return s;
 }

@@ -29,7 +29,8 @@ static const struct {
     { "dataset.json", TARGET_DATASET, true },   { "shard-00000.h5", TARGET_DATASET, true },
     { "state.json", TARGET_CHECKPOINT, true },  { "manifest.json", TARGET_CHECKPOINT, true },
     { "model_index.json", TARGET_MODEL, true }, { "linear_codec.safetensors", TARGET_CODEC, false },
-    { "metrics.jsonl", TARGET_RUN, true },      { "checkpoints", TARGET_RUN, false },
+    { "vae.json", TARGET_CODEC, true },         { "metrics.jsonl", TARGET_RUN, true },
+    { "checkpoints", TARGET_RUN, false },
 };
 enum { MARK_COUNT = sizeof marks / sizeof marks[0] };
 

@@ -1,5 +1,7 @@
 #include "train/checkpoint_sets.h"
 
+#include "core/formats/model_base.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -105,8 +107,8 @@ static Status add_models(CheckpointSets *sets, const CheckpointState *state, Ten
         if (c == COMPONENT_TEXT_ENCODER && !text) continue;
         CheckpointSet set = { .component = (Component)c, .flat = flat, .shards = shards };
         set.base = model_dir_base(set.component);
-        (void)snprintf(set.folder, sizeof set.folder, "%s%s", component_folder(set.component),
-                       suffix);
+        (void)snprintf(set.folder, sizeof set.folder, "%s%s",
+                       model_base_folder(state->model, set.component), suffix);
         TRY(add(sets, state->params, set, max_file_bytes));
     }
     return OK;

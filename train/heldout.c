@@ -21,14 +21,18 @@ Status heldout_shapes(BucketList buckets, const DitConfig *config, DitShape **sh
     return OK;
 }
 
-static Status cut_space(Arena *arena, int64_t most, int64_t sums, HeldoutSpace *s)
+static Status cut_space(const ModelConfig *c, Arena *arena, int64_t most, int64_t sums,
+                        HeldoutSpace *s)
 {
     Tensor *const tensors[] = { &s->latents, &s->noise, &s->x_t, &s->target, &s->v };
     for (int i = 0; i < 5; i++) TRY(tensor_alloc(arena, F32, SHAPE(most), "held-out", tensors[i]));
-    return tensor_alloc(arena, F64, SHAPE(sums), "held-out sums", &s->sums);
+    TRY(tensor_alloc(arena, F64, SHAPE(sums), "held-out sums", &s->sums));
+    if (c->text.num_layers > 0) return OK;
+    return tensor_alloc(arena, F32, SHAPE(1, c->text.max_length, c->text.d_model), "held-out text",
+                        &s->text);
 }
 
-Status heldout_space_create(const Device *dev, BucketList buckets, int bins, HeldoutSpace *out)
+Status heldout_space_create(const Dit *dit, BucketList buckets, int bins, HeldoutSpace *out)
 {
     int64_t most = 0, sums = 0;
     HeldoutSpace space = { 0 };
@@ -38,9 +42,10 @@ Status heldout_space_create(const Device *dev, BucketList buckets, int bins, Hel
         sums += b->clips * bins;
     }
     Arena counting = arena_counting("held-out");
-    TRY(cut_space(&counting, most, sums, &space));
-    TRY(device_arena(dev, "held-out", counting.peak, &space.arena));
-    TRY(cut_space(&space.arena, most, sums, &space)); /* cannot fail: it has just been counted */
+    TRY(cut_space(&dit->config, &counting, most, sums, &space));
+    TRY(device_arena(dit->dev, "held-out", counting.peak, &space.arena));
+    TRY(cut_space(&dit->config, &space.arena, most, sums,
+                  &space)); /* cannot fail: it has just been counted */
     *out = space;
     return OK;
 }
@@ -58,6 +63,15 @@ static Tensor shaped(Tensor t, const DatasetBucket *b)
     return tensor_reshape(tensor_slice(t, 0, b->tokens * b->patch), SHAPE(1, b->tokens, b->patch));
 }
 
+static Status tell_caption(Velocity *velocity, const Dataset *ds, int64_t clip,
+                           const HeldoutSpace *work)
+{
+    const VelocityCondition told = { work->text, tensor_none(), tensor_none() };
+    const char *caption = dataset_caption(ds, clip, 0);
+    return work->text.data ? velocity_condition(velocity, &told, 1)
+                           : velocity_captions(velocity, &caption, 1);
+}
+
 static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, uint64_t seed, int bins,
                            const HeldoutSpace *work, double *sums)
 {
@@ -68,8 +82,7 @@ static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, uint64
     const Tensor latents = shaped(work->latents, b), noise = shaped(work->noise, b);
     const Tensor x_t = shaped(work->x_t, b), target = shaped(work->target, b);
     const Tensor v = shaped(work->v, b);
-    const char *caption = dataset_caption(ds, clip, 0);
-    TRY(velocity_captions(velocity, &caption, 1));
+    TRY(tell_caption(velocity, ds, clip, work));
     for (int bin = 0; bin < bins; bin++) {
         float t = ((float)bin + 0.5f) / (float)bins;
         const Tensor time = tensor_of(&t, F32, SHAPE(1));
@@ -121,6 +134,8 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, He
             s = dataset_read_latents(
                 ds, clip, dataset_clip_tokens(ds, clip),
                 tensor_reshape(shaped(space->latents, b), SHAPE(b->tokens, b->patch)));
+            if (s == OK && space->text.data)
+                s = dataset_read_text(ds, clip, 0, tensor_at(space->text, 0));
         }
         TRY(comm_agree(comm, s == OK ? stop_check("measuring the held-out loss") : s));
         if (mine) s = measure_clip(velocity, ds, clip, seed, bins, space, sums + clip * bins);

@@ -20,10 +20,12 @@ typedef struct HeldoutSpace {
     Arena arena;                           /* owned */
     Tensor latents, noise, x_t, target, v; /* (values of the largest clip); views */
     Tensor sums;                           /* (clips * bins) F64: squared errors; view */
+    Tensor text; /* (1, text rows, text_dim): a clip's embedded caption; view; none where the model
+                    encodes captions itself */
 } HeldoutSpace;
 
 /* On a counting device nothing is reserved. Not collective. ERR_MEMORY. */
-Status heldout_space_create(const Device *dev, BucketList buckets, int bins, HeldoutSpace *out);
+Status heldout_space_create(const Dit *dit, BucketList buckets, int bins, HeldoutSpace *out);
 void heldout_space_destroy(HeldoutSpace *space);
 
 /* bins: as the space was made for. losses (bins) by timestep bin, *mean over all; the same on every

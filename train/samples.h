@@ -7,6 +7,7 @@
 #ifndef ZT_TRAIN_SAMPLES_H
 #define ZT_TRAIN_SAMPLES_H
 
+#include "core/codec/codec.h"
 #include "core/model/velocity.h"
 #include "data/dataset.h"
 
@@ -14,14 +15,17 @@ struct TrainState;
 
 /* What rendering needs; made at start, so that a look in passing allocates nothing large. */
 typedef struct Sampling {
-    Velocity velocity; /* owned */
-    DitShape shape;    /* in patches */
-    Arena arena;       /* owned */
-    Tensor x;          /* (1, tokens, patch) */
+    Velocity velocity;  /* owned */
+    DitShape shape;     /* in patches */
+    Arena arena;        /* owned */
+    Tensor x;           /* (1, tokens, patch) */
+    CodecStream *codec; /* owned; NULL where no codec was given */
 } Sampling;
 
-/* For clips of this size. On a counting device nothing is reserved. Not collective. ERR_MEMORY. */
-Status sampling_create(const Dit *dit, Group *pipeline, const DatasetBucket *bucket, Sampling *out);
+/* For clips of this size. codec: all zero in a plan, which then has no room for it. On a counting
+ * device nothing is reserved. Not collective. ERR_MEMORY. */
+Status sampling_create(const Dit *dit, const MeshGroups *groups, const Codec *codec,
+                       const DatasetBucket *bucket, Sampling *out);
 void sampling_destroy(Sampling *sampling);
 size_t sampling_bytes(const Sampling *sampling);
 

@@ -14,24 +14,83 @@ static Status open_keys(TrainState *s)
     return trust_open(&s->config.checkpoint, comm_rank(s->comm), &s->trust);
 }
 
+/* Rank 0 names it in checkpoints, and whoever renders samples decodes. */
+static Status load_vae(TrainState *s, const char *digest)
+{
+    const TrainConfig *c = &s->config;
+    const int use = c->train.sample_every > 0 ? WAN_DECODES : 0;
+    if (!use && comm_rank(s->comm) != 0) return OK;
+    TRY(codec_load_vae(c->codec_vae, use, &s->codec));
+    CHECK(strcmp(s->codec.digest, digest) == 0, ERR_CONFIG,
+          "codec.vae %s is another VAE (%.12s) than the one that made data.train %s (%.12s)",
+          c->codec_vae, s->codec.digest, c->data.train, digest);
+    return OK;
+}
+
+static Status open_codec(TrainState *s, const DatasetInfo *info)
+{
+    const TrainConfig *c = &s->config;
+    LinearCodec linear;
+    CHECK(strcmp(info->codec, codec_name((CodecKind)c->codec)) == 0, ERR_CONFIG,
+          "codec.kind is %s, but data.train %s holds latents of codec \"%s\"",
+          codec_name((CodecKind)c->codec), c->data.train, info->codec);
+    if (c->codec == CODEC_WAN) return load_vae(s, info->codec_digest);
+    TRY(linear_codec_create(&linear, info->basis, info->mean, info->scale, info->codec_digest,
+                            c->data.train));
+    codec_take_linear(&linear, &s->codec);
+    return OK;
+}
+
+/* A model from nothing takes the data's channels; one that is there must have them. */
+static Status take_channels(TrainState *s, const DatasetInfo *info)
+{
+    TrainConfig *c = &s->config;
+    DitConfig *dit = &c->model.dit;
+    if (!c->from[0]) dit->in_channels = dit->out_channels = info->channels;
+    CHECK(dit->out_channels == info->channels, ERR_CONFIG,
+          "data.train %s has latents of %lld channels, model.from %s makes %lld: ingest with --vae "
+          "%s",
+          c->data.train, (long long)info->channels, c->from, (long long)dit->out_channels, c->from);
+    return OK;
+}
+
+/* Embeddings of a frozen encoder come with the clips. */
+static Status check_text(const TrainState *s, const Dataset *ds)
+{
+    const DatasetInfo *info = dataset_info(ds);
+    const ModelConfig *m = &s->config.model;
+    if (s->config.text_encoder == TEXT_KEY_BYTES) return OK;
+    CHECK(info->text_width > 0, ERR_CONFIG,
+          "%s: has no embeddings of its captions, which text.encoder umt5 reads: ingest with "
+          "--text-encoder",
+          dataset_dir(ds));
+    CHECK(info->text_width == m->dit.text_dim && info->text_rows <= m->text.max_length, ERR_CONFIG,
+          "%s: captions have up to %lld rows of %lld values, the model reads %lld rows of %lld",
+          dataset_dir(ds), (long long)info->text_rows, (long long)info->text_width,
+          (long long)m->text.max_length, (long long)m->dit.text_dim);
+    return OK;
+}
+
 static Status open_data(TrainState *s)
 {
     TrainConfig *c = &s->config;
     TRY(dataset_open(c->data.train, &s->train));
     const DatasetInfo *info = dataset_info(s->train);
     s->train_sizes = dataset_bucket_list(s->train);
-    c->model.dit.in_channels = c->model.dit.out_channels = info->channels;
-    TRY(linear_codec_create(&s->codec, info->basis, info->mean, info->scale, info->codec_digest,
-                            c->data.train));
+    TRY(take_channels(s, info));
+    TRY(check_text(s, s->train));
+    TRY(open_codec(s, info));
     TRY(model_config_check(&c->model));
     if (!c->data.heldout[0]) return OK;
     TRY(dataset_open(c->data.heldout, &s->heldout));
     s->heldout_sizes = dataset_bucket_list(s->heldout);
+    TRY(check_text(s, s->heldout));
     CHECK(strcmp(dataset_info(s->heldout)->codec_digest, info->codec_digest) == 0, ERR_CONFIG,
           "data.heldout %s and data.train %s have different codecs (%.12s, %.12s); ingest the "
-          "held-out clips with --codec %s",
+          "held-out clips with --%s %s",
           c->data.heldout, c->data.train, dataset_info(s->heldout)->codec_digest,
-          info->codec_digest, c->data.train);
+          info->codec_digest, c->codec == CODEC_WAN ? "vae" : "codec",
+          c->codec == CODEC_WAN ? c->codec_vae : c->data.train);
     return OK;
 }
 
@@ -116,7 +175,8 @@ static void report(const TrainState *s)
 {
     const MeshShape m = s->groups.mesh.shape;
     char mesh[96];
-    log_info("model %s: %.2f M parameters; mesh %s, %s, %d threads a rank", s->config.preset,
+    log_info("model %s: %.2f M parameters; mesh %s, %s, %d threads a rank",
+             s->config.from[0] ? s->config.from : s->config.preset,
              (double)s->dit.params.total * 1e-6, mesh_describe(m, mesh), s->device.name,
              s->device.threads);
     log_info("data %s: %lld clips, %lld captions, %lld buckets", s->config.data.train,
@@ -231,7 +291,7 @@ void train_state_destroy(TrainState *s)
     arena_destroy(&s->optimizer_arena);
     bucket_shards_destroy(&s->shards);
     dit_destroy(&s->dit);
-    linear_codec_destroy(&s->codec);
+    codec_destroy(&s->codec);
     dataset_close(s->train);
     dataset_close(s->heldout);
     trust_close(&s->trust);

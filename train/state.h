@@ -8,7 +8,7 @@
 
 #include "comm/comm.h"
 #include "core/base/lock.h"
-#include "core/codec/linear.h"
+#include "core/codec/codec.h"
 #include "core/model/velocity.h"
 #include "data/loader.h"
 #include "train/checkpoint_saver.h"
@@ -28,7 +28,7 @@ typedef struct TrainState {
     Trust trust;                           /* owned */
     Dataset *train, *heldout;              /* owned; heldout NULL: none */
     BucketList train_sizes, heldout_sizes; /* views; of a plan, of no dataset */
-    LinearCodec codec;                     /* owned */
+    Codec codec;                           /* owned; none where nobody needs it */
     MeshGroups groups;
     Device device;
     ReducerWay reduce;

@@ -7,9 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-static Status codec_save(void *context, const char *folder)
+static Status save_codec(void *context, const char *folder)
 {
-    return linear_codec_save(context, folder);
+    const TrainState *s = context;
+    /* a run's paths are those of the folder it was started in */
+    char *vae = s->config.codec_vae[0] ? realpath(s->config.codec_vae, NULL) : NULL;
+    const Status status = codec_save(&s->codec, vae ? vae : s->config.codec_vae, folder);
+    free(vae);
+    return status;
 }
 
 /* Digest of what must agree for a resumed run to go on bit by bit. */
@@ -21,8 +26,10 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
     memset(&same.run.dir, 0, sizeof same.run.dir);
     memset(&same.run.time_limit, 0, sizeof same.run.time_limit);
     same.run.time_margin_s = 0;
+    memset(&same.codec_vae, 0, sizeof same.codec_vae); /* the data's digest has its digest */
     memset(&same.data.train, 0, sizeof same.data.train);
     memset(&same.data.heldout, 0, sizeof same.data.heldout);
+    memset(&same.from, 0, sizeof same.from);
     same.data.max_bad = 0; /* when a run ends, not what it computes */
     same.parallel = (ParallelKeys){ 0 };
     same.comm = (CommKeys){ 0 };
@@ -58,8 +65,8 @@ CheckpointState train_state_checkpoint(TrainState *s)
                               .exp_avg = s->optimizer.exp_avg,
                               .exp_avg_sq = s->optimizer.exp_avg_sq,
                               .config_text = s->config_text,
-                              .codec_save = codec_save,
-                              .codec_context = &s->codec,
+                              .codec_save = save_codec,
+                              .codec_context = s,
                               .sign = s->trust.sign,
                               .trusted = s->config.checkpoint.require_signature ? &s->trust.trusted
                                                                                 : NULL };
@@ -109,6 +116,21 @@ static Status check_resume(const TrainState *s, const CheckpointProgress *p, con
     return OK;
 }
 
+/* The first weights: drawn, or those of the model that the run begins from. Not collective. */
+static Status begin(TrainState *s)
+{
+    const TrainConfig *c = &s->config;
+    const ParamList *params = &s->dit.params;
+    const Mesh *mesh = &s->groups.mesh;
+    const Tensor weights = s->optimizer.weights;
+    const char *folder = c->expert == 2 ? "transformer_2" : "transformer";
+    if (!c->from[0]) return params_init(params, mesh, (uint64_t)c->run.seed, weights);
+    log_info("begins from %s/%s", c->from, folder);
+    TRY(model_dir_load_params(c->from, folder, params, mesh, weights));
+    if (c->base.text != TEXT_BYTES) return OK;
+    return model_dir_load_params(c->from, "text_encoder", params, mesh, weights);
+}
+
 Status train_state_load(TrainState *s, int64_t *step)
 {
     CheckpointState state = train_state_checkpoint(s);
@@ -122,9 +144,6 @@ Status train_state_load(TrainState *s, int64_t *step)
         log_info("resumed from %s: step %lld", path, (long long)*step);
         return OK;
     }
-    const Optimizer *o = &s->optimizer;
-    const Status status =
-        params_init(&s->dit.params, &s->groups.mesh, (uint64_t)s->config.run.seed, o->weights);
-    TRY(comm_agree(s->comm, status));
-    return optimizer_start_average(o);
+    TRY(comm_agree(s->comm, begin(s)));
+    return optimizer_start_average(&s->optimizer);
 }

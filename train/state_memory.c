@@ -5,6 +5,7 @@
 #include "train/state.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 static Status create_model(TrainState *s)
 {
@@ -61,6 +62,12 @@ static SamplerOptions sampler_options(const TrainConfig *c)
                              .caption_drop = (float)c->train.caption_drop };
 }
 
+/* Embeddings of captions are stage 0's. */
+static bool reads_text(const TrainState *s)
+{
+    return s->config.text_encoder == TEXT_KEY_UMT5 && s->dit.first;
+}
+
 LoaderOptions train_state_loader_options(const TrainState *s, int64_t step)
 {
     return (LoaderOptions){ .sampler = sampler_options(&s->config),
@@ -68,6 +75,8 @@ LoaderOptions train_state_loader_options(const TrainState *s, int64_t step)
                             .size = s->groups.mesh.shape.data,
                             .first_step = step,
                             .metadata_only = !s->dit.first && !s->dit.last,
+                            .text_rows = reads_text(s) ? s->config.model.text.max_length : 0,
+                            .text_width = reads_text(s) ? s->config.model.dit.text_dim : 0,
                             .part = s->groups.sequence->rank,
                             .parts = s->groups.sequence->size };
 }
@@ -84,7 +93,9 @@ static FlowOptions flow_options(const TrainConfig *c)
                           .logit_normal = c->train.timestep.sampler == TIMESTEP_LOGIT_NORMAL,
                           .mean = c->train.timestep.mean,
                           .std = c->train.timestep.std,
-                          .shift = c->train.timestep.shift };
+                          .shift = c->train.timestep.shift,
+                          .low = c->expert == 1 ? c->base.boundary : 0,
+                          .high = c->expert == 2 ? c->base.boundary : 1 };
 }
 
 /* The clips' sizes as the largest micro-batches. The caller frees *shapes. */
@@ -127,13 +138,30 @@ static Status create_heldout(TrainState *s)
         velocity_create(&s->dit, s->groups.pipeline, shapes, count, 1, &s->velocity);
     free(shapes);
     TRY(status);
-    return heldout_space_create(&s->device, s->heldout_sizes, HELDOUT_BINS, &s->heldout_space);
+    return heldout_space_create(&s->dit, s->heldout_sizes, HELDOUT_BINS, &s->heldout_space);
 }
 
 static Status create_sampling(TrainState *s)
 {
     if (s->config.train.sample_every == 0) return OK;
-    return sampling_create(&s->dit, s->groups.pipeline, &s->train_sizes.items[0], &s->sampling);
+    return sampling_create(&s->dit, &s->groups, &s->codec, &s->train_sizes.items[0], &s->sampling);
+}
+
+/* What checkpoints say: a model of its own, or one made from another, to which it refers. */
+static Status describe_model(TrainState *s)
+{
+    const TrainConfig *c = &s->config;
+    s->model = (ModelDir){ .config = c->model, .shift = c->train.timestep.shift };
+    if (!c->from[0] || c->base.text == TEXT_BYTES) return OK;
+    s->model = c->base;
+    s->model.trained = c->expert == 2;
+    /* a run's paths are those of the folder it was started in */
+    char *base = realpath(c->from, NULL);
+    CHECK(base && strlen(base) < sizeof s->model.base, ERR_IO, "model.from %s: no such path",
+          c->from);
+    strcpy(s->model.base, base);
+    free(base);
+    return OK;
 }
 
 /* What a rank's files pass through: all of them when training goes on meanwhile, or what there is
@@ -142,7 +170,7 @@ static Status reserve_saving(TrainState *s)
 {
     const int64_t most = s->config.checkpoint.async ? s->config.checkpoint.buffer_mib << 20
                                                     : CHECKPOINT_BUFFER_BYTES;
-    s->model = (ModelDir){ .config = s->config.model, .shift = s->config.train.timestep.shift };
+    TRY(describe_model(s));
     const CheckpointState state = train_state_checkpoint(s);
     const CheckpointOptions options = train_state_checkpoint_options(s);
     int64_t bytes;

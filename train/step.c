@@ -186,6 +186,7 @@ static Status prepare(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
     if (!first) return OK;
     for (int64_t i = 0; i < micro->clips; i++)
         tensor_f32(slot->model.t)[i] = 1000.0f * tensor_f32(t)[i];
+    if (micro->text.data) return op_convert(dev, slot->model.text.out, micro->text);
     byte_tokens_encode(micro->captions, slot->model.text.ids, slot->model.text.lengths);
     return OK;
 }

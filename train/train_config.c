@@ -1,5 +1,7 @@
 #include "train/train_config.h"
 
+#include "core/formats/component_config.h"
+
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,6 +29,8 @@ static const ConfigKey keys[] = {
     { REAL("run.time_margin_s", run.time_margin_s, "300", 0, 1e6) },
 
     { TEXT("model.preset", preset), .fallback = "tiny", .min = 1 },
+    { TEXT("model.from", from), .fallback = "" },
+    { ENUM("model.expert", expert, "none", "none|high|low") },
     { SIZE("model.num_layers", model.dit.num_layers) },
     { SIZE("model.num_attention_heads", model.dit.num_attention_heads) },
     { SIZE("model.attention_head_dim", model.dit.attention_head_dim) },
@@ -36,7 +40,7 @@ static const ConfigKey keys[] = {
     { SIZE("model.rope_max_seq_len", model.dit.rope_max_seq_len) },
     { SMALL("model.eps", model.dit.eps) },
 
-    { ENUM("text.encoder", text_encoder, "bytes", "bytes") },
+    { ENUM("text.encoder", text_encoder, "bytes", "bytes|umt5") },
     { SIZE("text.d_model", model.text.d_model) },
     { SIZE("text.d_kv", model.text.d_kv) },
     { SIZE("text.d_ff", model.text.d_ff) },
@@ -47,7 +51,8 @@ static const ConfigKey keys[] = {
     { SIZE("text.max_length", model.text.max_length) },
     { SMALL("text.layer_norm_epsilon", model.text.layer_norm_epsilon) },
 
-    { ENUM("codec.kind", codec, "linear", "linear") },
+    { ENUM("codec.kind", codec, "linear", "linear|wan") },
+    { TEXT("codec.vae", codec_vae), .fallback = "" },
 
     { TEXT("data.train", data.train), .min = 1 },
     { TEXT("data.heldout", data.heldout), .fallback = "" },
@@ -114,6 +119,8 @@ static const ConfigKey keys[] = {
     { .name = NULL },
 };
 // clang-format on
+
+enum { UMT5_WIDTH = 4096 }; /* of a row of the public encoder (spec 9) */
 
 /* by ScheduleKind */
 static const char *const schedule_words[] = { "1f1b", "gpipe", "interleaved", "zero_bubble" };
@@ -202,6 +209,17 @@ static Status check_together(const TrainConfig *c)
     CHECK(t->sample_every == 0 || t->sample_prompts.count > 0, ERR_CONFIG,
           "train.sample_every is %lld, but train.sample_prompts is empty",
           (long long)t->sample_every);
+    CHECK(c->codec != CODEC_WAN || c->codec_vae[0] != 0, ERR_CONFIG,
+          "codec.kind is wan, but codec.vae names no folder of a VAE");
+    CHECK(c->codec == CODEC_WAN || c->codec_vae[0] == 0, ERR_CONFIG,
+          "codec.vae is %s, but codec.kind is linear", c->codec_vae);
+    CHECK(t->sample_every == 0 || c->text_encoder == TEXT_KEY_BYTES, ERR_CONFIG,
+          "train.sample_every is %lld, but a frozen text encoder is not loaded while the model "
+          "trains: render its checkpoints with zoetrope infer",
+          (long long)t->sample_every);
+    CHECK(c->expert == 0 || c->from[0] != 0, ERR_CONFIG,
+          "model.expert is %s, but model.from names no model of two experts",
+          c->expert == 1 ? "high" : "low");
     CHECK(t->heldout_every == 0 || c->data.heldout[0] != 0, ERR_CONFIG,
           "train.heldout_every is %lld, but data.heldout names no dataset",
           (long long)t->heldout_every);
@@ -225,14 +243,69 @@ static Status name_file(const char *path, Status status)
     return status_fail(status, "%s: %s", path, message);
 }
 
-/* What no key gave, and what one key alone cannot say. */
-static Status resolve(TrainConfig *config)
+/* A frozen encoder's rows, as public models read them. */
+static void use_frozen_text(TrainConfig *config)
+{
+    const int64_t width = config->model.dit.text_dim > 0 ? config->model.dit.text_dim : UMT5_WIDTH;
+    config->model.text = (TextConfig){ .max_length = FROZEN_TEXT_ROWS, .d_model = width };
+}
+
+/* From nothing: sizes of a preset. */
+static Status resolve_preset(TrainConfig *config)
 {
     ModelConfig preset;
     TRY(model_config_preset(config->preset, &preset));
-    resolve_text(&config->model.text, &preset.text);
+    if (config->text_encoder == TEXT_KEY_UMT5)
+        use_frozen_text(config);
+    else
+        resolve_text(&config->model.text, &preset.text);
     /* the transformer reads what the text encoder writes, whatever its width */
     resolve_dit(&config->model.dit, &preset.dit, config->model.text.d_model);
+    return OK;
+}
+
+static Status check_base(const TrainConfig *c)
+{
+    const DitConfig *dit = &c->base.config.dit;
+    CHECK((c->base.boundary > 0) == (c->expert != 0), ERR_CONFIG,
+          "model.expert is %s, but %s has %s: say high or low for a model of two experts, none "
+          "otherwise",
+          c->expert == 0   ? "none"
+          : c->expert == 1 ? "high"
+                           : "low",
+          c->from, c->base.boundary > 0 ? "two experts" : "one transformer");
+    CHECK(
+        dit->in_channels == dit->out_channels, ERR_CONFIG,
+        "model.from %s is an image-to-video model (in_channels %lld, out_channels %lld); training "
+        "has text to video only",
+        c->from, (long long)dit->in_channels, (long long)dit->out_channels);
+    CHECK(c->base.text != TEXT_NONE, ERR_CONFIG, "model.from %s has no text encoder", c->from);
+    return OK;
+}
+
+/* From a model directory: its sizes; keys may say the same and no other. */
+static Status resolve_base(TrainConfig *config)
+{
+    ModelConfig *model = &config->model;
+    TRY(model_dir_read(config->from, &config->base));
+    const ModelConfig *base = &config->base.config;
+    TRY(check_base(config));
+    config->text_encoder = config->base.text == TEXT_UMT5 ? TEXT_KEY_UMT5 : TEXT_KEY_BYTES;
+    if (config->text_encoder == TEXT_KEY_UMT5)
+        model->text = base->text;
+    else
+        resolve_text(&model->text, &base->text);
+    resolve_dit(&model->dit, &base->dit, base->dit.text_dim);
+    model->dit.image_dim = base->dit.image_dim;
+    model->dit.image_rows = base->dit.image_rows;
+    model->dit.pos_embed_seq_len = base->dit.pos_embed_seq_len;
+    return model_config_compare(config->from, base, model);
+}
+
+/* What no key gave, and what one key alone cannot say. */
+static Status resolve(TrainConfig *config)
+{
+    TRY(config->from[0] ? resolve_base(config) : resolve_preset(config));
     return check_together(config);
 }
 

@@ -10,12 +10,16 @@
 
 #include "core/base/config.h"
 #include "core/base/status.h"
+#include "core/codec/codec.h"
+#include "core/formats/model_dir.h"
 #include "core/model/model_config.h"
 #include "core/parallel/schedule.h"
 
 #include <stdint.h>
 #include <stdio.h>
 
+/* text.encoder: an encoder of bytes, trained with the model; umT5's embeddings, in the dataset. */
+typedef enum TextSource { TEXT_KEY_BYTES, TEXT_KEY_UMT5 } TextSource;
 typedef enum LrSchedule { LR_COSINE, LR_CONSTANT } LrSchedule;
 typedef enum TimestepSampler { TIMESTEP_LOGIT_NORMAL, TIMESTEP_UNIFORM } TimestepSampler;
 
@@ -94,9 +98,13 @@ typedef struct CheckpointKeys {
 typedef struct TrainConfig {
     RunKeys run;
     char preset[CONFIG_NAME_MAX];
+    char from[CONFIG_PATH_MAX]; /* a model directory that training begins from; "": from nothing */
+    int expert;                 /* of its two: 0 none, 1 high, 2 low; train_expert_names */
     ModelConfig model;
-    int text_encoder; /* 0: bytes */
-    int codec;        /* 0: linear, as stored in the dataset */
+    ModelDir base;                   /* what `from` is; zero without */
+    int text_encoder;                /* TextSource */
+    int codec;                       /* CodecKind: of the latents in the dataset */
+    char codec_vae[CONFIG_PATH_MAX]; /* folder of the VAE, for CODEC_WAN */
     DataKeys data;
     TrainKeys train;
     ParallelKeys parallel;

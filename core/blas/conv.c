@@ -14,7 +14,7 @@ typedef struct ConvArgs {
 struct ConvKernel {
     ConvSize size;
     int64_t width;
-    dnnl_memory_desc_t layout; /* of the weights */
+    ConvOwnLayout layout; /* owned; of the weights */
     dnnl_primitive_t programs[CONV_MODES];
     ConvArgs *args; /* owned; (threads) */
     const ConvKernels *all;
@@ -78,6 +78,7 @@ static void kernel_destroy(ConvKernel *kernel)
     for (int m = 0; m < CONV_MODES; m++)
         if (kernel->programs[m]) dnnl_primitive_destroy(kernel->programs[m]);
     free(kernel->args);
+    conv_layout_destroy(kernel->layout);
     free(kernel);
 }
 
@@ -120,11 +121,11 @@ static Status args_create(ConvKernel *kernel, const_dnnl_primitive_desc_t row, C
                   { &a->weights, dnnl_query_weights_md, DNNL_MEMORY_NONE },
                   { &a->room, dnnl_query_scratchpad_md, a->room_bytes } };
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
-        const dnnl_memory_desc_t *md = dnnl_primitive_desc_query_md(row, parts[i].query, 0);
+        const ConvLayout md = dnnl_primitive_desc_query_md(row, parts[i].query, 0);
         CONV_TRY(dnnl_memory_create(parts[i].memory, md, engine, parts[i].at), kernel->size,
                  "memory");
     }
-    const dnnl_memory_desc_t *bias = dnnl_primitive_desc_query_md(row, dnnl_query_weights_md, 1);
+    const ConvLayout bias = dnnl_primitive_desc_query_md(row, dnnl_query_weights_md, 1);
     CONV_TRY(dnnl_memory_create(&a->bias, bias, engine, DNNL_MEMORY_NONE), kernel->size, "memory");
     return OK;
 }
@@ -148,9 +149,12 @@ static Status room_create(ConvKernel *kernel, const_dnnl_primitive_desc_t row)
 
 static Status program_create(ConvKernel *kernel, ConvMode mode, dnnl_primitive_desc_t *row)
 {
-    const dnnl_memory_desc_t *order = mode == CONV_WRITE_BIAS ? NULL : &kernel->layout;
+    const ConvLayout order = mode == CONV_WRITE_BIAS ? NULL : kernel->layout;
     TRY(conv_describe_row(kernel->all->engine, kernel->size, kernel->width, mode, order, row));
-    if (!order) kernel->layout = *dnnl_primitive_desc_query_md(*row, dnnl_query_weights_md, 0);
+    if (!order)
+        CONV_TRY(conv_layout_copy(dnnl_primitive_desc_query_md(*row, dnnl_query_weights_md, 0),
+                                  &kernel->layout),
+                 kernel->size, "weights");
     const size_t room =
         dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(*row, dnnl_query_scratchpad_md, 0));
     if (room > kernel->room_bytes) kernel->room_bytes = room;
@@ -198,16 +202,16 @@ static Status find_kernel(ConvKernels *k, ConvSize size, int64_t width, ConvKern
 /* *weights in the kernel's order. */
 static Status match_weights(ConvKernels *k, const ConvKernel *kernel, const ConvWeights **weights)
 {
-    if (dnnl_memory_desc_equal(&(*weights)->layout, &kernel->layout)) return OK;
+    if (dnnl_memory_desc_equal((*weights)->layout, kernel->layout)) return OK;
     for (const CopiedWeights *at = k->copies; at; at = at->next) {
-        if (at->from != *weights || !dnnl_memory_desc_equal(&at->copy->layout, &kernel->layout))
+        if (at->from != *weights || !dnnl_memory_desc_equal(at->copy->layout, kernel->layout))
             continue;
         *weights = at->copy;
         return OK;
     }
     CopiedWeights *made = calloc(1, sizeof *made);
     CHECK(made, ERR_MEMORY, "no memory for the weights of a convolution");
-    const Status s = conv_weights_reorder(*weights, &kernel->layout, &made->copy);
+    const Status s = conv_weights_reorder(*weights, kernel->layout, &made->copy);
     if (s != OK) {
         free(made);
         return s;

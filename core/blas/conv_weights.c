@@ -20,59 +20,58 @@ Status conv_engine_create(dnnl_engine_t *out)
     return OK;
 }
 
-static Status fill_attributes(dnnl_primitive_attr_t attributes, ConvSize size, ConvMode mode)
+/* The four layouts of a row; zeros where one could not be made. */
+typedef struct RowLayouts {
+    ConvOwnLayout src, weights, bias, dst;
+} RowLayouts;
+
+static dnnl_status_t make_layouts(ConvSize size, int64_t width, RowLayouts *out)
 {
-    dnnl_post_ops_t after;
-    CONV_TRY(dnnl_primitive_attr_set_scratchpad_mode(attributes, dnnl_scratchpad_mode_user), size,
-             "room of the caller's");
-    if (mode == CONV_WRITE_BIAS) return OK;
-    CONV_TRY(dnnl_post_ops_create(&after), size, "a sum");
-    dnnl_status_t status = dnnl_post_ops_append_sum(after, 1.0f);
-    if (status == dnnl_success) status = dnnl_primitive_attr_set_post_ops(attributes, after);
-    dnnl_post_ops_destroy(after);
-    CONV_TRY(status, size, "a sum");
-    return OK;
+    const dnnl_dims_t src = { 1, size.in, size.side, width };
+    const dnnl_dims_t dst = { 1, size.out, 1, width / size.stride };
+    const dnnl_dims_t weights = { size.out, size.in, size.side, size.side };
+    const dnnl_dims_t bias = { size.out };
+    dnnl_status_t status = conv_layout_by_tag(4, src, dnnl_nhwc, &out->src);
+    if (status == dnnl_success) status = conv_layout_by_tag(4, dst, dnnl_nhwc, &out->dst);
+    if (status == dnnl_success)
+        status = conv_layout_by_tag(4, weights, dnnl_format_tag_any, &out->weights);
+    if (status == dnnl_success) status = conv_layout_by_tag(1, bias, dnnl_x, &out->bias);
+    return status;
+}
+
+static void destroy_layouts(RowLayouts *layouts)
+{
+    conv_layout_destroy(layouts->src);
+    conv_layout_destroy(layouts->weights);
+    conv_layout_destroy(layouts->bias);
+    conv_layout_destroy(layouts->dst);
 }
 
 Status conv_describe_row(dnnl_engine_t engine, ConvSize size, int64_t width, ConvMode mode,
-                         const dnnl_memory_desc_t *weights, dnnl_primitive_desc_t *out)
+                         ConvLayout weights, dnnl_primitive_desc_t *out)
 {
-    const dnnl_dims_t src_dims = { 1, size.in, size.side, width };
-    const dnnl_dims_t dst_dims = { 1, size.out, 1, width / size.stride };
-    const dnnl_dims_t w_dims = { size.out, size.in, size.side, size.side };
-    const dnnl_dims_t bias_dims = { size.out };
-    const dnnl_dims_t strides = { size.stride, size.stride }, dilation = { 0, 0 };
-    const dnnl_dims_t left = { 0, size.side == 3 && size.stride == 1 ? 1 : 0 };
-    const dnnl_dims_t right = { 0, size.side == 3 ? 1 : 0 };
-    dnnl_memory_desc_t src, dst, w, bias;
-    dnnl_convolution_desc_t conv;
-    dnnl_primitive_attr_t attributes;
-
-    CONV_TRY(dnnl_memory_desc_init_by_tag(&src, 4, src_dims, dnnl_f32, dnnl_nhwc), size, "rows");
-    CONV_TRY(dnnl_memory_desc_init_by_tag(&dst, 4, dst_dims, dnnl_f32, dnnl_nhwc), size, "rows");
-    CONV_TRY(dnnl_memory_desc_init_by_tag(&w, 4, w_dims, dnnl_f32, dnnl_format_tag_any), size,
-             "weights");
-    CONV_TRY(dnnl_memory_desc_init_by_tag(&bias, 1, bias_dims, dnnl_f32, dnnl_x), size, "a bias");
-    CONV_TRY(dnnl_dilated_convolution_forward_desc_init(
-                 &conv, dnnl_forward_inference, dnnl_convolution_direct, &src,
-                 weights ? weights : &w, mode == CONV_ADD ? NULL : &bias, &dst, strides, dilation,
-                 left, right),
-             size, "the shape");
-    CONV_TRY(dnnl_primitive_attr_create(&attributes), size, "attributes");
-    Status s = fill_attributes(attributes, size, mode);
-    if (s == OK && dnnl_primitive_desc_create(out, &conv, attributes, engine, NULL) != dnnl_success)
-        s = status_fail(ERR_DEVICE,
-                        "convolution (%lld to %lld channels, %d x %d, %lld columns): oneDNN has "
-                        "none for this machine",
-                        (long long)size.in, (long long)size.out, size.side, size.side,
-                        (long long)width);
-    dnnl_primitive_attr_destroy(attributes);
-    return s;
+    RowLayouts layouts = { 0 };
+    dnnl_status_t status = make_layouts(size, width, &layouts);
+    /* columns outside are zero; rows outside are given */
+    const ConvProblem problem = {
+        .src = layouts.src,
+        .weights = weights ? weights : layouts.weights,
+        .bias = mode == CONV_ADD ? NULL : layouts.bias,
+        .dst = layouts.dst,
+        .strides = { size.stride, size.stride },
+        .left = { 0, size.side == 3 && size.stride == 1 ? 1 : 0 },
+        .right = { 0, size.side == 3 ? 1 : 0 },
+        .add = mode != CONV_WRITE_BIAS,
+    };
+    if (status == dnnl_success) status = conv_describe(engine, &problem, out);
+    destroy_layouts(&layouts);
+    CONV_TRY(status, size, "the shape");
+    return OK;
 }
 
 /* to (in its layout) = from (in its layout) */
-static dnnl_status_t reorder(dnnl_engine_t engine, const dnnl_memory_desc_t *from, const void *src,
-                             const dnnl_memory_desc_t *to, void *dst)
+static dnnl_status_t reorder(dnnl_engine_t engine, ConvLayout from, const void *src, ConvLayout to,
+                             void *dst)
 {
     dnnl_primitive_desc_t description = NULL;
     dnnl_primitive_t primitive = NULL;
@@ -98,14 +97,14 @@ static dnnl_status_t reorder(dnnl_engine_t engine, const dnnl_memory_desc_t *fro
 }
 
 /* Room for all, in the order `layout`. */
-static Status weights_alloc(ConvSize size, int taps, const dnnl_memory_desc_t *layout,
-                            ConvWeights **out)
+static Status weights_alloc(ConvSize size, int taps, ConvLayout layout, ConvWeights **out)
 {
     ConvWeights *w = calloc(1, sizeof *w);
     CHECK(w, ERR_MEMORY, "no memory for the weights of a convolution");
-    *w = (ConvWeights){ .size = size, .taps = taps, .layout = *layout };
+    *w = (ConvWeights){ .size = size, .taps = taps };
     w->tap_bytes = dnnl_memory_desc_get_size(layout);
     bool whole = (w->bias = conv_alloc((size_t)size.out * sizeof(float))) != NULL;
+    whole = conv_layout_copy(layout, &w->layout) == dnnl_success && whole;
     for (int t = 0; t < taps; t++) whole = (w->tap[t] = conv_alloc(w->tap_bytes)) && whole;
     if (!whole) {
         const size_t bytes = conv_weights_bytes(w);
@@ -117,40 +116,48 @@ static Status weights_alloc(ConvSize size, int taps, const dnnl_memory_desc_t *l
     return OK;
 }
 
-static Status fill_taps(dnnl_engine_t engine, ConvWeights *to, const dnnl_memory_desc_t *from,
+static Status fill_taps(dnnl_engine_t engine, ConvWeights *to, ConvLayout from,
                         const void *const *taps)
 {
     for (int t = 0; t < to->taps; t++)
-        CONV_TRY(reorder(engine, from, taps[t], &to->layout, to->tap[t]), to->size, "its weights");
+        CONV_TRY(reorder(engine, from, taps[t], to->layout, to->tap[t]), to->size, "its weights");
     return OK;
 }
 
 /* One tap of (out, in, taps, side, side) as it lies there. */
-static Status describe_tap(ConvSize size, int taps, dnnl_memory_desc_t *out)
+static Status describe_tap(ConvSize size, int taps, ConvOwnLayout *out)
 {
     const int64_t area = (int64_t)size.side * size.side;
     const dnnl_dims_t dims = { size.out, size.in, size.side, size.side };
     const dnnl_dims_t strides = { size.in * taps * area, taps * area, size.side, 1 };
-    CONV_TRY(dnnl_memory_desc_init_by_strides(out, 4, dims, dnnl_f32, strides), size, "weights");
+    CONV_TRY(conv_layout_by_strides(4, dims, strides, out), size, "weights");
     return OK;
+}
+
+/* Room in the order that rows of the usual width want. */
+static Status alloc_usual(dnnl_engine_t engine, ConvSize size, int taps, ConvWeights **out)
+{
+    dnnl_primitive_desc_t row;
+    TRY(conv_describe_row(engine, size, USUAL_WIDTH, CONV_WRITE_BIAS, NULL, &row));
+    const Status s =
+        weights_alloc(size, taps, dnnl_primitive_desc_query_md(row, dnnl_query_weights_md, 0), out);
+    dnnl_primitive_desc_destroy(row);
+    return s;
 }
 
 static Status create_in(dnnl_engine_t engine, ConvSize size, int taps, const float *w,
                         const float *bias, ConvWeights **out)
 {
-    dnnl_primitive_desc_t row;
-    dnnl_memory_desc_t from, layout;
+    ConvOwnLayout from = NULL;
     const void *at[CONV_TAPS] = { NULL };
     ConvWeights *made;
 
-    TRY(describe_tap(size, taps, &from));
-    TRY(conv_describe_row(engine, size, USUAL_WIDTH, CONV_WRITE_BIAS, NULL, &row));
-    layout = *dnnl_primitive_desc_query_md(row, dnnl_query_weights_md, 0);
-    dnnl_primitive_desc_destroy(row);
-    TRY(weights_alloc(size, taps, &layout, &made));
+    TRY(alloc_usual(engine, size, taps, &made));
     memcpy(made->bias, bias, (size_t)size.out * sizeof(float));
     for (int t = 0; t < taps; t++) at[t] = w + (int64_t)t * size.side * size.side;
-    const Status s = fill_taps(engine, made, &from, at);
+    Status s = describe_tap(size, taps, &from);
+    if (s == OK) s = fill_taps(engine, made, from, at);
+    conv_layout_destroy(from);
     if (s == OK)
         *out = made;
     else
@@ -168,8 +175,7 @@ Status conv_weights_create(ConvSize size, int taps, const float *w, const float 
     return s;
 }
 
-Status conv_weights_reorder(const ConvWeights *weights, const dnnl_memory_desc_t *layout,
-                            ConvWeights **out)
+Status conv_weights_reorder(const ConvWeights *weights, ConvLayout layout, ConvWeights **out)
 {
     const void *at[CONV_TAPS] = { weights->tap[0], weights->tap[1], weights->tap[2] };
     dnnl_engine_t engine;
@@ -179,7 +185,7 @@ Status conv_weights_reorder(const ConvWeights *weights, const dnnl_memory_desc_t
     memcpy(made->bias, weights->bias, (size_t)weights->size.out * sizeof(float));
     Status s = conv_engine_create(&engine);
     if (s == OK) {
-        s = fill_taps(engine, made, &weights->layout, at);
+        s = fill_taps(engine, made, weights->layout, at);
         dnnl_engine_destroy(engine);
     }
     if (s == OK)
@@ -194,6 +200,7 @@ void conv_weights_destroy(ConvWeights *weights)
     if (!weights) return;
     for (int t = 0; t < CONV_TAPS; t++) free(weights->tap[t]);
     free(weights->bias);
+    conv_layout_destroy(weights->layout);
     free(weights);
 }
 

@@ -40,6 +40,10 @@ typedef struct ModelDir {
     /* how the folder says it is sampled; not written: what we write means zero for both, our own */
     SolverKind solver;
     SigmaSchedule sigmas;
+    /* of one that was fine-tuned (core/formats/model_base.h): where the model directory is that has
+     * what was not trained ("": this one has all), and which transformer was: 0, or 1 the second */
+    char base[FILE_PATH_BYTES];
+    int trained;
 } ModelDir;
 
 /* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */

@@ -4,7 +4,9 @@
 #include "core/base/json.h"
 #include "core/base/json_writer.h"
 #include "core/formats/component_config.h"
+#include "core/formats/model_base.h"
 #include "core/formats/scheduler_config.h"
+#include "core/image/clip_config.h"
 
 #include <math.h>
 #include <stddef.h>
@@ -187,11 +189,12 @@ static Status read_index(const char *path, ModelDir *out)
 }
 
 /* The second expert has the first's sizes: they work on one latent in turn. */
-static Status check_second(const char *path, const ModelConfig *first)
+static Status check_second(const char *path, const ModelDir *model)
 {
     char file[FILE_PATH_BYTES];
+    const ModelConfig *first = &model->config;
     ModelConfig second = *first;
-    TRY(file_join(file, path, "transformer_2/config.json"));
+    TRY(model_base_find(model, path, "transformer_2/config.json", file));
     TRY(dit_config_read(file, &second.dit));
     return model_config_compare(path, &second, first) == OK
                ? OK
@@ -199,12 +202,36 @@ static Status check_second(const char *path, const ModelConfig *first)
                              file);
 }
 
+/* How many tokens a picture is, the image encoder says; a transformer with positions reads two
+ * pictures. */
+static Status read_image_rows(const char *path, ModelDir *model)
+{
+    DitConfig *dit = &model->config.dit;
+    char holder[FILE_PATH_BYTES];
+    ClipConfig clip;
+    ClipProcessor processor;
+    if (!model->image_encoder || dit->image_dim == 0) return OK;
+    TRY(model_base_holder(model, path, "image_encoder", holder));
+    TRY(clip_config_read(holder, &clip, &processor));
+    const int64_t pictures = dit->pos_embed_seq_len > 0 ? 2 : 1;
+    const int64_t rows = pictures * clip_tokens(&clip);
+    CHECK(clip.hidden_size == dit->image_dim, ERR_FORMAT,
+          "%s: the image encoder's hidden_size is %lld, the transformer's image_dim %lld", path,
+          (long long)clip.hidden_size, (long long)dit->image_dim);
+    CHECK(pictures == 1 || rows == dit->pos_embed_seq_len, ERR_FORMAT,
+          "%s: two pictures are %lld tokens, the transformer's pos_embed_seq_len is %lld", path,
+          (long long)rows, (long long)dit->pos_embed_seq_len);
+    dit->image_rows = rows;
+    return OK;
+}
+
 static Status read_components(const char *path, ModelDir *out)
 {
     char file[FILE_PATH_BYTES];
-    TRY(file_join(file, path, "transformer/config.json"));
+    TRY(model_base_find(out, path, "transformer/config.json", file));
     TRY(dit_config_read(file, &out->config.dit));
-    if (out->boundary > 0.0) TRY(check_second(path, &out->config));
+    if (out->boundary > 0.0) TRY(check_second(path, out));
+    TRY(read_image_rows(path, out));
     if (out->text == TEXT_BYTES) {
         TRY(file_join(file, path, "text_encoder/config.json"));
         return text_config_read(file, &out->config.text);
@@ -227,7 +254,9 @@ Status model_dir_read_text(const char *path, TextConfig *out)
 {
     char file[FILE_PATH_BYTES];
     TextConfig text = { 0 };
-    TRY(file_join(file, path, "text_encoder/config.json"));
+    ModelDir model = { 0 };
+    TRY(model_base_read(path, &model));
+    TRY(model_base_find(&model, path, "text_encoder/config.json", file));
     TRY(text_config_read(file, &text));
     TRY(checked(path, model_config_check_text(&text)));
     *out = text;
@@ -241,6 +270,7 @@ Status model_dir_read(const char *path, ModelDir *out)
     TRY(file_look(path, &kind));
     CHECK(kind == FILE_FOLDER, ERR_IO, "%s: is not a folder; a model directory is wanted", path);
     TRY(read_index(path, &model));
+    TRY(model_base_read(path, &model));
     TRY(read_components(path, &model));
     TRY(checked(path, model_config_check(&model.config)));
     TRY(read_scheduler(path, &model));
@@ -272,9 +302,13 @@ static Status save_configs(const char *path, const ModelDir *model, const char *
 
 Status model_dir_write(const char *path, const ModelDir *model, bool ema)
 {
+    const char *transformer = model_base_folder(model, COMPONENT_TRANSFORMER);
+    char average[64];
+    (void)snprintf(average, sizeof average, "%s_ema", transformer);
+    TRY(save_configs(path, model, transformer, "text_encoder"));
+    if (ema) TRY(save_configs(path, model, average, "text_encoder_ema"));
+    if (model->base[0]) return model_base_write(path, model);
     JsonWriter w = json_writer(2);
-    TRY(save_configs(path, model, "transformer", "text_encoder"));
-    if (ema) TRY(save_configs(path, model, "transformer_ema", "text_encoder_ema"));
     build_scheduler(&w, model);
     TRY(save_part(path, "scheduler", "scheduler_config.json", &w));
     if (model->config.text.num_layers > 0) {

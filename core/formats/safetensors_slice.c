@@ -211,7 +211,7 @@ Status safetensors_check_finite(const Safetensors *file, const SafetensorsEntry 
     const int64_t count = tensor_count(values);
     const bool finite = values.dtype == BF16 ? is_finite_bf16(values.data, count)
                                              : is_finite_f32(tensor_f32(values), count);
-    CHECK(finite, ERR_FORMAT, "%s: tensor %s holds a value that is not finite", safetensors_path(file),
-          entry->name);
+    CHECK(finite, ERR_FORMAT, "%s: tensor %s holds a value that is not finite",
+          safetensors_path(file), entry->name);
     return OK;
 }

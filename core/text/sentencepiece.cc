@@ -5,6 +5,7 @@
 
 #include <cstdlib>
 #include <cstring>
+#include <memory>
 #include <new>
 #include <sentencepiece_processor.h>
 #include <string>
@@ -55,18 +56,13 @@ Status parse(const char *model, size_t bytes, const char *what, Sentencepiece **
 {
     TRY(sentencepiece_check(model, bytes, what));
     sentencepiece::logging::SetMinLogLevel(LOG_FATAL_ONLY);
-    auto made = new Sentencepiece{ {}, what };
+    std::unique_ptr<Sentencepiece> made(new Sentencepiece{ {}, what }); /* the library may throw */
     const auto loaded = made->processor.LoadFromSerializedProto(std::string(model, bytes));
-    Status s = OK;
-    if (!loaded.ok())
-        s = status_fail(ERR_FORMAT, "%s: is not a SentencePiece model: %s", what,
-                        loaded.error_message());
-    if (s == OK) s = check_ids(made->processor, what);
-    if (s == OK)
-        *out = made;
-    else
-        delete made;
-    return s;
+    CHECK(loaded.ok(), ERR_FORMAT, "%s: is not a SentencePiece model: %s", what,
+          loaded.error_message());
+    TRY(check_ids(made->processor, what));
+    *out = made.release();
+    return OK;
 }
 
 Status encode(const Sentencepiece *model, const char *text, int32_t *ids, int64_t room,

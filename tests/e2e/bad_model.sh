@@ -141,7 +141,7 @@ rm -r "$copy/text_encoder"
 bad missing_text_encoder "copy*text_encoder"
 fresh
 rm -r "$copy/codec"
-bad missing_codec "copy/codec*"
+bad missing_codec "copy: has neither codec"
 for part in model_index.json transformer/config.json text_encoder/config.json codec/config.json; do
     name=$(tr /. __ <<< "$part")
     fresh

@@ -256,8 +256,8 @@ static void memory_does_not_grow_with_duration(void **state)
         (void)decoding_memory(all, v, 2); /* what the libraries keep once */
         const size_t of_21 = decoding_memory(all, v, 6), of_81 = decoding_memory(all, v, 21);
         print_message("%s: %zu bytes for 21 frames, %zu for 81\n", folders[v], of_21, of_81);
-        /* the library's cache of programs takes and gives small blocks */
-        assert_true(of_81 <= of_21 + 4096);
+        /* 60 frames as bytes alone would be 115 kB and more; blocks that malloc keeps are not */
+        assert_true(of_81 <= of_21 + 32768);
     }
 }
 
