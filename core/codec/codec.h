@@ -31,7 +31,14 @@ typedef struct Codec {
     char digest[DIGEST_HEX]; /* datasets and models carry it: the same digest, the same latents */
 } Codec;
 
-/* use: WAN_ENCODES, WAN_DECODES, both, or 0 for what a codec is and no more. Not collective. */
+/* use: WAN_ENCODES, WAN_DECODES, both, or 0 for what a codec is and no more; with WAN_COUNTS, which
+ * a plan adds, a VAE needs no weights and has no digest. Not collective. */
+
+/* The same use on a device: one that counts wants no values. */
+static inline int codec_use(const Device *dev, int use)
+{
+    return dev->counting ? use | WAN_COUNTS : use;
+}
 
 /* A model directory's. ERR_FORMAT when it has none, ERR_IO, ERR_MEMORY. */
 Status codec_load(const char *model_dir, int use, Codec *out);
