@@ -1,11 +1,9 @@
 #include "infer/reference_parts.h"
 
 #include "data/frames_in.h"
+#include "infer/encoding.h"
 
 #include <stdlib.h>
-#include <string.h>
-
-enum { MASK_CHANNELS = 4 }; /* of a latent frame: one a pixel frame */
 
 /* ---- what a request asks for ----------------------------------------------------------------- */
 
@@ -70,53 +68,6 @@ static Status check_model(const Engine *e, const InferOptions *o)
     return OK;
 }
 
-/* ---- encoding -------------------------------------------------------------------------------- */
-
-/* One video on its way into latents. */
-typedef struct Encoding {
-    Engine *engine;
-    const InferOptions *options;
-    Codec codec; /* owned, as is all below */
-    WanCoder *coder;
-    Tensor latent; /* (channels, T, h, w) */
-    Tensor grey;   /* (1, height, width, 3) F32 zeros */
-    Tensor shown;  /* alike: a frame in [-1, 1] */
-    int64_t done;  /* latent frames */
-} Encoding;
-
-/* frames: of the clip whose latents are wanted. Not collective. */
-static Status encoding_create(Engine *e, const InferOptions *o, int64_t frames, Encoding *out)
-{
-    const Shape frame = SHAPE(1, o->size.height, o->size.width, 3);
-    *out = (Encoding){ .engine = e, .options = o };
-    TRY(codec_load(e->path, WAN_ENCODES, &out->codec));
-    TRY(wan_coder_create(&e->device, out->codec.wan, false, e->mesh.replica, o->size.height,
-                         o->size.width, &out->coder));
-    TRY(reference_tensor(codec_latent_shape(&out->codec, frames, o->size.height, o->size.width),
-                         &out->latent));
-    TRY(reference_tensor(frame, &out->grey));
-    return reference_tensor(frame, &out->shown);
-}
-
-static void encoding_destroy(Encoding *encoding)
-{
-    wan_coder_destroy(encoding->coder);
-    codec_destroy(&encoding->codec);
-    free(encoding->latent.data);
-    free(encoding->grey.data);
-    free(encoding->shown.data);
-}
-
-/* Frame `index` of rgb, or grey where it is not known. Collective. */
-static Status encode_frame(Encoding *c, const Frames *frames, int64_t index)
-{
-    if (!frames) return wan_encode(c->coder, c->latent, &c->done, c->grey);
-    const uint8_t *from = tensor_at(frames->rgb, index).data;
-    float *to = tensor_f32(c->shown);
-    for (int64_t i = 0; i < tensor_count(c->shown); i++) to[i] = (float)from[i] / 127.5f - 1.0f;
-    return wan_encode(c->coder, c->latent, &c->done, c->shown);
-}
-
 /* ---- the ways of telling --------------------------------------------------------------------- */
 
 /* What is read: the frames that are known at the start, at the end. */
@@ -168,36 +119,30 @@ static Status make_beside(Encoding *c, const Sources *s, References *out)
     const InferOptions *o = c->options;
     const Known known = known_frames(o);
     const int64_t frames = o->frames, end = frames - known.after;
-    Tensor all;
     for (int64_t i = 0; i < frames; i++) {
         const Frames *from = i < known.before ? &s->before : i >= end ? &s->after : NULL;
-        TRY(encode_frame(c, from, i < known.before ? i : i - end));
+        TRY(encoding_add(c, from, i < known.before ? i : i - end));
     }
-    const Tensor l = c->latent;
-    TRY(reference_tensor(SHAPE(MASK_CHANNELS + l.shape[0], l.shape[1], l.shape[2], l.shape[3]),
-                         &all));
-    const int64_t plane = l.shape[2] * l.shape[3];
+    const Tensor mask = c->all;
+    const int64_t count = mask.shape[1], plane = mask.shape[2] * mask.shape[3];
     for (int64_t j = 0; j < MASK_CHANNELS; j++)
-        for (int64_t t = 0; t < l.shape[1]; t++)
+        for (int64_t t = 0; t < count; t++)
             for (int64_t i = 0; i < plane; i++)
-                tensor_f32(all)[(j * l.shape[1] + t) * plane + i] = mask_value(known, frames, t, j);
-    memcpy(tensor_at(all, MASK_CHANNELS).data, l.data, tensor_bytes(l));
-    const Status status = reference_tokens(all, &out->beside);
-    free(all.data);
-    return status;
+                tensor_f32(mask)[(j * count + t) * plane + i] = mask_value(known, frames, t, j);
+    return reference_tokens(c->all, &out->beside);
 }
 
 /* Collective. */
 static Status make_given(Encoding *c, const Sources *s, References *out)
 {
-    for (int64_t i = 0; i < s->before.rgb.shape[0]; i++) TRY(encode_frame(c, &s->before, i));
+    for (int64_t i = 0; i < s->before.rgb.shape[0]; i++) TRY(encoding_add(c, &s->before, i));
     out->clean = c->latent.shape[1];
     return reference_tokens(c->latent, &out->given);
 }
 
 static Status make_start(Encoding *c, const Sources *s, References *out)
 {
-    for (int64_t i = 0; i < c->options->frames; i++) TRY(encode_frame(c, &s->whole, i));
+    for (int64_t i = 0; i < c->options->frames; i++) TRY(encoding_add(c, &s->whole, i));
     return reference_tokens(c->latent, &out->start);
 }
 
