@@ -114,6 +114,18 @@ static Status check_training(const PlanOptions *o)
     return OK;
 }
 
+/* As the trainer does: a model from nothing takes the clips' channels, one that is there has them.
+ */
+static Status take_channels(TrainConfig *config, int64_t channels)
+{
+    DitConfig *dit = &config->model.dit;
+    if (!config->from[0]) dit->in_channels = dit->out_channels = channels;
+    CHECK(dit->out_channels == channels, ERR_CONFIG,
+          "data.train %s has latents of %lld channels, model.from %s makes %lld",
+          config->data.train, (long long)channels, config->from, (long long)dit->out_channels);
+    return OK;
+}
+
 static Status find(Report *r)
 {
     const PlanOptions *o = r->options;
@@ -123,7 +135,7 @@ static Status find(Report *r)
           "--schedule draws text: without --json, or use --svg");
     TRY(train_config_load(o->config, o->overrides.count, o->overrides.items, config));
     TRY(plan_sizes_find(o, config, &r->sizes));
-    config->model.dit.in_channels = config->model.dit.out_channels = r->sizes.channels;
+    TRY(take_channels(config, r->sizes.channels));
     TRY(model_config_check(&config->model));
     r->plan.train_sizes = r->sizes.train_sizes;
     r->plan.heldout_sizes = r->sizes.heldout_sizes;
@@ -172,8 +184,10 @@ static void print_sizes(const Report *r)
 static void print_head(const Report *r)
 {
     char mesh[96];
-    printf("model %s on mesh %s, %d threads a rank\n", r->plan.config.preset,
-           mesh_describe(r->shape, mesh), r->plan.threads);
+    const TrainConfig *c = &r->plan.config;
+    printf("model %s%s on mesh %s, %d threads a rank\n", c->from[0] ? c->from : c->preset,
+           c->lora.rank > 0 ? ", low-rank changes," : "", mesh_describe(r->shape, mesh),
+           r->plan.threads);
     print_sizes(r);
 }
 

@@ -19,13 +19,14 @@ Status plan_sampling_ranks(const SamplingPlan *plan, SamplingMemory *ranks)
     return OK;
 }
 
-/* What the largest rank needs. Replicas are alike but for guidance's second half, which does not
- * decode: the first one stands for all. */
-static Status peak_on_mesh(const SamplingPlan *plan, int64_t *bytes)
+/* What the largest rank needs, or more than `enough` as soon as one does: most meshes are too small
+ * for any rank, and the first says so. Replicas are alike but for guidance's second half, which
+ * does not decode: the first one stands for all. */
+static Status peak_on_mesh(const SamplingPlan *plan, int64_t enough, int64_t *bytes)
 {
     const MeshShape shape = plan->engine.shape;
     *bytes = 0;
-    for (int r = 0; r < (int)mesh_ranks(shape); r++) {
+    for (int r = 0; r < (int)mesh_ranks(shape) && *bytes <= enough; r++) {
         SamplingMemory memory;
         if (mesh_of_rank(shape, r).dp > 0) continue;
         TRY(sampling_plan_rank(plan, r, &memory));
@@ -46,8 +47,9 @@ static Status try_ranks(SamplingPlan *plan, const MeshLimits *limits, int ranks,
         if (wanted.data != 1 ||
             mesh_resolve(asked, ranks * halves, limits, &plan->engine.shape) != OK)
             continue;
-        TRY(peak_on_mesh(plan, &bytes));
-        if (bytes > limit_bytes || (*least > 0 && bytes >= *least)) continue;
+        const int64_t enough = *least > 0 ? *least - 1 : limit_bytes;
+        TRY(peak_on_mesh(plan, enough, &bytes));
+        if (bytes > enough) continue;
         *best = plan->engine.shape;
         *least = bytes;
     }

@@ -285,6 +285,7 @@ Status train_state_memory(const TrainState *s, RankMemory *out)
     m.bytes[MEMORY_SAVING] = (int64_t)s->saving_arena.size;
     m.bytes[MEMORY_HELDOUT] = (int64_t)(velocity_bytes(&s->velocity) + s->heldout_space.arena.size);
     m.bytes[MEMORY_SAMPLES] = (int64_t)sampling_bytes(&s->sampling);
+    if (s->codec.wan) m.bytes[MEMORY_SAMPLES] += (int64_t)wan_vae_bytes(s->codec.wan);
     *out = m;
     return OK;
 }

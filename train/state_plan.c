@@ -1,5 +1,6 @@
 #include "train/state_plan.h"
 
+#include "core/base/file.h"
 #include "train/state.h"
 
 /* Of the smallest clip, in patches: each sequence rank needs one at least. */
@@ -22,6 +23,16 @@ MeshLimits train_mesh_limits(const TrainConfig *c, BucketList train, BucketList 
                          .tokens = fewest_tokens(heldout, fewest_tokens(train, 0)) };
 }
 
+/* The VAE that renders samples, where it is here; a linear codec takes nothing. */
+static Status count_codec(const TrainConfig *c, Codec *out)
+{
+    char path[FILE_PATH_BYTES];
+    if (c->train.sample_every == 0 || c->codec != CODEC_WAN) return OK;
+    TRY(file_join(path, c->codec_vae, "config.json"));
+    if (file_kind(path) != FILE_REGULAR) return OK;
+    return codec_load_vae(c->codec_vae, WAN_DECODES | WAN_COUNTS, out);
+}
+
 Status state_plan_rank(const StatePlan *plan, const Mesh *mesh, RankMemory *memory,
                        TrainTraffic *traffic)
 {
@@ -34,6 +45,7 @@ Status state_plan_rank(const StatePlan *plan, const Mesh *mesh, RankMemory *memo
     TRY(device_open(&s.device, train_device_name(&plan->config), NULL, plan->threads,
                     plan->config.numerics != 0));
     s.device.counting = true;
+    TRY_TO(done, status, count_codec(&plan->config, &s.codec));
     TRY_TO(done, status, train_state_reserve(&s));
     TRY_TO(done, status, train_state_memory(&s, memory));
     if (traffic) TRY_TO(done, status, train_traffic(&s, traffic));
