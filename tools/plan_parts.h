@@ -32,9 +32,9 @@ Status plan_sampling(const PlanOptions *options);
 Status plan_sampling_ranks(const SamplingPlan *plan, SamplingMemory *ranks);
 /* The rank that needs the most; of equals the first. */
 int plan_sampling_largest(const SamplingMemory *ranks, int count);
-/* Of the legal meshes the one of the fewest ranks, up to 64, on which it fits; of those the one
- * that needs the least. *found: there is one; then *shape is it and *bytes what its largest rank
- * needs. */
+/* Of the legal meshes of 1, 2, 4, ... 64 ranks, as machines come, one of the fewest on which it
+ * fits; of those the one that needs the least. *found: there is one; then *shape is it and *bytes
+ * what its largest rank needs. */
 Status plan_sampling_fit(const SamplingPlan *plan, const ModelDir *model, int64_t limit_bytes,
                          bool *found, MeshShape *shape, int64_t *bytes);
 

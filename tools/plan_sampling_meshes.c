@@ -35,7 +35,7 @@ static Status peak_on_mesh(const SamplingPlan *plan, int64_t enough, int64_t *by
     return OK;
 }
 
-/* Each legal mesh of `ranks` ranks a replica. */
+/* Each legal mesh with `ranks` ranks a replica. */
 static Status try_ranks(SamplingPlan *plan, const MeshLimits *limits, int ranks,
                         int64_t limit_bytes, MeshShape *best, int64_t *least)
 {
@@ -65,7 +65,7 @@ Status plan_sampling_fit(const SamplingPlan *plan, const ModelDir *model, int64_
     TRY(sampling_plan_look(plan, &look));
     limits.tokens = look.sizes.tokens;
     *bytes = 0;
-    for (int ranks = 1; ranks * p.engine.halves <= MOST_RANKS && *bytes == 0; ranks++)
+    for (int ranks = 1; ranks * p.engine.halves <= MOST_RANKS && *bytes == 0; ranks *= 2)
         TRY(try_ranks(&p, &limits, ranks, limit_bytes, shape, bytes));
     *found = *bytes > 0;
     return OK;

@@ -12,11 +12,10 @@
  * or a linear one of the channels that the options say. */
 static Status find_codec(const PlanOptions *o, const TrainConfig *config, Codec *out)
 {
-    char path[FILE_PATH_BYTES];
+    bool there = false;
     if (config->from[0]) return codec_load(config->from, WAN_COUNTS, out);
-    TRY(file_join(path, config->codec_vae, "config.json"));
-    if (config->codec == CODEC_WAN && access(path, F_OK) == 0)
-        return codec_load_vae(config->codec_vae, WAN_COUNTS, out);
+    if (config->codec == CODEC_WAN) TRY(codec_find_vae(config->codec_vae, &there));
+    if (there) return codec_load_vae(config->codec_vae, WAN_COUNTS, out);
     *out = (Codec){ .channels = o->channels > 0 ? o->channels : LINEAR_CHANNELS_DEFAULT,
                     .stride = { LINEAR_FRAMES, LINEAR_SIDE, LINEAR_SIDE } };
     return OK;

@@ -1,6 +1,5 @@
 #include "train/state_plan.h"
 
-#include "core/base/file.h"
 #include "train/state.h"
 
 /* Of the smallest clip, in patches: each sequence rank needs one at least. */
@@ -26,11 +25,10 @@ MeshLimits train_mesh_limits(const TrainConfig *c, BucketList train, BucketList 
 /* The VAE that renders samples, where it is here; a linear codec takes nothing. */
 static Status count_codec(const TrainConfig *c, Codec *out)
 {
-    char path[FILE_PATH_BYTES];
+    bool there;
     if (c->train.sample_every == 0 || c->codec != CODEC_WAN) return OK;
-    TRY(file_join(path, c->codec_vae, "config.json"));
-    if (file_kind(path) != FILE_REGULAR) return OK;
-    return codec_load_vae(c->codec_vae, WAN_DECODES | WAN_COUNTS, out);
+    TRY(codec_find_vae(c->codec_vae, &there));
+    return there ? codec_load_vae(c->codec_vae, WAN_DECODES | WAN_COUNTS, out) : OK;
 }
 
 Status state_plan_rank(const StatePlan *plan, const Mesh *mesh, RankMemory *memory,

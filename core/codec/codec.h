@@ -44,6 +44,8 @@ static inline int codec_use(const Device *dev, int use)
 Status codec_load(const char *model_dir, int use, Codec *out);
 /* A VAE's folder, or that of a pipeline with a vae/ in it. */
 Status codec_load_vae(const char *path, int use, Codec *out);
+/* Whether there is one that codec_load_vae would take. ERR_IO. */
+Status codec_find_vae(const char *path, bool *there);
 /* Takes the linear codec over, which becomes none. */
 void codec_take_linear(LinearCodec *linear, Codec *out);
 void codec_destroy(Codec *codec);

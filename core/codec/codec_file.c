@@ -45,6 +45,13 @@ static Status find_part(const char *folder, const char *name, const char *file, 
     return OK;
 }
 
+Status codec_find_vae(const char *path, bool *there)
+{
+    char below[FILE_PATH_BYTES];
+    TRY(find_part(path, "vae", config_name, there, below));
+    return *there ? OK : find_part(path, ".", config_name, there, below);
+}
+
 Status codec_load_vae(const char *path, int use, Codec *out)
 {
     char below[FILE_PATH_BYTES];

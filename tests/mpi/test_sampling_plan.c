@@ -218,6 +218,9 @@ static void check_arenas(const Held *h, const SamplingMemory *m)
     assert_int_equal(m->bytes[SAMPLING_ACTIVATIONS] + m->bytes[SAMPLING_SCRATCH] +
                          m->bytes[SAMPLING_MESSAGES] + m->bytes[SAMPLING_TEXT],
                      velocity_bytes(v));
+    assert_int_equal(m->bytes[SAMPLING_WEIGHTS],
+                     h->engine.weights[0].arena.size + h->engine.weights[1].arena.size);
+    assert_int_equal(h->engine.weights[1].arena.size > 0, h->engine.model.boundary > 0);
     assert_int_equal(m->bytes[SAMPLING_MESSAGES] > 0, h->engine.mesh.pipeline->size > 1);
     assert_int_equal(m->bytes[SAMPLING_DECODING] > 0, engine_decodes(&h->engine));
     /* keys and values of this rank's blocks */
