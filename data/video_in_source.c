@@ -19,7 +19,7 @@
 static const char formats[] = "mov,matroska,webm,avi,mpeg,mpegts,mpegvideo,ogg,flv,asf,mxf,gif,"
                               "h264,hevc,m4v,ivf,nut,rm,dv,yuv4mpegpipe,"
                               /* pictures: a video of one frame */
-                              "png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe";
+                              "image2,png_pipe,jpeg_pipe,webp_pipe,bmp_pipe,tiff_pipe";
 
 /* Pictures of more than this many pixels are refused: 8192 x 8192. */
 static const int64_t max_pixels = (int64_t)1 << 26;
@@ -61,6 +61,7 @@ static Status open_container(VideoSource *source)
     AVDictionary *options = NULL;
     av_dict_set(&options, "protocol_whitelist", "file", 0);
     av_dict_set(&options, "format_whitelist", formats, 0);
+    av_dict_set(&options, "pattern_type", "none", 0); /* "%d" in a picture's name is no sequence */
     const int code = avformat_open_input(&source->format, url, NULL, &options);
     av_dict_free(&options);
     free(url);

@@ -1,5 +1,6 @@
 #include "infer/engine.h"
 
+#include "core/base/clock.h"
 #include "core/base/log.h"
 #include "core/base/stop.h"
 #include "core/formats/model_base.h"
@@ -239,6 +240,7 @@ failed:
 
 Status engine_load(Engine *e, const EngineOptions *options)
 {
+    const double start = clock_seconds();
     char mesh[96];
     Status s = comm_agree(e->comm, stop_check("loading the model"));
 
@@ -247,9 +249,12 @@ Status engine_load(Engine *e, const EngineOptions *options)
         engine_close(e);
         return s;
     }
+    const double bytes = (double)(e->weights[0].arena.size + e->weights[1].arena.size);
     log_info("model %s (%s weights, %s) %.2f M parameters, mesh %s, %s, %d threads a rank", e->path,
              e->ema ? "averaged" : "raw", dtype_name(e->dtype), (double)e->dit.params.total * 1e-6,
              mesh_describe(e->mesh.mesh.shape, mesh), e->device.name, e->device.threads);
+    log_info("loaded %.0f MiB a rank in %.1f s, %.2f GB/s", bytes * 0x1p-20,
+             clock_seconds() - start, bytes * 1e-9 / (clock_seconds() - start));
     return OK;
 }
 

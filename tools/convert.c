@@ -11,7 +11,7 @@
 #include <strings.h>
 
 typedef struct Arguments {
-    const char *from, *to, *names, *dtype, *shard_size;
+    const char *from, *to, *names, *dtype, *shard_size, *weights;
     int64_t heads;
     bool quiet;
 } Arguments;
@@ -21,7 +21,7 @@ typedef struct Arguments {
 // clang-format off
 static const Option table[] = {
     { .name = "FROM", .type = OPTION_STRING, .positional = true, .required = true, AT(from),
-      .help = "a component's folder, a pipeline directory, or one .safetensors file" },
+      .help = "a component's folder, a pipeline directory, a checkpoint, or one .safetensors file" },
     { .name = "TO", .type = OPTION_STRING, .positional = true, .required = true, AT(to),
       .help = "a folder, or FILE.safetensors for one file; nothing of that name may be there" },
     { .name = "names", .type = OPTION_STRING, .choices = "diffusers|original|comfyui", AT(names),
@@ -32,6 +32,8 @@ static const Option table[] = {
       .help = "most bytes in a file, as 500MB; FROM's files, cut at 5GB when they become diffusers'" },
     { .name = "heads", .type = OPTION_INT, .fallback = "0", .min = 0, .max = 1024, AT(heads),
       .help = "attention heads where no config.json says so; 0: of 128 each" },
+    { .name = "weights", .type = OPTION_STRING, .choices = "ema|raw", AT(weights),
+      .help = "of a checkpoint: averaged or last; ema where it has them" },
     { .name = "quiet", .type = OPTION_FLAG, AT(quiet), .help = "no progress" },
     { .name = NULL },
 };
@@ -85,6 +87,7 @@ static Status understand(const Arguments *a, ConvertOptions *out)
     o.prefix = a->names && strcmp(a->names, "comfyui") == 0;
     for (int i = 0; i < 3; i++)
         if (strcmp(a->dtype, dtypes[i].name) == 0) o.dtype = dtypes[i].dtype;
+    o.raw = a->weights && strcmp(a->weights, "raw") == 0;
     if (a->shard_size) TRY(parse_size(a->shard_size, &o.shard_bytes));
     *out = o;
     return OK;
@@ -169,7 +172,7 @@ static Status check_to(const char *to, char final[FILE_PATH_BYTES], char partial
 static Status convert_component(const char *from, const char *to, bool file,
                                 const ConvertOptions *options, ConvertWriter *writer)
 {
-    Component c;
+    ConvertPart c;
 
     TRY(component_open(from, options, &c));
     log_info("%s: %s of %.2f M parameters, %s names to %s", from, wan_part_name(c.names.part),
@@ -184,14 +187,37 @@ static Status convert_component(const char *from, const char *to, bool file,
     return s;
 }
 
+/* A checkpoint becomes the pipeline that it is a part of, under diffusers' names if nobody says. */
+static Status convert_checkpoint(const char *from, const char *partial,
+                                 const ConvertOptions *options, ConvertWriter *writer)
+{
+    char links[FILE_PATH_BYTES];
+    ConvertOptions chosen = *options;
+
+    if (chosen.style == WAN_STYLES) chosen.style = WAN_DIFFUSERS;
+    CHECK(strlen(partial) + sizeof ".links" < sizeof links, ERR_IO,
+          "%.60s...: the path is too long", partial);
+    (void)snprintf(links, sizeof links, "%s.links", partial);
+    TRY(file_remove_tree(links));
+    Status s = convert_gather(from, chosen.raw, links);
+    if (s == OK) s = convert_pipeline(links, partial, &chosen, writer);
+    KeptStatus kept = { 0 };
+    status_keep(&kept, s);
+    (void)file_remove_tree(links);
+    return status_kept(&kept);
+}
+
 static Status convert_folder(const char *from, const char *partial, const char *final,
                              const ConvertOptions *options, ConvertWriter *writer)
 {
     const bool component = file_kind(from) == FILE_REGULAR || convert_base(from);
+    bool checkpoint = false;
 
     TRY(file_remove_tree(partial));
-    Status s = component ? convert_component(from, partial, false, options, writer)
-                         : convert_pipeline(from, partial, options, writer);
+    TRY(convert_is_checkpoint(from, &checkpoint));
+    Status s = checkpoint  ? convert_checkpoint(from, partial, options, writer)
+               : component ? convert_component(from, partial, false, options, writer)
+                           : convert_pipeline(from, partial, options, writer);
     if (s == OK) s = file_sync_folder(partial);
     if (s == OK) return file_rename(partial, final);
     KeptStatus kept = { 0 };

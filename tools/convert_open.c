@@ -110,7 +110,7 @@ static Status list_found(const SafetensorsSet *set, const char *path, WanFound *
     return OK;
 }
 
-static Status find_names(Component *c)
+static Status find_names(ConvertPart *c)
 {
     WanFound *found = NULL;
     int64_t count = 0;
@@ -159,7 +159,7 @@ static Shape shape_of(const SafetensorsEntry *entry)
     return shape;
 }
 
-static Status add_tensor(Component *c, ConvertTensor t, DType dtype)
+static Status add_tensor(ConvertPart *c, ConvertTensor t, DType dtype)
 {
     enum { NAME = sizeof prefix + WAN_NAME_BYTES };
     char *name = c->spec_names + c->count * NAME;
@@ -173,7 +173,7 @@ static Status add_tensor(Component *c, ConvertTensor t, DType dtype)
     return OK;
 }
 
-static Status list_tensors(Component *c, const ConvertOptions *o)
+static Status list_tensors(ConvertPart *c, const ConvertOptions *o)
 {
     const size_t all = (size_t)safetensors_set_tensors(&c->set) + 1;
     const char *dropped = NULL;
@@ -202,7 +202,7 @@ static Status list_tensors(Component *c, const ConvertOptions *o)
 
 /* ---- configuration --------------------------------------------------------------------------- */
 
-static Status read_config(Component *c, const ConvertOptions *o)
+static Status read_config(ConvertPart *c, const ConvertOptions *o)
 {
     char path[FILE_PATH_BYTES];
     const JsonLimits limits = json_limits();
@@ -222,7 +222,7 @@ static Status read_config(Component *c, const ConvertOptions *o)
 
 /* ---- files to write -------------------------------------------------------------------------- */
 
-static Status plan_room(Component *c, int64_t files)
+static Status plan_room(ConvertPart *c, int64_t files)
 {
     c->plan.first = calloc((size_t)files + 2, sizeof *c->plan.first);
     CHECK(c->plan.first, ERR_MEMORY, "%s: no memory to plan %lld files", c->path, (long long)files);
@@ -234,14 +234,14 @@ static int64_t bytes_of(const SafetensorsSpec *spec)
     return (int64_t)tensor_bytes(tensor_of(NULL, spec->dtype, spec->shape));
 }
 
-static void add_up(Component *c)
+static void add_up(ConvertPart *c)
 {
     c->plan.total_bytes = 0;
     for (int64_t i = 0; i < c->count; i++) c->plan.total_bytes += bytes_of(&c->specs[i]);
 }
 
 /* FROM's files; those of more than `most` bytes are cut. */
-static Status plan_like_from(Component *c, int64_t most)
+static Status plan_like_from(ConvertPart *c, int64_t most)
 {
     int64_t in_file = 0, files = 0;
 
@@ -263,7 +263,7 @@ static Status plan_like_from(Component *c, int64_t most)
 }
 
 /* The record that the index has of files that were cut; false: none that fits. */
-static Status plan_as_recorded(Component *c, const Json *record, bool *fits)
+static Status plan_as_recorded(ConvertPart *c, const Json *record, bool *fits)
 {
     int64_t sum = 0;
 
@@ -285,7 +285,7 @@ static Status plan_as_recorded(Component *c, const Json *record, bool *fits)
     return OK;
 }
 
-static Status plan_joined(Component *c, bool *done)
+static Status plan_joined(ConvertPart *c, bool *done)
 {
     const JsonLimits limits = { .bytes = SAFETENSORS_MAX_HEADER,
                                 .depth = 4,
@@ -308,7 +308,7 @@ static Status plan_joined(Component *c, bool *done)
     return s;
 }
 
-static Status plan_files(Component *c, const ConvertOptions *o)
+static Status plan_files(ConvertPart *c, const ConvertOptions *o)
 {
     const bool cuts = c->to == WAN_DIFFUSERS && c->from == WAN_ORIGINAL;
     bool done = false;
@@ -323,7 +323,7 @@ static Status plan_files(Component *c, const ConvertOptions *o)
 
 /* ---- the whole ------------------------------------------------------------------------------- */
 
-static Status open_all(Component *c, const ConvertOptions *o)
+static Status open_all(ConvertPart *c, const ConvertOptions *o)
 {
     TRY(open_set(c->path, c->is_folder ? c->base : NULL, &c->set));
     TRY(find_names(c));
@@ -335,9 +335,9 @@ static Status open_all(Component *c, const ConvertOptions *o)
     return plan_files(c, o);
 }
 
-Status component_open(const char *path, const ConvertOptions *options, Component *out)
+Status component_open(const char *path, const ConvertOptions *options, ConvertPart *out)
 {
-    Component c = { .is_folder = file_kind(path) == FILE_FOLDER };
+    ConvertPart c = { .is_folder = file_kind(path) == FILE_FOLDER };
     const char *base = c.is_folder ? convert_base(path) : "";
 
     CHECK(strlen(path) < FILE_PATH_BYTES, ERR_IO, "%.60s...: the path is too long", path);
@@ -356,7 +356,7 @@ Status component_open(const char *path, const ConvertOptions *options, Component
     return s;
 }
 
-void component_close(Component *c)
+void component_close(ConvertPart *c)
 {
     safetensors_plan_destroy(&c->plan);
     free(c->tensors);
@@ -364,10 +364,10 @@ void component_close(Component *c)
     free(c->spec_names);
     wan_names_destroy(&c->names);
     safetensors_set_close(&c->set);
-    *c = (Component){ 0 };
+    *c = (ConvertPart){ 0 };
 }
 
-int64_t component_bytes(const Component *component)
+int64_t component_bytes(const ConvertPart *component)
 {
     return component->plan.total_bytes;
 }

@@ -26,6 +26,7 @@ typedef struct ConvertOptions {
     DType dtype;         /* DTYPE_COUNT: each tensor keeps its own */
     int64_t shard_bytes; /* most bytes of tensors in a file; 0: as FROM's files are, see below */
     int64_t cut_bytes;   /* where FROM's files are cut when names become diffusers' */
+    bool raw;            /* of a checkpoint: the last weights, not the averaged ones */
     int64_t heads;       /* of a transformer; 0: as its config.json says, or of 128 */
 } ConvertOptions;
 
@@ -36,7 +37,7 @@ typedef struct ConvertTensor {
     int64_t file_index; /* of `file` among FROM's, by name */
 } ConvertTensor;
 
-typedef struct Component {
+typedef struct ConvertPart {
     char path[FILE_PATH_BYTES]; /* FROM's folder or file */
     char base[256];             /* of a folder's files */
     bool is_folder;
@@ -52,17 +53,17 @@ typedef struct Component {
     bool same_files;      /* they have FROM's names */
     bool joined;          /* files of FROM were cut: their lengths go into the index */
     WanDitConfig config;  /* of a transformer */
-} Component;
+} ConvertPart;
 
 /* "diffusion_pytorch_model" or "model" when the folder holds such weights, NULL otherwise. */
 const char *convert_base(const char *folder);
 /* Whether the folder's weights are a part of a Wan model; errors of its files are errors. */
 Status component_is_known(const char *folder, bool *out);
 /* Opens and checks all; plans what will be written. ERR_FORMAT, ERR_IO, ERR_USAGE, ERR_MEMORY. */
-Status component_open(const char *path, const ConvertOptions *options, Component *out);
-void component_close(Component *component);
+Status component_open(const char *path, const ConvertOptions *options, ConvertPart *out);
+void component_close(ConvertPart *component);
 /* Bytes that component_write will write of tensors. */
-int64_t component_bytes(const Component *component);
+int64_t component_bytes(const ConvertPart *component);
 
 /* What writing needs once, however many components there are. */
 typedef struct ConvertWriter {
@@ -76,14 +77,20 @@ Status convert_writer_create(ConvertWriter *out);
 void convert_writer_destroy(ConvertWriter *writer);
 /* What else must be known where a config.json is written: heads, and a VAE's latents. ERR_USAGE,
  * ERR_FORMAT. */
-Status component_check_folder(const Component *component);
+Status component_check_folder(const ConvertPart *component);
 /* Writes all files of the component into the folder, which is there, or into one file. ERR_FORMAT
  * for values that the new type cannot hold, ERR_IO, ERR_STOPPED. */
-Status component_write_folder(ConvertWriter *writer, const Component *component,
+Status component_write_folder(ConvertWriter *writer, const ConvertPart *component,
                               const char *folder);
-Status component_write_file(ConvertWriter *writer, const Component *component, const char *path);
+Status component_write_file(ConvertWriter *writer, const ConvertPart *component, const char *path);
 /* Copies a file as it is. */
 Status convert_copy(ConvertWriter *writer, const char *from, const char *to);
+
+/* Whether the folder is a checkpoint that refers to the model it began from. */
+Status convert_is_checkpoint(const char *path, bool *out);
+/* Makes `links`, a folder of links to all that such a checkpoint is a pipeline of. raw: the last
+ * weights rather than the averaged ones. ERR_USAGE for low-rank changes, ERR_IO, ERR_FORMAT. */
+Status convert_gather(const char *path, bool raw, const char *links);
 
 /* A pipeline directory: its components are converted, all else is copied. `to` is there. */
 Status convert_pipeline(const char *from, const char *to, const ConvertOptions *options,

@@ -19,7 +19,7 @@ typedef struct Pipeline {
     DiskFiles files;
     struct {
         char folder[256]; /* in FROM */
-        Component component;
+        ConvertPart component;
     } items[COMPONENTS_MAX];
     int count;
     ConvertOptions chosen; /* with a style for all */
@@ -81,7 +81,7 @@ static Status open_components(Pipeline *p)
     p->chosen = *p->options;
     for (int i = 0; i < p->count; i++) {
         char path[FILE_PATH_BYTES];
-        Component *c = &p->items[i].component;
+        ConvertPart *c = &p->items[i].component;
         TRY(file_join(path, p->from, p->items[i].folder));
         TRY(component_open(path, p->options, c));
         if (c->names.part == WAN_PART_DIT && p->items[leader].component.names.part != WAN_PART_DIT)
@@ -90,7 +90,7 @@ static Status open_components(Pipeline *p)
     p->chosen.style = (int)p->items[leader].component.to;
     for (int i = 0; i < p->count; i++) {
         char path[FILE_PATH_BYTES];
-        Component *c = &p->items[i].component;
+        ConvertPart *c = &p->items[i].component;
         if ((int)c->to == p->chosen.style) continue;
         component_close(c);
         TRY(file_join(path, p->from, p->items[i].folder));

@@ -37,7 +37,7 @@ void convert_writer_destroy(ConvertWriter *writer)
 /* ---- one tensor ------------------------------------------------------------------------------ */
 
 /* F16 ends at 65504, where weights need not. */
-static Status check_fits(const Component *c, const ConvertTensor *t, Tensor values, DType to)
+static Status check_fits(const ConvertPart *c, const ConvertTensor *t, Tensor values, DType to)
 {
     const float most = 65520; /* what is below is rounded to 65504 */
     const float *v = tensor_f32(values);
@@ -50,7 +50,7 @@ static Status check_fits(const Component *c, const ConvertTensor *t, Tensor valu
 }
 
 /* Elements [first, first + count) in the new type: *out points into a buffer. */
-static Status read_piece(ConvertWriter *w, const Component *c, const ConvertTensor *t, DType to,
+static Status read_piece(ConvertWriter *w, const ConvertPart *c, const ConvertTensor *t, DType to,
                          int64_t first, int64_t count, Tensor *out)
 {
     const Tensor same = tensor_of(w->read.data, t->entry->dtype, SHAPE(count));
@@ -67,7 +67,7 @@ static Status read_piece(ConvertWriter *w, const Component *c, const ConvertTens
     return op_convert(&w->device, narrow, wide);
 }
 
-static Status write_tensor(ConvertWriter *w, const Component *c, int64_t index,
+static Status write_tensor(ConvertWriter *w, const ConvertPart *c, int64_t index,
                            SafetensorsWriter *file)
 {
     const SafetensorsSpec *spec = &c->specs[index];
@@ -104,7 +104,7 @@ static Status list_metadata(const Safetensors *file, const char ***out)
 }
 
 /* Tensors [first, end) to one file. */
-static Status write_file(ConvertWriter *w, const Component *c, int64_t first, int64_t end,
+static Status write_file(ConvertWriter *w, const ConvertPart *c, int64_t first, int64_t end,
                          const char *path)
 {
     SafetensorsWriter *file = NULL;
@@ -120,19 +120,19 @@ static Status write_file(ConvertWriter *w, const Component *c, int64_t first, in
     return s;
 }
 
-Status component_write_file(ConvertWriter *writer, const Component *c, const char *path)
+Status component_write_file(ConvertWriter *writer, const ConvertPart *c, const char *path)
 {
     return write_file(writer, c, 0, c->count, path);
 }
 
 /* ---- a folder -------------------------------------------------------------------------------- */
 
-static const char *base_of(const Component *c)
+static const char *base_of(const ConvertPart *c)
 {
     return c->names.part == WAN_PART_UMT5 ? "model" : "diffusion_pytorch_model";
 }
 
-static void name_file(const Component *c, int64_t file, char out[256])
+static void name_file(const ConvertPart *c, int64_t file, char out[256])
 {
     const Safetensors *from = c->tensors[c->plan.first[file]].file;
 
@@ -152,7 +152,7 @@ static int compare_listed(const void *a, const void *b)
     return strcmp(((const Listed *)a)->name, ((const Listed *)b)->name);
 }
 
-static void list_by_name(const Component *c, Listed *out)
+static void list_by_name(const ConvertPart *c, Listed *out)
 {
     for (int64_t f = 0; f < c->plan.files; f++)
         for (int64_t i = c->plan.first[f]; i < c->plan.first[f + 1]; i++)
@@ -161,7 +161,7 @@ static void list_by_name(const Component *c, Listed *out)
 }
 
 /* How many tensors each of FROM's files had. */
-static void write_record(JsonWriter *w, const Component *c)
+static void write_record(JsonWriter *w, const ConvertPart *c)
 {
     int64_t run = 0;
 
@@ -176,7 +176,7 @@ static void write_record(JsonWriter *w, const Component *c)
 }
 
 /* As Python's json.dumps(indent=2, sort_keys=True), which the public ones are. */
-static Status write_index(const Component *c, const char *folder)
+static Status write_index(const ConvertPart *c, const char *folder)
 {
     Listed *listed = malloc(((size_t)c->count + 1) * sizeof *listed);
     char name[300], path[FILE_PATH_BYTES];
@@ -205,7 +205,7 @@ static Status write_index(const Component *c, const char *folder)
 }
 
 /* FROM's own where it fits; else what the tensors say. */
-static Status write_config(ConvertWriter *writer, const Component *c, const char *folder)
+static Status write_config(ConvertWriter *writer, const ConvertPart *c, const char *folder)
 {
     char from[FILE_PATH_BYTES], to[FILE_PATH_BYTES];
     JsonWriter w = json_writer(2);
@@ -226,7 +226,7 @@ static Status write_config(ConvertWriter *writer, const Component *c, const char
     return json_writer_save(&w, to);
 }
 
-Status component_check_folder(const Component *c)
+Status component_check_folder(const ConvertPart *c)
 {
     char path[FILE_PATH_BYTES];
     const bool vae = c->names.part == WAN_PART_VAE_21 || c->names.part == WAN_PART_VAE_22;
@@ -246,7 +246,7 @@ Status component_check_folder(const Component *c)
     return OK;
 }
 
-Status component_write_folder(ConvertWriter *writer, const Component *c, const char *folder)
+Status component_write_folder(ConvertWriter *writer, const ConvertPart *c, const char *folder)
 {
     char name[256], path[FILE_PATH_BYTES];
     bool indexed = c->plan.files > 1;

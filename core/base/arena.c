@@ -3,6 +3,9 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+
+enum { HUGE_PAGE = 2 << 20, LARGE = 64 << 20 };
 
 Arena arena_counting(const char *name)
 {
@@ -25,10 +28,20 @@ Arena arena_planned(const char *name, size_t size)
     return (Arena){ .name = name, .size = reserved_bytes(size), .counting = true };
 }
 
+/* Large arenas ask for pages of 2 MiB: fewer faults while they are filled, fewer misses when matrices
+ * are read. A system without them gives what it has. */
+static char *reserve(size_t bytes)
+{
+    const bool large = bytes >= LARGE;
+    char *base = aligned_alloc(large ? HUGE_PAGE : ARENA_ALIGN, bytes);
+    if (base && large) (void)madvise(base, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    return base;
+}
+
 Status arena_create(Arena *arena, const char *name, size_t size)
 {
     const size_t reserved = reserved_bytes(size);
-    char *base = aligned_alloc(ARENA_ALIGN, reserved);
+    char *base = reserve(reserved);
     CHECK(base, ERR_MEMORY, "arena %s: %.1f MiB could not be reserved", name,
           (double)size / 1048576.0);
     memset(base, 0, reserved);

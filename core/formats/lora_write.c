@@ -127,8 +127,8 @@ typedef struct Writing {
     int64_t count;
 } Writing;
 
-static void add(Writing *w, const LoraChange *c, const char *module, int style, const char *ending,
-                DType dtype, Tensor values)
+static void add(Writing *w, const LoraChange *c, const char *module, LoraStyle style,
+                const char *ending, DType dtype, Tensor values)
 {
     char *key = w->keys + w->count * KEY_BYTES;
     Shape shape = { .ndim = values.ndim };

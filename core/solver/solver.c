@@ -187,6 +187,5 @@ Status solver_update(const Device *dev, const Solver *solver, const SolverState 
     case SOLVER_DPM: return dpm(dev, solver, state, at.step, x, v);
     case SOLVER_UNIPC: return unipc(dev, solver, state, at.step, x, v);
     }
-    assert(!"a solver of no kind");
-    return OK;
+    return status_fail(ERR_USAGE, "there is no solver number %d", (int)solver->kind);
 }

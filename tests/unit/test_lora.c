@@ -210,7 +210,7 @@ static void strength_scales_the_change(void **state)
 
 static void write_tensor(const char *path, const char *const *keys, const Shape *shapes, int count)
 {
-    SafetensorsSpec specs[4];
+    SafetensorsSpec specs[4] = { 0 };
     SafetensorsWriter *writer;
     float values[512];
     for (int i = 0; i < 512; i++) values[i] = (float)i;

@@ -309,7 +309,7 @@ static void euler_converges_at_first_order_and_heun_at_second(void **state)
  * 2, rounded to F32, of at most 5 steps: 5 * 4 * 2^-24 ~ 1.2e-6 */
 static void unipc_follows_the_published_trajectories(void **state)
 {
-    static const double published[2][5] = {
+    static const double trajectories[2][5] = {
         { .938533357, .862312390, .767377867, .645249486, .451170140 },
         { .938451884, .862378417, .767054491, .644728093, .451647455 },
     };
@@ -324,7 +324,8 @@ static void unipc_follows_the_published_trajectories(void **state)
         float x[6];
 
         x[5] = linear_run(&options, x);
-        for (int i = 0; i < 5; i++) assert_near((double)x[i + 1], published[original][i], 1.2e-6);
+        for (int i = 0; i < 5; i++)
+            assert_near((double)x[i + 1], trajectories[original][i], 1.2e-6);
     }
 }
 

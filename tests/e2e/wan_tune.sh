@@ -1,0 +1,107 @@
+#!/bin/bash
+# Fine-tuning of folders that diffusers saved, whole and low-rank: the same losses on every axis of
+# the mesh, resumed on another, sampled from a checkpoint that refers to its base, one expert of two
+# in its part of the timesteps; and what is refused.
+# shellcheck disable=SC2016,SC2034,SC2154,SC2317 # conditions are expressions that `check` evaluates
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+: "${ZOETROPE:?run me through tests/run.sh}"
+base=$PWD/tests/fixtures/wan_pipelines/t2v
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+ok() { echo "ok $1"; }
+not_ok() { echo "not ok $1: $2"; }
+check() {
+    local name=$1 condition
+    shift
+    for condition in "$@"; do
+        eval "$condition" || { not_ok "$name" "$condition ($(tail -n 1 <<< "$said" | head -c 300))"; return; }
+    done
+    ok "$name"
+}
+
+mkdir "$work/clips"
+for i in 1 2 3; do
+    ffmpeg -v error -y -f lavfi -i testsrc2=size=48x32:rate=8:duration=2 -vf "hue=h=$((40 * i))" \
+        -pix_fmt yuv420p "$work/clips/$i.mp4" < /dev/null
+    echo "bars, number $i" > "$work/clips/$i.txt"
+done
+"$ZOETROPE" ingest "$work/clips" --out "$work/data" --size 48x32 --frames 9 --fps 8 --vae "$base" \
+    --text-encoder "$base" > /dev/null 2>&1
+cat > "$work/tune.yaml" << YAML
+model: { from: $base }
+codec: { kind: wan, vae: $base }
+data: { train: $work/data, heldout: $work/data, batch: 2 }
+train: { steps: 4, lr: 1e-3, schedule: constant, heldout_every: 2, ema: 0.5 }
+checkpoint: { every: 2 }
+parallel: { threads: 1 }
+YAML
+
+# tune RANKS RUN KEY=VALUE...: the exit code in `code`, standard error in `said`
+tune() {
+    local launch=(mpirun -n "$1") run=$2
+    [ "$1" = 1 ] && launch=()
+    shift 2
+    "${launch[@]}" "$ZOETROPE" train "$work/tune.yaml" run.dir="$work/$run" "$@" > "$work/said" 2>&1 < /dev/null
+    code=$?
+    said=$(cat "$work/said")
+}
+# losses RUN: of its steps, to six digits
+losses() { sed -nE 's/.*"step":([0-9]+).*"loss":([-0-9.e+]*),.*/\1 \2/p' "$work/$1/metrics.jsonl" | awk '{ printf "%d %.6g\n", $1, $2 }'; }
+refused() { # NAME TEXT KEY=VALUE...
+    local name=$1 text=$2
+    shift 2
+    tune 1 refused "$@"
+    check "$name" '[ $code = 2 ]' '[ "$(grep -c "^zoetrope: " <<< "$said")" = 1 ]' 'grep -qF -- "$text" <<< "$said"'
+}
+
+for kind in whole low; do
+    keys=()
+    [ $kind = low ] && keys=(lora.rank=3 lora.alpha=6)
+    tune 1 $kind "${keys[@]}"
+    check ${kind}_trains '[ $code = 0 ]' '[ "$(losses $kind | wc -l)" = 4 ]' \
+        '[ "$("$ZOETROPE" verify "$work/$kind/checkpoints/step-00000004" 2>&1 | grep -c ^ok)" = 1 ]'
+    for axis in tensor pipeline context data; do
+        tune 2 $kind-$axis "${keys[@]}" parallel.$axis=2
+        check ${kind}_trains_alike_over_$axis '[ $code = 0 ]' '[ "$(losses $kind-$axis)" = "$(losses $kind)" ]'
+    done
+    tune 1 $kind-resumed "${keys[@]}" train.steps=2
+    tune 2 $kind-resumed "${keys[@]}" parallel.tensor=2
+    check ${kind}_goes_on_over_another_mesh '[ $code = 0 ]' 'grep -q "resumed from" <<< "$said"' \
+        '[ "$(losses $kind-resumed)" = "$(losses $kind)" ]'
+    said=$("$ZOETROPE" infer --model "$work/$kind" --prompt "a fox" --size 48x32 --frames 5 --steps 2 \
+        --out "$work/$kind.mp4" 2>&1 < /dev/null)
+    check ${kind}_is_sampled_with_its_bases_parts '[ -s "$work/$kind.mp4" ]'
+done
+cmp -s "$work/whole.mp4" "$work/low.mp4" && not_ok two_ways_of_tuning_differ "the same video" || ok two_ways_of_tuning_differ
+said=$("$ZOETROPE" evaluate --model "$work/whole" --data "$work/data" --bins 2 2>&1 < /dev/null)
+check a_tuned_model_is_evaluated 'grep -q "^mean" <<< "$said"'
+
+# ---- two experts ---------------------------------------------------------------------------------
+
+# of text to video: the second transformer is the first under another name
+two=$work/two
+cp -rL "$base" "$two" && chmod -R u+w "$two" && cp -r "$two/transformer" "$two/transformer_2"
+sed -i -e 's/"transformer_2": \[/"transformer_2": [ "diffusers", "WanTransformer3DModel" ], "x": [/' \
+    -e 's/"boundary_ratio": null/"boundary_ratio": 0.875/' "$two/model_index.json"
+tune 1 expert model.from="$two" model.expert=low
+checkpoint=$work/expert/checkpoints/step-00000004
+check one_expert_is_trained '[ $code = 0 ]' '[ -d "$checkpoint/transformer_2" ]' '[ ! -e "$checkpoint/transformer" ]'
+said=$("$ZOETROPE" infer --model "$work/expert" --prompt "a fox" --size 48x32 --frames 5 --steps 4 \
+    --out "$work/expert.mp4" 2>&1 < /dev/null)
+check both_experts_are_sampled '[ -s "$work/expert.mp4" ]'
+said=$("$ZOETROPE" convert "$checkpoint" "$work/pipeline" --quiet 2>&1 < /dev/null)
+check a_checkpoint_becomes_a_whole_pipeline 'cmp -s "$two/transformer/diffusion_pytorch_model.safetensors" "$work/pipeline/transformer/diffusion_pytorch_model.safetensors"' \
+    '! cmp -s "$two/transformer_2/diffusion_pytorch_model.safetensors" "$work/pipeline/transformer_2/diffusion_pytorch_model.safetensors"' \
+    '[ -f "$work/pipeline/vae/config.json" ]' '[ ! -e "$work/pipeline/optimizer" ]'
+
+# ---- what is refused -----------------------------------------------------------------------------
+
+"$ZOETROPE" ingest "$work/clips" --out "$work/plain" --size 48x32 --frames 9 --fps 8 --vae "$base" > /dev/null 2>&1
+refused an_expert_that_nobody_named 'say high or low' model.from="$two"
+refused an_expert_of_one 'has one transformer' model.expert=high
+refused another_size_than_the_folders 'num_layers 2' model.num_layers=5
+refused a_model_of_pictures 'image-to-video model' model.from="$PWD/tests/fixtures/wan_pipelines/i2v" codec.vae="$base"
+refused clips_without_embeddings 'ingest with --text-encoder' data.train="$work/plain" data.heldout= train.heldout_every=0
+refused a_layer_that_is_not_there 'lora.targets' lora.rank=2 'lora.targets=[attn1.to_z]'
+refused samples_while_training 'zoetrope infer' train.sample_every=2 'train.sample_prompts=[x]'
