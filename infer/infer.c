@@ -44,8 +44,8 @@ static Status encode_texts(Engine *engine, const Request *request, Texts *out)
     if (s == OK) {
         memcpy(texts, request->prompts, (size_t)request->count * sizeof *texts);
         texts[request->count] = negative ? negative : "";
-        s = texts_encode(engine->comm, &engine->device, holder, engine->dtype, texts,
-                         request->count + 1, out);
+        s = texts_encode(engine->comm, &engine->device, holder, engine->dtype,
+                         engine->model.config.dit.text_dim, texts, request->count + 1, out);
     }
     free(texts);
     return s;

@@ -85,7 +85,9 @@ static Status load_prompts(Comm *comm, Request *r)
     if (o->negative) TRY(byte_tokens_check("--negative", o->negative, strlen(o->negative)));
     r->prompts = calloc(PROMPTS_MAX, sizeof(*r->prompts));
     r->numbers = calloc(PROMPTS_MAX, sizeof(*r->numbers));
-    CHECK(r->prompts && r->numbers, ERR_MEMORY, "no memory for the prompts");
+    TRY(comm_agree(comm, r->prompts && r->numbers
+                             ? OK
+                             : status_fail(ERR_MEMORY, "no memory for the prompts")));
     if (o->prompt) return add_prompt(r, "--prompt", o->prompt, strlen(o->prompt));
 
     TRY(share_file(comm, o->prompts, &r->text, &length));

@@ -82,6 +82,8 @@ refused a_picture_that_is_absent 3 'nowhere.png' "$fixtures/ti2v" --size 64x64 -
 refused a_clip_that_is_too_short 2 "9 are wanted" "$fixtures/t2v" --size 48x32 --video "$work/picture.jpg"
 refused strength_without_a_video 2 'goes with --video' "$fixtures/t2v" --strength 0.5
 refused noise_of_another_shape 3 'this video needs' "$fixtures/t2v" --size 32x32 --noise "$fixtures/t2v/noise.safetensors"
+refused a_lora_that_is_not_there 3 'nowhere.safetensors: no such file' "$fixtures/t2v" --size 48x32 --lora "$work/nowhere.safetensors"
+check and_is_named_before_texts_are_encoded '! grep -q "text encoder" <<< "$said"'
 refused a_lora_for_an_expert_that_is_not_there 2 'use --lora' "$fixtures/t2v" --size 48x32 --lora-low x.safetensors
 
 # ---- damaged and foreign folders -----------------------------------------------------------------
@@ -121,9 +123,15 @@ check weights_that_are_not_finite_are_named_when_forced 'grep -q "warning: .*not
 broken tokenizer
 sed -i 's/"vocab_size": 448/"vocab_size": 300/' "$broken/text_encoder/config.json"
 refused a_tokenizer_that_does_not_fit 3 'do not' "$broken" --size 48x32
+broken encoder
+sed -i 's/"d_model": 32/"d_model": 64/' "$broken/text_encoder/config.json"
+refused an_encoder_of_another_width 3 "they do not belong together" "$broken" --size 48x32
 broken pieces
 head -c 1000 /dev/urandom > "$broken/tokenizer/spiece.model"
 refused a_tokenizer_that_is_none 3 'spiece.model' "$broken" --size 48x32
+cp -rL "$fixtures/i2v" "$work/tokens" && chmod -R u+w "$work/tokens"
+sed -i 's/"in_channels": [0-9]*/"in_channels": 5/' "$work/tokens/transformer/config.json"
+refused image_tokens_of_no_picture 2 'give it --image' "$work/tokens" --size 32x32
 broken boundary
 sed -i 's/"transformer_2": \[/"transformer_2": [ "diffusers", "WanTransformer3DModel"], "x": [/' "$broken/model_index.json"
 refused a_second_expert_without_a_boundary 3 'boundary_ratio' "$broken" --size 48x32
