@@ -74,7 +74,9 @@ static Status run(Comm *comm, InferOptions *o, const TrustedKeys *trusted, const
     Status s;
 
     TRY(engine_find(comm, &options, &engine));
-    s = comm_agree(comm, settings_fill(o, &engine.model, engine_side_step(&engine)));
+    const int64_t step = engine_side_step(&engine);
+    s = comm_agree(comm, settings_fit_picture(o, &engine.model, step));
+    if (s == OK) s = comm_agree(comm, settings_fill(o, &engine.model, step));
     if (s == OK) s = render(&engine, &options, request);
     engine_close(&engine);
     return s;

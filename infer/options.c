@@ -49,7 +49,7 @@ static const Option infer_options[] = {
     { .name = "noise", .type = OPTION_STRING, .argument = "FILE.safetensors", AT(noise),
       .help = "the noise to begin with, as another program drew it: noise (channels, T, h, w)" },
     { .name = "size", .type = OPTION_SIZE, .min = 16, .max = 4096, AT(size),
-      .help = "multiples of 16 pixels, of some models 32; the model's own, or 64x64" },
+      .help = "multiples of 16 pixels, of some models 32; the model's own, shaped as --image, or 64x64" },
     { .name = "frames", .type = OPTION_INT, .min = 1, .max = 1025, AT(frames),
       .help = "4 k + 1 frames, 1 for a picture; the model's own, or 17" },
     { .name = "fps", .type = OPTION_DOUBLE, .min = 0.1, .max = 1000, AT(fps),

@@ -1,6 +1,7 @@
 #include "infer/settings.h"
 
 #include "core/base/log.h"
+#include "data/frames_in.h"
 
 #include <math.h>
 
@@ -74,6 +75,24 @@ static Status check_size(const InferOptions *o, int64_t step)
           "%lldx%lld)",
           (long long)o->size.width, (long long)o->size.height, (long long)step,
           (long long)nearest(o->size.width, step), (long long)nearest(o->size.height, step));
+    return OK;
+}
+
+static int64_t side_of(double pixels, int64_t step)
+{
+    const int64_t count = (int64_t)(pixels / (double)step);
+    return (count > 0 ? count : 1) * step;
+}
+
+Status settings_fit_picture(InferOptions *o, const ModelDir *model, int64_t step)
+{
+    const OptionSize usual = model_defaults(model)->size;
+    const double area = (double)usual.width * (double)usual.height;
+    int64_t width = 0, height = 0;
+    if (!o->image || o->size.width > 0) return OK;
+    TRY(frames_size(o->image, "--image", &width, &height));
+    const double shape = (double)height / (double)width;
+    o->size = (OptionSize){ side_of(sqrt(area / shape), step), side_of(sqrt(area * shape), step) };
     return OK;
 }
 

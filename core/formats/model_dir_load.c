@@ -207,18 +207,43 @@ static int64_t load_bytes(const ParamList *params, Wanted wanted, const Tensor *
     return bytes;
 }
 
+/* How far the disk reads ahead of what is taken from it. */
+typedef struct Ahead {
+    int64_t next;  /* parameter that is not asked for yet */
+    int64_t bytes; /* asked for and not taken */
+} Ahead;
+
+enum { AHEAD_BYTES = 128 << 20 };
+
+static void read_ahead(const SafetensorsSet *set, Wanted wanted, const ParamList *params,
+                       const Tensor *views, Ahead *ahead)
+{
+    for (; ahead->next < params->count && ahead->bytes < AHEAD_BYTES; ahead->next++) {
+        const Param *param = &params->items[ahead->next];
+        const Safetensors *file;
+        const SafetensorsEntry *entry;
+        if (!param->local || !is_wanted(wanted, param)) continue;
+        if (!find_param(set, wanted, param, &file, &entry)) continue;
+        safetensors_prefetch(file, entry);
+        ahead->bytes += (int64_t)tensor_bytes(views[ahead->next]);
+    }
+}
+
 /* Reads the set, slice by slice, with a bar that shows how far and how fast. */
 static Status read_set(const SafetensorsSet *set, Wanted wanted, const ParamList *params,
                        const Mesh *mesh, const Tensor *views, bool any_value)
 {
     Progress progress;
+    Ahead ahead = { 0 };
     Status s = OK;
     int64_t done = 0;
     progress_begin(&progress, "load", "MiB", load_bytes(params, wanted, views) >> 20);
     for (int64_t i = 0; i < params->count && s == OK; i++) {
         const Param *param = &params->items[i];
         if (!param->local || !is_wanted(wanted, param)) continue;
+        read_ahead(set, wanted, params, views, &ahead);
         s = read_slice(set, wanted, param, mesh, any_value, views[i]);
+        ahead.bytes -= (int64_t)tensor_bytes(views[i]);
         done += (int64_t)tensor_bytes(views[i]);
         progress_update(&progress, done >> 20, NULL);
     }

@@ -135,3 +135,9 @@ refused image_tokens_of_no_picture 2 'give it --image' "$work/tokens" --size 32x
 broken boundary
 sed -i 's/"transformer_2": \[/"transformer_2": [ "diffusers", "WanTransformer3DModel"], "x": [/' "$broken/model_index.json"
 refused a_second_expert_without_a_boundary 3 'boundary_ratio' "$broken" --size 48x32
+
+# ---- sizes that nobody gave ----------------------------------------------------------------------
+
+# refused by its model, once the size is known: 100x60 in the area of 832x480
+refused a_picture_that_the_model_does_not_take 2 'takes no frames' "$fixtures/t2v" --image "$work/picture.jpg"
+check a_picture_decides_the_shape 'grep -q "settings of Wan2.1-T2V-1.3B: 800x480" <<< "$said"'
