@@ -78,6 +78,8 @@ refused a_picture_for_a_model_of_text 2 'takes no frames' "$fixtures/t2v" --size
 refused a_model_of_pictures_without_one 2 'give it --image' "$fixtures/i2v_a14b" --size 32x48
 refused a_last_picture_alone 2 'goes with --image' "$fixtures/flf2v" --last-image "$work/picture.jpg"
 refused a_picture_that_is_none 3 '--image' "$fixtures/ti2v" --size 64x64 --image tests/run.sh
+ffmpeg -v error -y -f lavfi -i color=size=4000x20 -frames:v 1 "$work/strip.png" < /dev/null
+refused a_picture_too_narrow_for_its_shape 2 'give --size' "$fixtures/ti2v" --image "$work/strip.png"
 refused a_picture_that_is_absent 3 'nowhere.png' "$fixtures/ti2v" --size 64x64 --image "$work/nowhere.png"
 refused a_clip_that_is_too_short 2 "9 are wanted" "$fixtures/t2v" --size 48x32 --video "$work/picture.jpg"
 refused strength_without_a_video 2 'goes with --video' "$fixtures/t2v" --strength 0.5
