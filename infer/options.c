@@ -15,7 +15,7 @@ static const Option infer_options[] = {
     { .name = "skip-existing", .type = OPTION_FLAG, AT(skip_existing),
       .help = "leave out prompts whose video is there, made as it may have been: to go on" },
     { .name = "out", .type = OPTION_STRING, .argument = "PATH", .required = true, AT(out),
-      .help = "FILE.mp4 or FILE.apng; with --prompts a folder" },
+      .help = "FILE.mp4, FILE.apng, or FILE.png of one frame; with --prompts a folder" },
     { .name = "negative", .type = OPTION_STRING, AT(negative),
       .help = "what guidance leads away from; the model's own, or the null caption" },
     { .name = "image", .type = OPTION_STRING, .argument = "FILE", AT(image),

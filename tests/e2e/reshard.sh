@@ -1,7 +1,7 @@
 #!/bin/bash
 # limit_s: 600
 # Any mesh to any mesh: what one of six meshes saves, each of the others resumes, and in exact numerics
-# the next five losses and the state after them are those of a run that was never interrupted.
+# the next ten losses and the state after them are those of a run that was never interrupted.
 set -u
 # shellcheck source=tests/e2e/train_support.sh
 . tests/e2e/train_support.sh
@@ -9,7 +9,7 @@ set -u
 . tests/e2e/meshes_support.sh
 make_dataset || { not_ok reshard "no dataset"; exit 1; }
 meshes="1x1x1x1 2x1x1x1 1x2x1x1 1x1x2x1 1x1x1x2 2x1x2x1"
-saved_step=2 last_step=7
+saved_step=2 last_step=12
 
 # go MESH RUN STEPS: from where RUN stands
 go() {

@@ -46,8 +46,10 @@ ffmpeg -v error -y -f lavfi -i testsrc2=size=100x60 -frames:v 1 "$work/picture.j
 
 infer "$fixtures/t2v" --size 48x32 --out "$work/t.mp4"
 check text_becomes_a_video '[ $code = 0 ]' '[ "$(frames "$work/t.mp4")" = 48,32,9 ]'
-infer "$fixtures/t2v" --size 48x32 --frames 1 --format png --out "$work/one"
-check text_becomes_a_picture '[ $code = 0 ]' '[ "$(frames "$work/one/frame-00001.png")" = 48,32,1 ]'
+infer "$fixtures/t2v" --size 48x32 --frames 1 --out "$work/one.png"
+check text_becomes_a_picture '[ $code = 0 ]' '[ "$(frames "$work/one.png")" = 48,32,1 ]'
+infer "$fixtures/t2v" --size 48x32 --out "$work/many.png"
+check a_picture_of_many_frames '[ $code = 2 ]' 'says "give --frames 1"' '[ ! -e "$work/many.png" ]'
 infer "$fixtures/i2v" --size 32x32 --image "$work/picture.jpg" --out "$work/i.mp4"
 check a_picture_and_its_image_tokens_become_a_video '[ $code = 0 ]' '[ "$(frames "$work/i.mp4")" = 32,32,9 ]'
 infer "$fixtures/flf2v" --size 32x32 --image "$work/picture.jpg" --last-image "$fixtures/flf2v/last_image.png" --out "$work/f.mp4"
