@@ -15,13 +15,13 @@ static Status named(const char *what, Status status)
 }
 
 /* Skips what comes before the wanted frames, then keeps them. */
-static Status read_all(VideoReader *video, int64_t skip, Tensor rgb)
+static Status read_all(VideoReader *video, const char *path, int64_t skip, Tensor rgb)
 {
     bool end = false;
     for (int64_t i = 0; i < skip + rgb.shape[0]; i++) {
         const int64_t at = i < skip ? 0 : i - skip;
         TRY(video_next(video, tensor_at(rgb, at).data, &end));
-        CHECK(!end, ERR_FORMAT, "ends after %lld frames", (long long)i);
+        CHECK(!end, ERR_FORMAT, "%s: ends after %lld frames", path, (long long)i);
     }
     return OK;
 }
@@ -40,7 +40,7 @@ static Status read_wanted(VideoReader *video, const char *path, const FramesWant
     out->rgb = tensor_of(NULL, U8, SHAPE(count, height, width, 3));
     out->rgb.data = malloc(tensor_bytes(out->rgb));
     CHECK(out->rgb.data, ERR_MEMORY, "%s: no memory for %lld frames", path, (long long)count);
-    return read_all(video, w->from_end ? there - count : 0, out->rgb);
+    return read_all(video, path, w->from_end ? there - count : 0, out->rgb);
 }
 
 Status frames_read(const char *path, const FramesWanted *wanted, Frames *out)
@@ -55,6 +55,18 @@ Status frames_read(const char *path, const FramesWanted *wanted, Frames *out)
     else
         frames_destroy(&frames);
     return named(wanted->what, s);
+}
+
+Status frames_size(const char *path, const char *what, int64_t *width, int64_t *height)
+{
+    VideoReader *video = NULL;
+    const Status s = video_open(path, 1, &video);
+    if (s == OK) {
+        *width = video_info(video)->width;
+        *height = video_info(video)->height;
+    }
+    video_close(video);
+    return named(what, s);
 }
 
 void frames_destroy(Frames *frames)

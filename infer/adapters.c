@@ -1,5 +1,6 @@
 #include "infer/adapters.h"
 
+#include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/formats/lora.h"
 #include "core/ops.h"
@@ -25,6 +26,19 @@ Status adapter_parse(const char *text, char path[PATH_BYTES], double *strength)
     CHECK(length > 0 && length < PATH_BYTES, ERR_USAGE, "--lora %s: names no file", text);
     memcpy(path, text, length);
     path[length] = 0;
+    return OK;
+}
+
+Status adapters_check(const OptionStrings *files)
+{
+    for (int i = 0; i < files->count; i++) {
+        char path[PATH_BYTES];
+        double strength;
+        FileKind kind;
+        TRY(adapter_parse(files->items[i], path, &strength));
+        TRY(file_look(path, &kind));
+        CHECK(kind != FILE_ABSENT, ERR_IO, "%s: no such file or folder", path);
+    }
     return OK;
 }
 

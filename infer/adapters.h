@@ -9,6 +9,9 @@
 
 /* "FILE" or "FILE=STRENGTH" into a path and a number, 1 where none is given. ERR_USAGE. */
 Status adapter_parse(const char *text, char path[4096], double *strength);
+/* Every one of a list can be parsed and is there: known before minutes go into loading. ERR_USAGE,
+ * ERR_IO. Not collective. */
+Status adapters_check(const OptionStrings *files);
 /* w += strength scale B A for every parameter of this rank that the file (or folder) changes, in
  * F32, rounded once to what the store holds. What lora_read returns. Not collective. */
 Status adapter_merge(const Device *dev, const char *path, double strength, const ParamList *params,

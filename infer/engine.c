@@ -113,9 +113,10 @@ static Status make_mesh(Engine *e, MeshShape wanted, bool exact, int halves)
 static Status choose_weights(Engine *e, const char *weights)
 {
     char folder[64];
-    snprintf(folder, sizeof(folder), "%s_ema", model_base_folder(&e->model, COMPONENT_TRANSFORMER));
-    const bool has = e->model.low_rank ? model_dir_has_lora(e->path, "lora_ema")
-                                       : model_dir_has(e->path, folder);
+    snprintf(folder, sizeof(folder), "%s_ema",
+             e->model.low_rank ? "lora" : model_base_folder(&e->model, COMPONENT_TRANSFORMER));
+    const bool has =
+        e->model.low_rank ? model_dir_has_lora(e->path, folder) : model_dir_has(e->path, folder);
 
     CHECK(has || !weights || strcmp(weights, "ema") != 0, ERR_USAGE,
           "%s: has no averaged weights (%s); use --weights raw", e->path, folder);
@@ -208,7 +209,10 @@ static Status look(Engine *e, const EngineOptions *o)
     TRY(choose_weights(e, o->weights));
     TRY(choose_dtype(e, o));
     TRY(codec_load(e->path, codec_use(&e->device, WAN_DECODES), &e->codec));
-    return check_parts(e, o);
+    TRY(check_parts(e, o));
+    for (int i = 0; i < 2; i++)
+        if (o->loras[i]) TRY(adapters_check(o->loras[i]));
+    return OK;
 }
 
 static int experts_of(const Engine *e)

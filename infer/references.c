@@ -33,19 +33,39 @@ static Known known_frames(const InferOptions *o)
     return o->backward ? (Known){ 0, o->overlap } : (Known){ o->overlap, 0 };
 }
 
+/* --continue leaves frames to make; a model that is given latent frames is given whole ones. */
+static Status check_overlap(const Engine *e, const InferOptions *o, bool beside)
+{
+    const int64_t overlap = o->overlap, less = overlap - (overlap + 3) % WAN_FRAMES;
+    if (!o->continued) return OK;
+    CHECK(overlap < o->frames, ERR_USAGE,
+          "--overlap %lld: takes over every one of %lld frames and leaves none to make",
+          (long long)overlap, (long long)o->frames);
+    CHECK(beside || overlap % WAN_FRAMES == 1, ERR_USAGE,
+          "--overlap %lld: %s takes over 4 k + 1 frames, as %lld or %lld", (long long)overlap,
+          e->path, (long long)less, (long long)less + WAN_FRAMES);
+    return OK;
+}
+
 /* By which of its ways the model is told of known frames; refuses what it has no way for. */
 static Status check_model(const Engine *e, const InferOptions *o)
 {
     const DitConfig *c = &e->model.config.dit;
     const bool beside = c->in_channels > c->out_channels;
-    CHECK(is_asked(o) || !beside, ERR_USAGE,
-          "%s: is an image-to-video model: give it --image FILE or --continue FILE", e->path);
+    const bool wants = beside || c->image_rows > 0;
+    CHECK(is_asked(o) || !wants, ERR_USAGE,
+          "%s: is an image-to-video model: give it --image FILE%s", e->path,
+          c->image_rows > 0 ? "" : " or --continue FILE");
+    CHECK(!wants || e->model.text == TEXT_UMT5, ERR_FORMAT,
+          "%s: is an image-to-video model whose text encoder reads bytes; there are none but those "
+          "of umT5",
+          e->path);
     CHECK(!is_asked(o) || e->codec.kind == CODEC_WAN, ERR_USAGE,
           "%s: has no VAE that encodes pictures and videos, which %s needs", e->path,
           o->image   ? "--image"
           : o->video ? "--video"
                      : "--continue");
-    CHECK(!o->video || !beside, ERR_USAGE,
+    CHECK(!o->video || !wants, ERR_USAGE,
           "--video: %s is an image-to-video model; video to video wants a text-to-video model",
           e->path);
     if (!o->image && !o->continued) return OK;
@@ -54,18 +74,19 @@ static Status check_model(const Engine *e, const InferOptions *o)
           o->image ? "--image" : "--continue", e->path);
     CHECK(beside || known_frames(o).after == 0, ERR_USAGE, "%s: %s takes frames at the start only",
           o->last_image ? "--last-image" : "--backward", e->path);
+    CHECK(
+        c->image_rows == 0 || o->image, ERR_USAGE,
+        "--continue: %s reads a picture's tokens, so it begins with --image FILE and nothing else",
+        e->path);
     CHECK(!o->last_image || c->pos_embed_seq_len > 0 || c->image_dim == 0, ERR_USAGE,
           "--last-image: %s reads one image; use a first-and-last-frame model", e->path);
     CHECK(c->pos_embed_seq_len == 0 || o->last_image, ERR_USAGE,
           "%s: wants a first and a last frame: give --last-image FILE, too", e->path);
-    CHECK(c->image_rows == 0 || o->image, ERR_USAGE,
-          "%s: %s wants a picture beside the clip: --image FILE",
-          o->continued ? "--continue" : "--video", e->path);
     CHECK(!beside || c->in_channels == 2 * c->out_channels + MASK_CHANNELS, ERR_FORMAT,
           "%s: in_channels is %lld; an image-to-video model with %lld latent channels has %lld",
           e->path, (long long)c->in_channels, (long long)c->out_channels,
           (long long)(2 * c->out_channels + MASK_CHANNELS));
-    return OK;
+    return check_overlap(e, o, beside);
 }
 
 /* ---- the ways of telling --------------------------------------------------------------------- */
@@ -166,7 +187,12 @@ static Status encode_sources(Engine *e, const InferOptions *o, References *out)
     if (!is_asked(o)) return OK;
     Status s = comm_agree(e->comm, read_sources(o, &sources));
     if (s == OK) s = comm_agree(e->comm, encoding_create(e, o, frames, &encoding));
-    if (s == OK) s = comm_agree(e->comm, encode(&encoding, &sources, out));
+    if (s == OK) {
+        s = encode(&encoding, &sources, out);
+        /* a rank lost inside the VAE leaves the others waiting: nothing can be agreed on */
+        if (s == ERR_COMM) comm_abort(e->comm, s);
+        s = comm_agree(e->comm, s);
+    }
     encoding_destroy(&encoding);
     sources_destroy(&sources);
     return s;

@@ -224,6 +224,16 @@ static Status render_rounds(Render *r)
     return s;
 }
 
+Status render_check(Engine *engine, const Request *request)
+{
+    const References none = { 0 };
+    Render r = { .engine = engine, .request = request, .references = &none };
+
+    plan(&r);
+    TRY(choose_solver(request->options, &engine->model, &r.options.denoise));
+    return check_tokens(&r);
+}
+
 Status render_request(Engine *engine, const Request *request, const Texts *texts,
                       const References *references)
 {

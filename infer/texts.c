@@ -45,14 +45,24 @@ static Status open_encoder(const Device *dev, Group *group, const char *model_di
     return text_encoder_open(dev, group, model_dir, &options, out);
 }
 
+static Status read_config(const char *model_dir, int64_t width, TextConfig *out)
+{
+    TRY(model_dir_read_text(model_dir, out));
+    CHECK(out->d_model == width, ERR_FORMAT,
+          "%s: the text encoder's d_model is %lld, the transformer's text_dim is %lld: they do not "
+          "belong together",
+          model_dir, (long long)out->d_model, (long long)width);
+    return OK;
+}
+
 Status texts_encode(Comm *comm, const Device *dev, const char *model_dir, DType dtype,
-                    const char *const *texts, int64_t count, Texts *out)
+                    int64_t width, const char *const *texts, int64_t count, Texts *out)
 {
     TextEncoder *encoder = NULL;
     TextConfig config = { 0 };
     Texts made = { 0 };
     Tensor rows = tensor_none();
-    Status s = comm_agree(comm, model_dir_read_text(model_dir, &config));
+    Status s = comm_agree(comm, read_config(model_dir, width, &config));
     if (s != OK) return s;
     Group *group = texts_are_shared(&config, comm_size(comm)) ? comm_world(comm) : group_alone();
     s = comm_agree(comm, open_encoder(dev, group, model_dir, dtype, &encoder));

@@ -20,9 +20,10 @@ typedef struct Texts {
 } Texts;
 
 /* Texts 0 .. count - 1. The encoder is shared by as many of the ranks as can share its heads.
- * dtype: of its weights in memory. Collective; the same answer on every rank. */
+ * dtype: of its weights in memory; width: of the rows that the transformer reads. ERR_FORMAT where
+ * the encoder makes others. Collective; the same answer on every rank. */
 Status texts_encode(Comm *comm, const Device *dev, const char *model_dir, DType dtype,
-                    const char *const *texts, int64_t count, Texts *out);
+                    int64_t width, const char *const *texts, int64_t count, Texts *out);
 void texts_destroy(Texts *texts);
 /* How the encoder is opened, and whether so many ranks share it or each has a whole one. */
 TextEncoderOptions texts_encoder_options(DType dtype);

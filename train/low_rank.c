@@ -9,13 +9,15 @@
 
 /* ---- the list ------------------------------------------------------------------------------- */
 
-/* Whether the weight's name ends with the target: "attn1.to_q" is that of every block. */
+/* Whether the name of the weight, a matrix, ends with the target: "attn1.to_q" is that of every
+ * block. */
 static bool is_called(const Param *p, const char *target)
 {
     char ending[CONFIG_TEXT_MAX + 16];
     (void)snprintf(ending, sizeof ending, ".%s.weight", target);
     const size_t n = strlen(p->name), m = strlen(ending);
-    return p->component == COMPONENT_TRANSFORMER && n > m && strcmp(p->name + n - m, ending) == 0;
+    return p->component == COMPONENT_TRANSFORMER && p->shape.ndim == 2 && n > m &&
+           strcmp(p->name + n - m, ending) == 0;
 }
 
 static bool is_target(const Param *p, const ConfigTexts *targets)
@@ -33,7 +35,7 @@ static Status check_targets(const ParamList *params, const ConfigTexts *targets)
         for (int64_t k = 0; k < params->count && !found; k++)
             found = is_called(&params->items[k], targets->items[i]);
         CHECK(found, ERR_CONFIG,
-              "lora.targets: no weight of the model is called blocks.N.%s.weight; there are "
+              "lora.targets: no matrix of the model is called blocks.N.%s.weight; there are "
               "attn1.to_q, attn1.to_k, attn1.to_v, attn1.to_out.0, the same of attn2, "
               "ffn.net.0.proj and ffn.net.2",
               targets->items[i]);

@@ -104,4 +104,5 @@ refused another_size_than_the_folders 'num_layers 2' model.num_layers=5
 refused a_model_of_pictures 'image-to-video model' model.from="$PWD/tests/fixtures/wan_pipelines/i2v" codec.vae="$base"
 refused clips_without_embeddings 'ingest with --text-encoder' data.train="$work/plain" data.heldout= train.heldout_every=0
 refused a_layer_that_is_not_there 'lora.targets' lora.rank=2 'lora.targets=[attn1.to_z]'
+refused a_layer_that_is_no_matrix 'no matrix of the model' lora.rank=2 'lora.targets=[attn1.norm_q]'
 refused samples_while_training 'zoetrope infer' train.sample_every=2 'train.sample_prompts=[x]'

@@ -123,6 +123,29 @@ static void stored_bytes(const char *path, int64_t *all, int64_t *beside)
 }
 
 /*
+ * What loading has all ranks read. The kernel's count is of the process, and now and then MPI or a
+ * sanitizer's runtime reads something in it, too: a load that stays within the limit is looked for
+ * a few times. What loading itself reads is the same each time.
+ */
+static int64_t load(Side *side, int64_t limit)
+{
+    enum { LOADS = 4 };
+    int64_t least = INT64_MAX;
+    for (int i = 0; i < LOADS && least > limit; i++) {
+        bool found = false;
+        assert_int_equal(comm_barrier(comm), OK);
+        const int64_t before = bytes_read();
+        assert_int_equal(checkpoint_load(comm, &side->groups, run_dir, &side->state, &found, NULL),
+                         OK);
+        const int64_t total = sum(bytes_read() - before);
+        assert_true(found);
+        assert_values(side, 1);
+        if (total < least) least = total;
+    }
+    return least;
+}
+
+/*
  * The whole of loading as the kernel counts it: the checkpoint twice in all, to verify it and to
  * load it, and beside that on each rank not more than the small files and headers, the manifest (as
  * large as they are, at most), and 64 KiB for MPI and /proc.
@@ -137,25 +160,19 @@ static void replicas_read_a_checkpoint_once_and_verify_it_once(void **state)
     make_checkpoint(path);
     stored_bytes(path, &all, &beside);
     if (bytes_read() < 0) skip();
+    const int64_t each = 2 * beside + (64 << 10);
+    const int64_t limit = 2 * all + comm_size(comm) * each;
     for (int m = 0; m < count; m++)
         for (int zero = 0; zero < 2; zero++) {
             Side side;
-            bool found = false;
             char mesh[96];
             side_create(shapes[m], zero, &side);
-            assert_int_equal(comm_barrier(comm), OK);
-            const int64_t before = bytes_read();
-            assert_int_equal(
-                checkpoint_load(comm, &side.groups, run_dir, &side.state, &found, NULL), OK);
-            const int64_t total = sum(bytes_read() - before);
-            assert_true(found);
-            assert_values(&side, 1);
+            const int64_t total = load(&side, limit);
             if (comm_rank(comm) == 0)
                 printf("note: %s, zero %d: a checkpoint of %.2f MiB, %.2f MiB read by all\n",
                        mesh_describe(shapes[m], mesh), zero, (double)all * 0x1p-20,
                        (double)total * 0x1p-20);
-            const int64_t each = 2 * beside + (64 << 10);
-            assert_in_range(total, 2 * (all - beside), 2 * all + comm_size(comm) * each);
+            assert_in_range(total, 2 * (all - beside), limit);
             side_destroy(&side);
         }
 }
