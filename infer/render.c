@@ -229,9 +229,7 @@ Status render_check(Engine *engine, const Request *request)
     const References none = { 0 };
     Render r = { .engine = engine, .request = request, .references = &none };
 
-    plan(&r);
-    TRY(choose_solver(request->options, &engine->model, &r.options.denoise));
-    return check_tokens(&r);
+    return plan(&r);
 }
 
 Status render_request(Engine *engine, const Request *request, const Texts *texts,

@@ -41,30 +41,39 @@ static Status find(Planned *p, int rank)
     return OK;
 }
 
-static bool reads_pictures(const Engine *e)
-{
-    return encoding_mask(&e->model) > 0;
-}
-
-/* What a model that starts from pictures is told, and the two encoders that make it. */
-static Status plan_references(Planned *p)
+/* Channels beside the noise, and the VAE that makes them. */
+static Status plan_beside(Planned *p)
 {
     const DitConfig *c = &p->engine.model.config.dit;
     const int64_t beside = dit_patch_in(c) - dit_patch_out(c);
-    const int64_t pictures = c->pos_embed_seq_len > 0 ? 2 : 1;
-    char holder[FILE_PATH_BYTES];
-    p->held.references = &p->references;
-    if (!reads_pictures(&p->engine)) return OK;
+    if (encoding_mask(&p->engine.model) == 0) return OK;
     CHECK(p->engine.codec.kind == CODEC_WAN, ERR_FORMAT,
           "%s: has no VAE that encodes pictures, which this model starts from", p->engine.path);
     p->references.beside = tensor_of(NULL, F32, SHAPE(p->sizes.tokens, beside));
     TRY(encoding_create(&p->engine, &p->plan->request, p->plan->request.frames, &p->encoding));
     p->held.encoding = &p->encoding;
+    return OK;
+}
+
+/* Image tokens, and the encoder that makes them. */
+static Status plan_image(Planned *p)
+{
+    const DitConfig *c = &p->engine.model.config.dit;
+    const int64_t pictures = c->pos_embed_seq_len > 0 ? 2 : 1;
+    char holder[FILE_PATH_BYTES];
     if (c->image_rows == 0) return OK;
     p->references.image = tensor_of(NULL, F32, SHAPE(c->image_rows, c->image_dim));
     TRY(model_base_holder(&p->engine.model, p->engine.path, "image_encoder", holder));
     return clip_vision_bytes(&p->engine.device, holder, p->engine.dtype, pictures,
                              &p->held.image_encoder);
+}
+
+/* What a model that starts from pictures is told of them. */
+static Status plan_references(Planned *p)
+{
+    p->held.references = &p->references;
+    TRY(plan_beside(p));
+    return plan_image(p);
 }
 
 /* The prompts of all replicas, and the negative one. */

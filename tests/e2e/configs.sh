@@ -3,11 +3,8 @@
 set -u
 # shellcheck source=tests/e2e/refuse_support.sh
 . tests/e2e/refuse_support.sh
-
-# base_of FILE: model.from=FOLDER with the configurations of the model that FILE fine-tunes; or nothing
-base_of() {
-    sed -nE "s#^  from: models/([^ ]+)-Diffusers( .*)?\$#model.from=$PWD/tests/fixtures/wan_public/\1#p" "$1"
-}
+# shellcheck source=tests/e2e/configs_support.sh
+. tests/e2e/configs_support.sh
 
 for file in configs/*.yaml; do
     name=$(basename "$file" .yaml)
