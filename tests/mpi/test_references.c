@@ -28,8 +28,8 @@ enum { FRAMES = 9 };
 
 static Comm *comm;
 static char root[FILE_PATH_BYTES]; /* the same on every rank */
-static char clip[FILE_PATH_BYTES]; /* a video of FRAMES frames, 64x64 */
-static const OptionSize size = { 64, 64 };
+static char clip[FILE_PATH_BYTES]; /* a video of FRAMES frames, 32x32 */
+static const OptionSize size = { 32, 32 };
 
 static InferOptions options_for(const char *model, const char *out, const char *latents)
 {
