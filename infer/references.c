@@ -1,11 +1,10 @@
 #include "infer/reference_parts.h"
 
+#include "core/codec/condition.h"
 #include "data/frames_in.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-enum { MASK_CHANNELS = 4 }; /* of a latent frame: one a pixel frame */
 
 /* ---- what a request asks for ----------------------------------------------------------------- */
 
@@ -24,15 +23,10 @@ static bool is_asked(const InferOptions *o)
     return o->image || o->video || o->continued;
 }
 
-/* Pixel frames that are known: [0, before) and [frames - after, frames). */
-typedef struct Known {
-    int64_t before, after;
-} Known;
-
-static Known known_frames(const InferOptions *o)
+static KnownFrames known_frames(const InferOptions *o)
 {
-    if (o->image) return (Known){ 1, o->last_image ? 1 : 0 };
-    return o->backward ? (Known){ 0, o->overlap } : (Known){ o->overlap, 0 };
+    if (o->image) return (KnownFrames){ 1, o->last_image ? 1 : 0 };
+    return o->backward ? (KnownFrames){ 0, o->overlap } : (KnownFrames){ o->overlap, 0 };
 }
 
 /* --continue leaves frames to make; a model that is given latent frames is given whole ones. */
@@ -84,10 +78,10 @@ static Status check_model(const Engine *e, const InferOptions *o)
           "--last-image: %s reads one image; use a first-and-last-frame model", e->path);
     CHECK(c->pos_embed_seq_len == 0 || o->last_image, ERR_USAGE,
           "%s: wants a first and a last frame: give --last-image FILE, too", e->path);
-    CHECK(!beside || c->in_channels == 2 * c->out_channels + MASK_CHANNELS, ERR_FORMAT,
+    CHECK(!beside || c->in_channels == 2 * c->out_channels + CONDITION_MASK, ERR_FORMAT,
           "%s: in_channels is %lld; an image-to-video model with %lld latent channels has %lld",
           e->path, (long long)c->in_channels, (long long)c->out_channels,
-          (long long)(2 * c->out_channels + MASK_CHANNELS));
+          (long long)(2 * c->out_channels + CONDITION_MASK));
     return check_overlap(e, o, beside);
 }
 
@@ -100,23 +94,18 @@ typedef struct Encoding {
     Codec codec; /* owned, as is all below */
     WanCoder *coder;
     Tensor latent; /* (channels, T, h, w) */
-    Tensor grey;   /* (1, height, width, 3) F32 zeros */
-    Tensor shown;  /* alike: a frame in [-1, 1] */
     int64_t done;  /* latent frames */
 } Encoding;
 
 /* frames: of the clip whose latents are wanted. Not collective. */
 static Status encoding_create(Engine *e, const InferOptions *o, int64_t frames, Encoding *out)
 {
-    const Shape frame = SHAPE(1, o->size.height, o->size.width, 3);
     *out = (Encoding){ .engine = e, .options = o };
     TRY(codec_load(e->path, WAN_ENCODES, &out->codec));
     TRY(wan_coder_create(&e->device, out->codec.wan, false, e->mesh.replica, o->size.height,
                          o->size.width, &out->coder));
-    TRY(reference_tensor(codec_latent_shape(&out->codec, frames, o->size.height, o->size.width),
-                         &out->latent));
-    TRY(reference_tensor(frame, &out->grey));
-    return reference_tensor(frame, &out->shown);
+    return reference_tensor(
+        codec_latent_shape(&out->codec, frames, o->size.height, o->size.width), &out->latent);
 }
 
 static void encoding_destroy(Encoding *encoding)
@@ -124,18 +113,6 @@ static void encoding_destroy(Encoding *encoding)
     wan_coder_destroy(encoding->coder);
     codec_destroy(&encoding->codec);
     free(encoding->latent.data);
-    free(encoding->grey.data);
-    free(encoding->shown.data);
-}
-
-/* Frame `index` of rgb, or grey where it is not known. Collective. */
-static Status encode_frame(Encoding *c, const Frames *frames, int64_t index)
-{
-    if (!frames) return wan_encode(c->coder, c->latent, &c->done, c->grey);
-    const uint8_t *from = tensor_at(frames->rgb, index).data;
-    float *to = tensor_f32(c->shown);
-    for (int64_t i = 0; i < tensor_count(c->shown); i++) to[i] = (float)from[i] / 127.5f - 1.0f;
-    return wan_encode(c->coder, c->latent, &c->done, c->shown);
 }
 
 /* ---- the ways of telling --------------------------------------------------------------------- */
@@ -176,49 +153,33 @@ static Status read_sources(const InferOptions *o, Sources *out)
     return o->video ? frames_read(o->video, &video, &out->whole) : OK;
 }
 
-/* Mask channel j of latent frame t: pixel frame 4 t - 3 + j, and the first one four times. */
-static float mask_value(Known known, int64_t frames, int64_t t, int64_t j)
-{
-    const int64_t pixel = t == 0 ? 0 : MASK_CHANNELS * t - (MASK_CHANNELS - 1) + j;
-    return pixel < known.before || pixel >= frames - known.after ? 1.0f : 0.0f;
-}
-
-/* Mask, then the latents of the known frames with grey between (spec 17, 15). Collective. */
+/* Mask, then the latents of the known frames with grey between. Collective. */
 static Status make_beside(Encoding *c, const Sources *s, References *out)
 {
-    const InferOptions *o = c->options;
-    const Known known = known_frames(o);
-    const int64_t frames = o->frames, end = frames - known.after;
-    Tensor all;
-    for (int64_t i = 0; i < frames; i++) {
-        const Frames *from = i < known.before ? &s->before : i >= end ? &s->after : NULL;
-        TRY(encode_frame(c, from, i < known.before ? i : i - end));
-    }
     const Tensor l = c->latent;
-    TRY(reference_tensor(SHAPE(MASK_CHANNELS + l.shape[0], l.shape[1], l.shape[2], l.shape[3]),
-                         &all));
-    const int64_t plane = l.shape[2] * l.shape[3];
-    for (int64_t j = 0; j < MASK_CHANNELS; j++)
-        for (int64_t t = 0; t < l.shape[1]; t++)
-            for (int64_t i = 0; i < plane; i++)
-                tensor_f32(all)[(j * l.shape[1] + t) * plane + i] = mask_value(known, frames, t, j);
-    memcpy(tensor_at(all, MASK_CHANNELS).data, l.data, tensor_bytes(l));
-    const Status status = reference_tokens(all, &out->beside);
-    free(all.data);
+    Tensor latents = tensor_none();
+    TRY(condition_encode(c->coder, l, s->before.rgb, s->after.rgb));
+    TRY(reference_tokens(l, &latents));
+    const int64_t rows = latents.shape[0];
+    const ConditionPart part = { known_frames(c->options), l.shape[1], rows / l.shape[1], 0 };
+    Status status =
+        reference_tensor(SHAPE(rows, CONDITION_MASK_COLUMNS + latents.shape[1]), &out->beside);
+    if (status == OK) status = condition_place(&c->engine->device, out->beside, 0, latents, &part);
+    free(latents.data);
     return status;
 }
 
 /* Collective. */
 static Status make_given(Encoding *c, const Sources *s, References *out)
 {
-    for (int64_t i = 0; i < s->before.rgb.shape[0]; i++) TRY(encode_frame(c, &s->before, i));
+    TRY(wan_encode(c->coder, c->latent, &c->done, s->before.rgb));
     out->clean = c->latent.shape[1];
     return reference_tokens(c->latent, &out->given);
 }
 
 static Status make_start(Encoding *c, const Sources *s, References *out)
 {
-    for (int64_t i = 0; i < c->options->frames; i++) TRY(encode_frame(c, &s->whole, i));
+    TRY(wan_encode(c->coder, c->latent, &c->done, s->whole.rgb));
     return reference_tokens(c->latent, &out->start);
 }
 
