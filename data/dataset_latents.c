@@ -120,8 +120,8 @@ static Status check_digest(const Dataset *ds, int64_t clip, LatentsOf of, const 
 {
     const OpenShard *shard = dataset_shard_of(ds, clip);
     const int64_t index = clip - shard->first_clip;
-    const uint8_t *written = of == OF_CLIP ? shard->tables.rows[index].sha256
-                                           : shard->tables.condition.latents[index];
+    const uint8_t *written =
+        of == OF_CLIP ? shard->tables.rows[index].sha256 : shard->tables.condition.latents[index];
     Digest digest;
     TRY(digest_bytes(bits, (size_t)count * sizeof(*bits), &digest));
     if (memcmp(digest.bytes, written, DIGEST_BYTES) == 0) return OK;

@@ -15,9 +15,9 @@ typedef struct OpenShard {
     int64_t first_clip;                       /* number of its first clip in the dataset */
     int64_t global_bucket[SHARD_MAX_BUCKETS]; /* of the shard's buckets */
     /* below: guarded by the dataset's lock */
-    H5File *file;                        /* NULL when closed */
-    H5Array *latents[SHARD_MAX_BUCKETS]; /* NULL until needed */
-    H5Array *text;                       /* the same */
+    H5File *file;                                  /* NULL when closed */
+    H5Array *latents[SHARD_MAX_BUCKETS];           /* NULL until needed */
+    H5Array *text;                                 /* the same */
     H5Array *condition[SHARD_MAX_BUCKETS], *image; /* the same */
     uint64_t last_use;
 } OpenShard;

@@ -176,9 +176,10 @@ static Status read_shard(const char *path, void *member, DatasetRecord *out)
 /* A name that is not one of these may be one of these, damaged. */
 static Status check_members(const Json *root, const char *path)
 {
-    static const char *const known[] = { "format",       "version", "hdf5",         "codec",
-                                         "fps",          "clips",   "shards",       "codec_digest",
-                                         "captions",     "buckets", "text_encoder", "text_digest",
+    static const char *const known[] = { "format",    "version",      "hdf5",
+                                         "codec",     "fps",          "clips",
+                                         "shards",    "codec_digest", "captions",
+                                         "buckets",   "text_encoder", "text_digest",
                                          "condition", "image_digest", "record_sha256" };
     for (void *i = json_first(root); i != NULL; i = json_next(root, i)) {
         size_t k = 0;

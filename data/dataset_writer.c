@@ -42,7 +42,7 @@ struct DatasetWriter {
     H5Array *condition[SHARD_MAX_BUCKETS], *image;
     int64_t latent_bytes;
     Narrowed clip, condition_bits, image_bits; /* of the clip at hand */
-    bool failed; /* the shard is not whole any more */
+    bool failed;                               /* the shard is not whole any more */
 };
 
 Status dataset_writer_create(const char *dir, const DatasetInfo *info, DatasetWriter **out)
@@ -178,17 +178,16 @@ static Status check_condition(const DatasetWriter *writer, const ClipRecord *cli
     } parts[] = {
         { "condition", clip->condition, info->condition != CONDITION_NONE,
           SHAPE(clip->latents.shape[0], clip->latents.shape[1]) },
-        { "image", clip->image, info->image_width > 0,
-          SHAPE(info->image_rows, info->image_width) },
+        { "image", clip->image, info->image_width > 0, SHAPE(info->image_rows, info->image_width) },
     };
     for (int i = 0; i < 2; i++) {
         const Tensor t = parts[i].given;
         char shape[96];
         CHECK((t.data != NULL) == parts[i].wanted, ERR_FORMAT, "%s: a clip of %s comes %s %s",
               writer->dir, clip->source, t.data != NULL ? "with" : "without", parts[i].name);
-        CHECK(t.data == NULL || (t.dtype == F32 && t.ndim == 2 &&
-                                 t.shape[0] == parts[i].shape.dims[0] &&
-                                 t.shape[1] == parts[i].shape.dims[1]),
+        CHECK(t.data == NULL ||
+                  (t.dtype == F32 && t.ndim == 2 && t.shape[0] == parts[i].shape.dims[0] &&
+                   t.shape[1] == parts[i].shape.dims[1]),
               ERR_FORMAT, "%s: the %s of a clip of %s is %s, not (%lld, %lld) F32", writer->dir,
               parts[i].name, clip->source, tensor_describe(t, shape),
               (long long)parts[i].shape.dims[0], (long long)parts[i].shape.dims[1]);
@@ -284,8 +283,7 @@ static Status append_condition(DatasetWriter *writer, int64_t bucket)
         TRY(shard_create_condition(writer->file, &writer->shard.buckets[bucket], array));
     TRY(h5_array_append(*array, 1, writer->condition_bits.bits));
     TRY(digest_narrowed(&writer->condition_bits, &latents));
-    if (image && writer->image == NULL)
-        TRY(shard_create_image(writer->file, info, &writer->image));
+    if (image && writer->image == NULL) TRY(shard_create_image(writer->file, info, &writer->image));
     if (image) {
         TRY(h5_array_append(writer->image, 1, writer->image_bits.bits));
         TRY(digest_narrowed(&writer->image_bits, &tokens));
@@ -355,8 +353,8 @@ static Status write_clip(DatasetWriter *writer, const ClipRecord *clip, const Da
     TRY(append_text(writer, clip));
     TRY(append_condition(writer, row.bucket));
     TRY(shard_add(&writer->shard, &row, clip->source, clip->captions));
-    writer->latent_bytes += (writer->clip.count + writer->condition_bits.count) *
-                            (int64_t)sizeof(*writer->clip.bits);
+    writer->latent_bytes +=
+        (writer->clip.count + writer->condition_bits.count) * (int64_t)sizeof(*writer->clip.bits);
     return writer->latent_bytes >= writer->shard_bytes ? finish_shard(writer) : OK;
 }
 

@@ -285,8 +285,8 @@ static Status reserve_clip(const EncodeVideo *v, PendingClip *clip, size_t *byte
     clip->condition = condition ? malloc(tokens) : NULL;
     clip->pictures = image ? malloc(2 * frame) : NULL;
     *bytes = (condition ? 2 : 1) * tokens + (image ? 2 * frame : 0);
-    CHECK(clip->tokens && (!condition || clip->condition) && (!image || clip->pictures),
-          ERR_MEMORY, "no memory for a clip of %zu bytes", *bytes);
+    CHECK(clip->tokens && (!condition || clip->condition) && (!image || clip->pictures), ERR_MEMORY,
+          "no memory for a clip of %zu bytes", *bytes);
     return OK;
 }
 

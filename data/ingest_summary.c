@@ -50,8 +50,7 @@ void ingest_summary(const Ingest *job)
                  (long long)job->text.width, job->text.digest);
     if (job->opt->condition != CONDITION_NONE)
         log_info("  condition %s%s%.12s", condition_name(job->opt->condition),
-                 job->image.width > 0 ? ", image tokens by CLIP, sha256 " : "",
-                 job->image.digest);
+                 job->image.width > 0 ? ", image tokens by CLIP, sha256 " : "", job->image.digest);
     char skipped[64] = "";
     if (job->skipped > 0) {
         snprintf(skipped, sizeof skipped, "; %lld skipped, named above", (long long)job->skipped);

@@ -213,8 +213,10 @@ static Status check_condition(const Dataset *ds, const LoaderOptions *o)
           condition_name(info->condition), condition_name(o->condition),
           condition_name(o->condition));
     CHECK(!tokens || (info->image_rows == o->image_rows && info->image_width == o->image_width),
-          ERR_CONFIG, "%s: its clips have %lld image tokens of %lld values, the model takes %lld "
-          "of %lld", dataset_dir(ds), (long long)info->image_rows, (long long)info->image_width,
+          ERR_CONFIG,
+          "%s: its clips have %lld image tokens of %lld values, the model takes %lld "
+          "of %lld",
+          dataset_dir(ds), (long long)info->image_rows, (long long)info->image_width,
           (long long)o->image_rows, (long long)o->image_width);
     return OK;
 }

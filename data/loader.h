@@ -30,8 +30,8 @@ typedef struct LoaderOptions {
     int rank, size;     /* data-parallel coordinates; size divides the sampler's chunks, if any */
     int64_t first_step; /* a resumed run's next step */
     bool metadata_only; /* no latents are read: a pipeline stage that needs none */
-    int64_t text_rows, text_width; /* of the captions' embeddings, which are read too where these
-                                      are not 0: text_width is the dataset's, text_rows not less */
+    int64_t text_rows, text_width;   /* of the captions' embeddings, which are read too where these
+                                        are not 0: text_width is the dataset's, text_rows not less */
     ConditionKind condition;         /* the dataset's: conditions are read, too; or none */
     int64_t image_rows, image_width; /* the dataset's: image tokens are read, too; or 0 */
     int part, parts; /* the tokens of each clip that are read: token_part(tokens, parts, part) of
@@ -77,7 +77,7 @@ typedef struct LoaderSizes {
     int64_t whole_elements; /* of a clip that it reads whole to check it; 0: none */
     int64_t text_elements;  /* of a caption's embedding; 0: none */
     int64_t condition_elements, image_elements; /* of a clip's, read by this rank; 0: none */
-    size_t bytes;           /* of all of it */
+    size_t bytes;                               /* of all of it */
 } LoaderSizes;
 
 /* Not collective, no dataset needed. ERR_MEMORY: more than there are addresses. */

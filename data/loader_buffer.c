@@ -12,8 +12,8 @@ static Status count_bytes(const LoaderSizes *sizes, size_t parts[PARTS], size_t 
     const size_t micros = (size_t)sizes->max_micros, clips = (size_t)sizes->max_clips;
     const int64_t elements[PARTS] = { sizes->clip_elements, sizes->text_elements,
                                       sizes->condition_elements, sizes->image_elements };
-    size_t all = micros * sizeof(MicroBatch) +
-                 clips * (2 * sizeof(int64_t) + sizeof(char *) + sizeof(bool));
+    size_t all =
+        micros * sizeof(MicroBatch) + clips * (2 * sizeof(int64_t) + sizeof(char *) + sizeof(bool));
     for (int i = 0; i < PARTS; i++) {
         const size_t values = (size_t)elements[i];
         CHECK(!__builtin_mul_overflow(clips, values * sizeof(float), &parts[i]), ERR_MEMORY,

@@ -104,8 +104,8 @@ static Status encoding_create(Engine *e, const InferOptions *o, int64_t frames, 
     TRY(codec_load(e->path, WAN_ENCODES, &out->codec));
     TRY(wan_coder_create(&e->device, out->codec.wan, false, e->mesh.replica, o->size.height,
                          o->size.width, &out->coder));
-    return reference_tensor(
-        codec_latent_shape(&out->codec, frames, o->size.height, o->size.width), &out->latent);
+    return reference_tensor(codec_latent_shape(&out->codec, frames, o->size.height, o->size.width),
+                            &out->latent);
 }
 
 static void encoding_destroy(Encoding *encoding)

@@ -98,8 +98,8 @@ static Status make_beside(const Dit *dit, const Dataset *ds, const DatasetBucket
     return condition_place(dit->dev, *out, 0, shaped(work->condition, b), &part);
 }
 
-static Status tell_clip(Velocity *velocity, const Dataset *ds, int64_t clip,
-                        const DatasetBucket *b, const HeldoutSpace *work)
+static Status tell_clip(Velocity *velocity, const Dataset *ds, int64_t clip, const DatasetBucket *b,
+                        const HeldoutSpace *work)
 {
     VelocityCondition told = { work->text, work->image, tensor_none() };
     const char *caption = dataset_caption(ds, clip, 0);
