@@ -6,6 +6,7 @@
 #include "data/dataset_writer.h"
 #include "data/loader.h"
 #include "tests/support/small_dataset.h"
+#include "train/clip_condition.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -398,6 +399,64 @@ static void who_does_not_ask_reads_nothing(void **state)
     dataset_close(ds);
 }
 
+/* ---- what a model reads --------------------------------------------------------------------- */
+
+static void models_are_given_the_condition_they_read(void **state)
+{
+    enum { Z = SMALL_CHANNELS, IN = 2 * Z + CONDITION_MASK };
+    /* the dataset's condition is of both frames, with image tokens of both */
+    const struct {
+        DitConfig dit;
+        bool image; /* the dataset has image tokens */
+        const char *why;
+    } cases[] = {
+        { { .in_channels = Z, .out_channels = Z }, false, NULL },
+        { { .in_channels = IN, .out_channels = Z }, false, NULL },
+        { { .in_channels = IN, .out_channels = Z }, true, NULL },
+        { { .in_channels = IN,
+            .out_channels = Z,
+            .image_dim = WIDTH,
+            .image_rows = ROWS,
+            .pos_embed_seq_len = ROWS },
+          true,
+          NULL },
+        { { .in_channels = IN + 1, .out_channels = Z },
+          false,
+          "an image-to-video model with 3 latent channels has 10" },
+        { { .in_channels = IN, .out_channels = Z, .image_dim = WIDTH, .image_rows = ROWS },
+          true,
+          "reads first: ingest with --condition first --image-encoder DIR" },
+        { { .in_channels = IN,
+            .out_channels = Z,
+            .image_dim = WIDTH,
+            .image_rows = ROWS,
+            .pos_embed_seq_len = ROWS },
+          false,
+          "has no image tokens of its clips, which the model m reads: ingest with "
+          "--image-encoder m" },
+        { { .in_channels = IN,
+            .out_channels = Z,
+            .image_dim = WIDTH,
+            .image_rows = ROWS + 1,
+            .pos_embed_seq_len = ROWS + 1 },
+          true,
+          "have 3 image tokens of 5 values, m reads 4 of 5" },
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        Dataset *ds;
+        write_dataset(cases[i].image, 0);
+        ok(dataset_open(dir, &ds));
+        const Status s = clip_condition_check(&cases[i].dit, "m", ds);
+        assert_int_equal(s, cases[i].why ? ERR_CONFIG : OK);
+        if (cases[i].why && !strstr(status_message(), cases[i].why))
+            fail_msg("%s", status_message());
+        dataset_close(ds);
+        small_remove(dir);
+        small_folder(dir);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -406,6 +465,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(writers_refuse_what_contradicts_itself, set_up, tear_down),
         cmocka_unit_test_setup_teardown(damage_is_named_and_marked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(batches_bring_the_conditions_of_their_clips, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(models_are_given_the_condition_they_read, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(who_does_not_ask_reads_nothing, set_up, tear_down),
     };
