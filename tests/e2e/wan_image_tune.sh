@@ -76,7 +76,7 @@ alike() {
     tune 1 "$@"
     check "${run}_trains" '[ $code = 0 ]' '[ "$(losses '"$run"' | wc -l)" = 4 ]'
     for axis in $axes; do
-        tune 2 "$run-$axis" "${@:2}" parallel.$axis=2
+        tune 2 "$run-$axis" "${@:2}" parallel."$axis"=2
         check "${run}_trains_alike_over_$axis" '[ $code = 0 ]' '[ "$(losses '"$run-$axis"')" = "$(losses '"$run"')" ]'
     done
 }
