@@ -57,6 +57,18 @@ Status frames_read(const char *path, const FramesWanted *wanted, Frames *out)
     return named(wanted->what, s);
 }
 
+Status frames_size(const char *path, const char *what, int64_t *width, int64_t *height)
+{
+    VideoReader *video = NULL;
+    const Status s = video_open(path, 1, &video);
+    if (s == OK) {
+        *width = video_info(video)->width;
+        *height = video_info(video)->height;
+    }
+    video_close(video);
+    return named(what, s);
+}
+
 void frames_destroy(Frames *frames)
 {
     free(frames->rgb.data);

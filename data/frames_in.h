@@ -26,6 +26,8 @@ typedef struct FramesWanted {
 /* ERR_USAGE for too few frames, ERR_IO, ERR_FORMAT (not a picture or video), ERR_MEMORY; one line
  * that names option and file. */
 Status frames_read(const char *path, const FramesWanted *wanted, Frames *out);
+/* A picture's or video's own size, as shown. */
+Status frames_size(const char *path, const char *what, int64_t *width, int64_t *height);
 void frames_destroy(Frames *frames);
 
 #endif

@@ -58,7 +58,8 @@ static Status render(Engine *engine, const EngineOptions *options, const Request
     Texts texts = { 0 };
     References references = { 0 };
 
-    Status s = references_make(engine, request->options, &references);
+    Status s = comm_agree(engine->comm, render_check(engine, request));
+    if (s == OK) s = references_make(engine, request->options, &references);
     if (s == OK && frozen) s = encode_texts(engine, request, &texts);
     if (s == OK) s = engine_load(engine, options);
     if (s == OK) s = render_request(engine, request, frozen ? &texts : NULL, &references);
@@ -74,7 +75,9 @@ static Status run(Comm *comm, InferOptions *o, const TrustedKeys *trusted, const
     Status s;
 
     TRY(engine_find(comm, &options, &engine));
-    s = comm_agree(comm, settings_fill(o, &engine.model, engine_side_step(&engine)));
+    const int64_t step = engine_side_step(&engine);
+    s = comm_agree(comm, settings_fit_picture(o, &engine.model, step));
+    if (s == OK) s = comm_agree(comm, settings_fill(o, &engine.model, step));
     if (s == OK) s = render(&engine, &options, request);
     engine_close(&engine);
     return s;

@@ -297,6 +297,16 @@ static Status render_rounds(Render *r)
     return s;
 }
 
+Status render_check(Engine *engine, const Request *request)
+{
+    const References none = { 0 };
+    Render r = { .engine = engine, .request = request, .references = &none };
+
+    plan(&r);
+    TRY(choose_solver(request->options, &engine->model, &r.options.denoise));
+    return check_tokens(&r);
+}
+
 Status render_request(Engine *engine, const Request *request, const Texts *texts,
                       const References *references)
 {
@@ -308,7 +318,6 @@ Status render_request(Engine *engine, const Request *request, const Texts *texts
     TRY_TO(done, s, choose_solver(request->options, &engine->model, &r.options.denoise));
     warn_of_idle_replicas(&r);
     if (!texts) warn_of_cut_prompts(&r);
-    TRY_TO(done, s, check_tokens(&r));
     TRY_TO(done, s, comm_agree(engine->comm, prepare(&r)));
     TRY_TO(done, s, render_rounds(&r));
     TRY_TO(done, s, write_joined(&r));

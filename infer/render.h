@@ -13,10 +13,13 @@
 #include "infer/request.h"
 #include "infer/texts.h"
 
+/* What can be known wrong of a request before hours are spent on loading: size, frames, solver and
+ * schedule. The same on every rank, not collective. ERR_USAGE. */
+Status render_check(Engine *engine, const Request *request);
 /* texts: of the request's prompts, then of its negative one; NULL where the model encodes captions
- * itself. references: what all its videos start from. Writes every file the request asks for and
- * prints their names to standard output. Collective over the world; an error on any rank is an
- * error on all. */
+ * itself. references: what all its videos start from. Of a request that was checked. Writes every
+ * file the request asks for and prints their names to standard output. Collective over the world;
+ * an error on any rank is an error on all. */
 Status render_request(Engine *engine, const Request *request, const Texts *texts,
                       const References *references);
 

@@ -199,16 +199,21 @@ static bool ends_with(const char *text, const char *end)
     return n > m && strcasecmp(text + n - m, end) == 0;
 }
 
-/* The format is what --format says, else what the name of --out says, else MP4. */
+/* The format is what --format says, else what the name of --out says, else MP4. A picture is an
+ * animated PNG of one frame, which is a PNG. */
 static Status choose_format(Request *r)
 {
     const InferOptions *o = r->options;
-    const bool mp4 = ends_with(o->out, ".mp4"), apng = ends_with(o->out, ".apng");
-    const bool file = mp4 || apng;
+    const bool mp4 = ends_with(o->out, ".mp4"), picture = ends_with(o->out, ".png");
+    const bool apng = picture || ends_with(o->out, ".apng"), file = mp4 || apng;
+    const char *of_name = apng ? "apng" : "mp4";
 
-    TRY(video_format_parse(o->format ? o->format : apng ? "apng" : "mp4", &r->format));
+    TRY(video_format_parse(o->format ? o->format : of_name, &r->format));
+    if (picture && r->format == VIDEO_FRAMES) r->format = VIDEO_APNG;
+    CHECK(!picture || o->frames == 1, ERR_USAGE,
+          "--out %s: is one picture: give --frames 1, or a name ending in .mp4 or .apng", o->out);
     CHECK(!(file && o->prompts), ERR_USAGE, "--out %s: several prompts need a folder", o->out);
-    CHECK(!file || (mp4 ? r->format == VIDEO_MP4 : r->format == VIDEO_APNG), ERR_USAGE,
+    CHECK(!file || r->format == (mp4 ? VIDEO_MP4 : VIDEO_APNG), ERR_USAGE,
           "--out %s and --format %s do not go together", o->out, o->format);
     r->single = file || (o->prompt && r->format == VIDEO_FRAMES);
     return OK;

@@ -1,6 +1,7 @@
 #include "infer/settings.h"
 
 #include "core/base/log.h"
+#include "data/frames_in.h"
 
 #include <math.h>
 
@@ -13,7 +14,10 @@
     "画得不好的脸部，畸形的，毁容的，形态畸形的肢体，手指融合，静止不动的画面，杂乱的背景，" \
     "三条腿，背景人很多，倒着走"
 
-enum { LARGE_WIDTH = 5120 }; /* of the 14B models */
+enum {
+    LARGE_WIDTH = 5120, /* of the 14B models */
+    SIDE_MAX = 4096,    /* as of --size */
+};
 
 /* Of --video that is made anew where nobody says: diffusers' default. */
 #define STRENGTH 0.8
@@ -74,6 +78,28 @@ static Status check_size(const InferOptions *o, int64_t step)
           "%lldx%lld)",
           (long long)o->size.width, (long long)o->size.height, (long long)step,
           (long long)nearest(o->size.width, step), (long long)nearest(o->size.height, step));
+    return OK;
+}
+
+static int64_t side_of(double pixels, int64_t step)
+{
+    const int64_t count = (int64_t)(pixels / (double)step);
+    return (count > 0 ? count : 1) * step;
+}
+
+Status settings_fit_picture(InferOptions *o, const ModelDir *model, int64_t step)
+{
+    const OptionSize usual = model_defaults(model)->size;
+    const double area = (double)usual.width * (double)usual.height;
+    int64_t width = 0, height = 0;
+    if (!o->image || o->size.width > 0) return OK;
+    TRY(frames_size(o->image, "--image", &width, &height));
+    const double shape = (double)height / (double)width;
+    o->size = (OptionSize){ side_of(sqrt(area / shape), step), side_of(sqrt(area * shape), step) };
+    CHECK(o->size.width <= SIDE_MAX && o->size.height <= SIDE_MAX, ERR_USAGE,
+          "--image %s: is %lldx%lld, and a video of that shape would have a side above %d: give "
+          "--size",
+          o->image, (long long)width, (long long)height, SIDE_MAX);
     return OK;
 }
 

@@ -26,6 +26,10 @@ const ModelDefaults *model_defaults(const ModelDir *model);
 
 /* Options before the command line is read: what stays as it is here was not given. */
 InferOptions settings_unset(void);
+/* Where no size is given and a picture is: the largest of the picture's shape that the area of the
+ * model's recommended size has room for (spec 6, the original's image preparation). Reads the
+ * picture. ERR_IO, ERR_FORMAT. */
+Status settings_fit_picture(InferOptions *options, const ModelDir *model, int64_t step);
 /* Fills in what was not given. `step`: pixels that sides are multiples of. ERR_USAGE for sizes that
  * the model cannot make. */
 Status settings_fill(InferOptions *options, const ModelDir *model, int64_t step);

@@ -49,6 +49,8 @@ if [ -n "${SANITIZE:-}" ]; then
 fi
 
 scratch=$(mktemp -d) || exit 1
+# what one script makes and others copy
+export SHARED=$scratch/shared
 trap 'rm -rf "$scratch"' EXIT
 trap 'exit 130' INT TERM
 

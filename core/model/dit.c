@@ -161,7 +161,7 @@ static Status share_alloc(Arena *arena, Condition whole, Condition *share)
     TRY(tensor_alloc(arena, F32,
                      SHAPE(whole.text.shape[0], whole.text.shape[1], whole.text.shape[2]),
                      "dit.dtext", &share->text));
-    if (whole.image.ndim == 0) return OK;
+    if (tensor_count(whole.image) == 0) return OK;
     return tensor_alloc(arena, F32,
                         SHAPE(whole.image.shape[0], whole.image.shape[1], whole.image.shape[2]),
                         "dit.dimage", &share->image);

@@ -4,6 +4,8 @@
 set -u
 # shellcheck source=tests/e2e/train_support.sh
 . tests/e2e/train_support.sh
+# shellcheck source=tests/e2e/meshes_support.sh
+. tests/e2e/meshes_support.sh
 make_dataset || { not_ok mesh_exact_planted "no dataset"; exit 1; }
 honest=$ZOETROPE
 
@@ -12,7 +14,7 @@ run() {
     local ranks=$1 name=$2
     shift 2
     train "$ranks" "$work/$name" numerics=exact train.steps=3 data.batch=4 data.micro_batch=1 \
-        text.max_length=24 train.clip=0.1 train.warmup=0 "$@"
+        "${narrow[@]}" train.clip=0.1 train.warmup=0 "$@"
 }
 
 run 1 want || { not_ok mesh_exact_planted "$(tail -n 1 "$work/want.log")"; exit 1; }

@@ -4,13 +4,15 @@
 set -u
 # shellcheck source=tests/e2e/train_support.sh
 . tests/e2e/train_support.sh
+# shellcheck source=tests/e2e/meshes_support.sh
+. tests/e2e/meshes_support.sh
 make_dataset || { not_ok save "no dataset"; exit 1; }
 
 # go RANKS RUN KEY=VALUE...
 go() {
     local ranks=$1 run=$2
     shift 2
-    train "$ranks" "$run" train.steps=12 checkpoint.every=4 checkpoint.keep=0 data.batch=4 "$@"
+    train "$ranks" "$run" train.steps=12 checkpoint.every=4 checkpoint.keep=0 data.batch=4 "${narrow[@]}" "$@"
 }
 
 # files RUN: digest and name of every file of every checkpoint, but what says how the run was configured

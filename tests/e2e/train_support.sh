@@ -8,14 +8,20 @@ trap 'rm -rf "$work"' EXIT
 ok() { echo "ok $1"; }
 not_ok() { echo "not ok $1: $2"; }
 
-# make_dataset: $data from two moving test pictures with captions, 9 frames of 32x32
+# make_dataset: $data from two moving test pictures with captions, 9 frames of 32x32. The scripts of one
+# tests/run.sh copy what the first of them made into $SHARED
 make_dataset() {
-    mkdir -p "$work/clips"
-    ffmpeg -v error -y -f lavfi -i testsrc2=size=64x64:rate=8:duration=4 -pix_fmt yuv420p "$work/clips/bars.mp4"
-    ffmpeg -v error -y -f lavfi -i mandelbrot=size=64x64:rate=8 -t 4 -pix_fmt yuv420p "$work/clips/fractal.mp4"
-    printf 'coloured bars with a counter\na test picture\n' > "$work/clips/bars.txt"
-    printf 'a fractal grows\n' > "$work/clips/fractal.txt"
-    "$ZOETROPE" ingest "$work/clips" --out "$data" --frames 9 --size 32x32 --fps 8 --stride 2 > /dev/null 2>&1
+    local made=${SHARED:-$work}/small
+    if [ ! -d "$made/data" ]; then
+        mkdir -p "$made/clips"
+        ffmpeg -v error -y -f lavfi -i testsrc2=size=64x64:rate=8:duration=4 -pix_fmt yuv420p "$made/clips/bars.mp4"
+        ffmpeg -v error -y -f lavfi -i mandelbrot=size=64x64:rate=8 -t 4 -pix_fmt yuv420p "$made/clips/fractal.mp4"
+        printf 'coloured bars with a counter\na test picture\n' > "$made/clips/bars.txt"
+        printf 'a fractal grows\n' > "$made/clips/fractal.txt"
+        "$ZOETROPE" ingest "$made/clips" --out "$made/data" --frames 9 --size 32x32 --fps 8 --stride 2 \
+            > /dev/null 2>&1 || return
+    fi
+    cp -r "$made/clips" "$made/data" "$work"
 }
 
 # train RANKS RUN KEY=VALUE...: one thread a rank, the log in RUN.log

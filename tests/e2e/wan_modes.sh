@@ -46,8 +46,10 @@ ffmpeg -v error -y -f lavfi -i testsrc2=size=100x60 -frames:v 1 "$work/picture.j
 
 infer "$fixtures/t2v" --size 48x32 --out "$work/t.mp4"
 check text_becomes_a_video '[ $code = 0 ]' '[ "$(frames "$work/t.mp4")" = 48,32,9 ]'
-infer "$fixtures/t2v" --size 48x32 --frames 1 --format png --out "$work/one"
-check text_becomes_a_picture '[ $code = 0 ]' '[ "$(frames "$work/one/frame-00001.png")" = 48,32,1 ]'
+infer "$fixtures/t2v" --size 48x32 --frames 1 --out "$work/one.png"
+check text_becomes_a_picture '[ $code = 0 ]' '[ "$(frames "$work/one.png")" = 48,32,1 ]'
+infer "$fixtures/t2v" --size 48x32 --out "$work/many.png"
+check a_picture_of_many_frames '[ $code = 2 ]' 'says "give --frames 1"' '[ ! -e "$work/many.png" ]'
 infer "$fixtures/i2v" --size 32x32 --image "$work/picture.jpg" --out "$work/i.mp4"
 check a_picture_and_its_image_tokens_become_a_video '[ $code = 0 ]' '[ "$(frames "$work/i.mp4")" = 32,32,9 ]'
 infer "$fixtures/flf2v" --size 32x32 --image "$work/picture.jpg" --last-image "$fixtures/flf2v/last_image.png" --out "$work/f.mp4"
@@ -78,6 +80,8 @@ refused a_picture_for_a_model_of_text 2 'takes no frames' "$fixtures/t2v" --size
 refused a_model_of_pictures_without_one 2 'give it --image' "$fixtures/i2v_a14b" --size 32x48
 refused a_last_picture_alone 2 'goes with --image' "$fixtures/flf2v" --last-image "$work/picture.jpg"
 refused a_picture_that_is_none 3 '--image' "$fixtures/ti2v" --size 64x64 --image tests/run.sh
+ffmpeg -v error -y -f lavfi -i color=size=4000x20 -frames:v 1 "$work/strip.png" < /dev/null
+refused a_picture_too_narrow_for_its_shape 2 'give --size' "$fixtures/ti2v" --image "$work/strip.png"
 refused a_picture_that_is_absent 3 'nowhere.png' "$fixtures/ti2v" --size 64x64 --image "$work/nowhere.png"
 refused a_clip_that_is_too_short 2 "9 are wanted" "$fixtures/t2v" --size 48x32 --video "$work/picture.jpg"
 refused strength_without_a_video 2 'goes with --video' "$fixtures/t2v" --strength 0.5
@@ -135,3 +139,9 @@ refused image_tokens_of_no_picture 2 'give it --image' "$work/tokens" --size 32x
 broken boundary
 sed -i 's/"transformer_2": \[/"transformer_2": [ "diffusers", "WanTransformer3DModel"], "x": [/' "$broken/model_index.json"
 refused a_second_expert_without_a_boundary 3 'boundary_ratio' "$broken" --size 48x32
+
+# ---- sizes that nobody gave ----------------------------------------------------------------------
+
+# refused by its model, once the size is known: 100x60 in the area of 832x480
+refused a_picture_that_the_model_does_not_take 2 'takes no frames' "$fixtures/t2v" --image "$work/picture.jpg"
+check a_picture_decides_the_shape 'grep -q "settings of Wan2.1-T2V-1.3B: 800x480" <<< "$said"'

@@ -667,7 +667,7 @@ int main(void)
     };
     Comm *comm;
     /* a rank that waits for one whose test failed ends the job instead */
-    (void)alarm(120);
+    (void)alarm(240);
     if (comm_start(&comm) != OK) {
         (void)fprintf(stderr, "%s\n", status_message());
         return 1;

@@ -73,7 +73,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(any_cut_is_one_process) };
     /* a rank that waits for one whose test failed ends the job instead */
-    (void)alarm(120);
+    (void)alarm(240);
     if (comm_start(&comm) != OK) {
         (void)fprintf(stderr, "%s\n", status_message());
         return 1;

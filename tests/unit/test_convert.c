@@ -51,7 +51,7 @@ static ConvertOptions usual(void)
 static Status convert(const char *from, const char *to, const ConvertOptions *options)
 {
     ConvertWriter writer = { 0 };
-    Component c;
+    ConvertPart c;
 
     TRY(component_open(from, options, &c));
     Status s = convert_writer_create(&writer);
@@ -106,7 +106,7 @@ static void every_tensor_has_its_bytes_under_its_other_name(void **state)
 {
     const ConvertOptions options = usual();
     SafetensorsSet set;
-    Component c;
+    ConvertPart c;
 
     (void)state;
     must(convert(ORIGINAL, at("named"), &options));
