@@ -86,6 +86,14 @@ static Status choose_mesh(const PlanOptions *o, const StatePlan *plan, MeshShape
     return mesh_resolve(wanted, (int)(asked > 0 ? asked : one), &limits, out);
 }
 
+/* The clips' latents; a model that reads a condition reads as much of it, and the mask. */
+static void take_channels(DitConfig *dit, int64_t channels)
+{
+    const bool beside = dit->in_channels > dit->out_channels;
+    dit->out_channels = channels;
+    dit->in_channels = beside ? 2 * channels + CONDITION_MASK : channels;
+}
+
 static Status find(Report *r)
 {
     const PlanOptions *o = r->options;
@@ -95,7 +103,7 @@ static Status find(Report *r)
           "--schedule draws text: without --json, or use --svg");
     TRY(train_config_load(o->config, o->overrides.count, o->overrides.items, config));
     TRY(plan_sizes_find(o, config, &r->sizes));
-    config->model.dit.in_channels = config->model.dit.out_channels = r->sizes.channels;
+    take_channels(&config->model.dit, r->sizes.channels);
     TRY(model_config_check(&config->model));
     r->plan.train_sizes = r->sizes.train_sizes;
     r->plan.heldout_sizes = r->sizes.heldout_sizes;

@@ -74,6 +74,7 @@ alike() {
     local axes=$1 run=$2
     shift
     tune 1 "$@"
+    cp "$work/said" "$work/said-$run"
     check "${run}_trains" '[ $code = 0 ]' '[ "$(losses '"$run"' | wc -l)" = 4 ]'
     for axis in $axes; do
         tune 2 "$run-$axis" "${@:2}" parallel."$axis"=2
@@ -81,6 +82,10 @@ alike() {
     done
 }
 alike "tensor pipeline context data" i2v i2v first
+said=$("$ZOETROPE" plan "$work/tune.yaml" run.dir="$work/i2v" model.from="$base" data.train="$work/first" data.heldout="$work/first" 2>&1)
+check a_plan_says_what_it_takes \
+    '[ "$(grep "^memory [a-z].*MiB  " <<< "$said")" = "$(grep "^memory [a-z].*MiB  " "$work/said-i2v")" ]' \
+    'grep -q "^memory loader .*MiB" <<< "$said"'
 alike "tensor context" i2v_low i2v first "${low[@]}"
 alike "tensor pipeline context data" flf2v flf2v both
 alike pipeline a14b i2v_a14b both model.expert=high
