@@ -10,9 +10,15 @@
  *     /index/...             one row a clip; strings are bytes and offsets
  *     /captions/{bytes,offsets}   UTF-8
  *     /text/rows             (rows, width) bf16 bits in U16: captions as a frozen encoder gives
- * them, each of its true length; clips of one video share theirs /text/ranges           (captions,
- * 2) I64: first row, rows /text/sha256           (captions, 32) of these rows' bytes /text/null
- * (rows, width) of the empty caption
+ * them, each of its true length; clips of one video share theirs
+ *     /text/ranges           (captions, 2) I64: first row, rows
+ *     /text/sha256           (captions, 32) of these rows' bytes
+ *     /text/null             (rows, width) of the empty caption
+ *     /buckets/T_H_W/condition   (clips, tokens, patch) bf16 bits in U16: latents of the clip's
+ *                            first frame, or first and last, with grey for the others
+ *     /condition/sha256      (clips, 32) of these
+ *     /condition/image       (clips, rows, width) bf16 bits in U16: the same frames' image tokens
+ *     /condition/image_sha256    (clips, 32) of these
  *
  * Opening reads and checks everything but the latents: the index of every shard is merged in
  * memory, and its digest must be the one in dataset.json. Latents are checked clip by clip as they
@@ -22,8 +28,8 @@
  * reads; that a chunk is whole but another clip's is for whole reads to find, and for
  * dataset_verify.
  *
- * Version 1 has no /text; a dataset with it is of version 2, so that who does not know of it says
- * so.
+ * Version 1 has no /text; a dataset with it is of version 2, and one with conditions of version 3,
+ * with or without /text, so that who does not know of them says so.
  */
 #ifndef ZT_DATA_DATASET_H
 #define ZT_DATA_DATASET_H
@@ -31,6 +37,7 @@
 #include "core/base/digest.h"
 #include "core/base/status.h"
 #include "core/base/tensor.h"
+#include "core/codec/condition.h"
 #include "core/parallel/tokens.h"
 
 #ifdef __cplusplus
@@ -39,7 +46,8 @@ extern "C" {
 
 enum {
     DATASET_VERSION = 1,
-    DATASET_VERSION_TEXT = 2, /* with embeddings of captions */
+    DATASET_VERSION_TEXT = 2,      /* with embeddings of captions */
+    DATASET_VERSION_CONDITION = 3, /* with conditions of image-to-video models */
     DATASET_CLIP_NAME = 5120,
     DATASET_NULL_CAPTION = -1, /* in place of a wording */
 };
@@ -61,6 +69,11 @@ typedef struct DatasetInfo {
     int64_t text_rows;        /* most rows of a caption */
     int64_t text_width;       /* values of a row */
     Tensor text_null;         /* (rows, text_width) BF16: of the empty caption */
+    /* conditions of image-to-video models; image_width 0: without image tokens */
+    ConditionKind condition;  /* whose latents each clip has, if any */
+    const char *image_digest; /* 64 hex digits: which image encoder (core/image/clip_vision.h) */
+    int64_t image_rows;       /* of a clip: of its first frame, and its last where it is known */
+    int64_t image_width;      /* values of a row */
 } DatasetInfo;
 
 /* One latent size. tokens = T/patch[0] * H/patch[1] * W/patch[2], patch = channels * patch[0..2] */
@@ -127,6 +140,12 @@ int64_t dataset_text_rows(const Dataset *ds, int64_t clip, int64_t which);
  * ERR_FORMAT names shard, clip and source when the bytes are not those that were written (SHA-256).
  * Any thread. */
 Status dataset_read_text(Dataset *ds, int64_t clip, int64_t which, Tensor dst);
+
+/* As dataset_read_latents, of the clip's condition. ERR_USAGE where there is none. */
+Status dataset_read_condition(Dataset *ds, int64_t clip, TokenRange tokens, Tensor dst);
+/* dst (image_rows, image_width) F32 = the clip's image tokens. ERR_USAGE where there are none,
+ * ERR_FORMAT when they are not those that were written (SHA-256). Any thread. */
+Status dataset_read_image(Dataset *ds, int64_t clip, Tensor dst);
 
 /* Reads everything there is: every shard's SHA-256, every clip's; no shard may be there that
  * dataset.json does not list. First fault is the error. */

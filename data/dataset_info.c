@@ -106,6 +106,7 @@ static Status store_create(int64_t channels, int64_t block, InfoStore **out)
                            .text_encoder = store->text_encoder,
                            .text_digest = store->text_digest,
                            .text_null = tensor_none(),
+                           .image_digest = store->image_digest,
                            .channels = channels };
     if (block > 0) {
         store->basis = calloc((size_t)(channels * block), sizeof(float));
@@ -169,6 +170,7 @@ Status info_store_copy(const DatasetInfo *info, const char *where, InfoStore **o
     }
     Status s = check_info(&store->view, where);
     if (s == OK) s = info_text_copy(info, where, store);
+    if (s == OK) s = info_condition_copy(info, where, store);
     if (s != OK) {
         info_store_destroy(store);
         return s;
@@ -203,6 +205,7 @@ Status info_store_write(const InfoStore *store, H5File *file)
     }
     TRY(h5_write_i64(file, "codec_block", info->basis.data ? tensor_width(info->basis) : 0));
     TRY(info_text_write(store, file));
+    TRY(info_condition_write(store, file));
     if (info->basis.data == NULL) return OK;
     TRY(write_floats(file, "/codec/basis", info->basis));
     TRY(write_floats(file, "/codec/mean", info->mean));
@@ -234,7 +237,8 @@ static Status read_into(H5File *file, InfoStore *store)
         TRY(read_floats(file, "/codec/scale", info->scale));
     }
     TRY(check_info(info, h5_path(file)));
-    return info_text_read(file, store);
+    TRY(info_text_read(file, store));
+    return info_condition_read(file, store);
 }
 
 Status info_store_read(H5File *file, InfoStore **out)
@@ -266,7 +270,7 @@ bool info_store_equal(const InfoStore *a, const InfoStore *b)
     for (int i = 0; i < NUMBERS; i++) {
         equal = equal && number_of(&a->view, i) == number_of(&b->view, i);
     }
-    return equal && info_text_equal(a, b);
+    return equal && info_text_equal(a, b) && info_condition_equal(a, b);
 }
 
 void info_store_digest(const InfoStore *store, DigestStream *stream)
@@ -279,4 +283,5 @@ void info_store_digest(const InfoStore *store, DigestStream *stream)
         digest_stream_update(stream, &value, sizeof(value));
     }
     info_text_digest(store, stream);
+    info_condition_digest(store, stream);
 }

@@ -19,6 +19,7 @@ typedef struct InfoStore {
     float *basis, *mean, *scale; /* owned; NULL for a codec that lives elsewhere */
     char text_encoder[H5_MAX_TEXT + 1], text_digest[H5_MAX_TEXT + 1];
     uint16_t *text_null; /* owned; NULL without embeddings */
+    char image_digest[H5_MAX_TEXT + 1];
 } InfoStore;
 
 /* Copies and checks: names, geometry, a finite codec whose digest is what it should be. `where`
@@ -40,9 +41,17 @@ Status info_text_read(H5File *file, InfoStore *store);
 bool info_text_equal(const InfoStore *a, const InfoStore *b);
 void info_text_digest(const InfoStore *store, DigestStream *stream);
 
-/* 1 or 2: the version of a shard, and of dataset.json, that says this. */
+/* The part about conditions (data/dataset_info_condition.c), likewise. */
+Status info_condition_copy(const DatasetInfo *info, const char *where, InfoStore *store);
+Status info_condition_write(const InfoStore *store, H5File *file);
+Status info_condition_read(H5File *file, InfoStore *store);
+bool info_condition_equal(const InfoStore *a, const InfoStore *b);
+void info_condition_digest(const InfoStore *store, DigestStream *stream);
+
+/* 1 to 3: the version of a shard, and of dataset.json, that says this. */
 static inline int64_t dataset_version_of(const DatasetInfo *info)
 {
+    if (info->condition != CONDITION_NONE) return DATASET_VERSION_CONDITION;
     return info->text_width > 0 ? DATASET_VERSION_TEXT : DATASET_VERSION;
 }
 

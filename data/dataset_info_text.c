@@ -64,7 +64,9 @@ Status info_text_copy(const DatasetInfo *info, const char *where, InfoStore *sto
 Status info_text_write(const InfoStore *store, H5File *file)
 {
     const DatasetInfo *info = &store->view;
-    if (info->text_width == 0) return OK;
+    /* version 3 has embeddings or not: its width tells */
+    if (info->text_width == 0)
+        return info->condition == CONDITION_NONE ? OK : h5_write_i64(file, "text_width", 0);
     H5Array *array = NULL;
     const int64_t rows = info->text_null.shape[0];
     const H5Shape shape = { H5_TYPE_U16, 2, { 0, info->text_width } };
@@ -102,10 +104,11 @@ Status info_text_read(H5File *file, InfoStore *store)
     int64_t version;
     TRY(h5_read_i64(file, "version", &version));
     if (version == DATASET_VERSION) return OK;
+    TRY(h5_read_i64(file, "text_width", &info->text_width));
+    if (version == DATASET_VERSION_CONDITION && info->text_width == 0) return OK;
     TRY(h5_read_text(file, "text_encoder", store->text_encoder));
     TRY(h5_read_text(file, "text_digest", store->text_digest));
     TRY(h5_read_i64(file, "text_rows", &info->text_rows));
-    TRY(h5_read_i64(file, "text_width", &info->text_width));
     CHECK(info->text_rows >= 1 && info->text_rows <= MAX_ROWS && info->text_width >= 1 &&
               info->text_width <= MAX_WIDTH,
           ERR_FORMAT, "%s: embeddings of up to %lld rows of %lld values", h5_path(file),

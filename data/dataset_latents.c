@@ -1,5 +1,6 @@
 /*
- * The latents of a dataset: the only part that is read again and again, by any thread.
+ * The latents of a dataset, and those of its conditions: what is read again and again, by any
+ * thread, whole or in part.
  *
  * A training run draws clips from all over the set, so shards stay open; but not all of them, as a
  * set can have more shards than a process may have files.
@@ -7,6 +8,7 @@
 #include "core/base/bf16.h"
 #include "data/dataset_folder.h"
 #include "data/dataset_parts.h"
+#include "data/shard_condition.h"
 
 #include <stdbool.h>
 #include <stdio.h>
@@ -19,8 +21,11 @@ void open_shard_close(OpenShard *shard)
 {
     for (int64_t i = 0; i < shard->tables.bucket_count; i++) {
         h5_array_close(shard->latents[i]);
-        shard->latents[i] = NULL;
+        h5_array_close(shard->condition[i]);
+        shard->latents[i] = shard->condition[i] = NULL;
     }
+    h5_array_close(shard->image);
+    shard->image = NULL;
     h5_array_close(shard->text);
     shard->text = NULL;
     h5_close(shard->file);
@@ -53,23 +58,29 @@ Status dataset_shard_file(Dataset *ds, OpenShard *shard, H5File **out)
     return OK;
 }
 
-static Status open_latents(Dataset *ds, OpenShard *shard, int64_t bucket, H5Array **out)
+/* Which latents of a clip: its own, or its condition's. */
+typedef enum LatentsOf { OF_CLIP, OF_CONDITION } LatentsOf;
+
+static Status open_latents(Dataset *ds, OpenShard *shard, LatentsOf of, int64_t bucket,
+                           H5Array **out)
 {
     H5File *file;
+    H5Array **array = of == OF_CLIP ? &shard->latents[bucket] : &shard->condition[bucket];
+    const DatasetBucket *size = &shard->tables.buckets[bucket];
     TRY(dataset_shard_file(ds, shard, &file));
-    if (shard->latents[bucket] == NULL) {
-        TRY(shard_open_latents(file, &shard->tables.buckets[bucket], &shard->latents[bucket]));
-    }
-    *out = shard->latents[bucket];
+    if (*array == NULL)
+        TRY(of == OF_CLIP ? shard_open_latents(file, size, array)
+                          : shard_open_condition(file, size, array));
+    *out = *array;
     return OK;
 }
 
-static Status read_bits(Dataset *ds, OpenShard *shard, const ShardRow *row, TokenRange tokens,
-                        bool whole, uint16_t *bits)
+static Status read_bits(Dataset *ds, OpenShard *shard, LatentsOf of, const ShardRow *row,
+                        TokenRange tokens, bool whole, uint16_t *bits)
 {
     H5Array *latents = NULL;
     pthread_mutex_lock(&ds->lock);
-    Status s = open_latents(ds, shard, row->bucket, &latents);
+    Status s = open_latents(ds, shard, of, row->bucket, &latents);
     if (s == OK) {
         s = whole ? h5_array_read(latents, row->row, 1, bits)
                   : h5_array_read_part(latents, row->row, tokens.first, tokens.count, bits);
@@ -104,13 +115,20 @@ TokenRange dataset_clip_tokens(const Dataset *ds, int64_t clip)
     return (TokenRange){ 0, ds->buckets[dataset_clip(ds, clip).bucket].tokens };
 }
 
-static Status check_digest(const Dataset *ds, int64_t clip, const ShardRow *row,
-                           const uint16_t *bits, int64_t count)
+static Status check_digest(const Dataset *ds, int64_t clip, LatentsOf of, const uint16_t *bits,
+                           int64_t count)
 {
+    const OpenShard *shard = dataset_shard_of(ds, clip);
+    const int64_t index = clip - shard->first_clip;
+    const uint8_t *written =
+        of == OF_CLIP ? shard->tables.rows[index].sha256 : shard->tables.condition.latents[index];
     Digest digest;
     TRY(digest_bytes(bits, (size_t)count * sizeof(*bits), &digest));
-    if (memcmp(digest.bytes, row->sha256, sizeof(row->sha256)) == 0) return OK;
-    return dataset_clip_fail(ERR_FORMAT, ds, clip, "its latents are not those that were written");
+    if (memcmp(digest.bytes, written, DIGEST_BYTES) == 0) return OK;
+    return dataset_clip_fail(ERR_FORMAT, ds, clip,
+                             of == OF_CLIP
+                                 ? "its latents are not those that were written"
+                                 : "its condition's latents are not those that were written");
 }
 
 void dataset_widen(float *values, const uint16_t *bits, int64_t count)
@@ -123,7 +141,7 @@ void dataset_widen(float *values, const uint16_t *bits, int64_t count)
     }
 }
 
-Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor dst)
+static Status read_latents(Dataset *ds, LatentsOf of, int64_t clip, TokenRange tokens, Tensor dst)
 {
     CHECK(clip >= 0 && clip < ds->record.clips, ERR_USAGE, "%s: has %lld clips, no clip %lld",
           ds->dir, (long long)ds->record.clips, (long long)clip);
@@ -146,11 +164,23 @@ Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor
      * before bits i + 1 begin, so nothing is overwritten that is still to be read */
     uint16_t *bits = (uint16_t *)dst.data + count;
     const bool whole = tokens.count == bucket->tokens;
-    const Status s = read_bits(ds, shard, row, tokens, whole, bits);
+    const Status s = read_bits(ds, shard, of, row, tokens, whole, bits);
     if (s != OK) return dataset_clip_fail(s, ds, clip, status_message());
-    if (whole) TRY(check_digest(ds, clip, row, bits, count));
+    if (whole) TRY(check_digest(ds, clip, of, bits, count));
     dataset_widen(tensor_f32(dst), bits, count);
     return OK;
+}
+
+Status dataset_read_latents(Dataset *ds, int64_t clip, TokenRange tokens, Tensor dst)
+{
+    return read_latents(ds, OF_CLIP, clip, tokens, dst);
+}
+
+Status dataset_read_condition(Dataset *ds, int64_t clip, TokenRange tokens, Tensor dst)
+{
+    CHECK(ds->info->view.condition != CONDITION_NONE, ERR_USAGE,
+          "%s: has no conditions of its clips", ds->dir);
+    return read_latents(ds, OF_CONDITION, clip, tokens, dst);
 }
 
 /* ---- verification --------------------------------------------------------------------------- */
@@ -168,9 +198,13 @@ static Status verify_clips(Dataset *ds, int rank, int size)
     Status s = OK;
     for (int64_t clip = rank; s == OK && clip < ds->record.clips; clip += size) {
         const DatasetBucket *b = &ds->buckets[dataset_clip(ds, clip).bucket];
-        s = dataset_read_latents(ds, clip, dataset_clip_tokens(ds, clip),
-                                 tensor_of(values, F32, SHAPE(b->tokens, b->patch)));
+        const TokenRange all = dataset_clip_tokens(ds, clip);
+        const Tensor dst = tensor_of(values, F32, SHAPE(b->tokens, b->patch));
+        s = dataset_read_latents(ds, clip, all, dst);
         if (s == OK) s = dataset_verify_text(ds, clip);
+        if (s == OK && ds->info->view.condition != CONDITION_NONE)
+            s = dataset_read_condition(ds, clip, all, dst);
+        if (s == OK) s = dataset_verify_image(ds, clip);
     }
     free(values);
     return s;

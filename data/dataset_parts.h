@@ -15,9 +15,10 @@ typedef struct OpenShard {
     int64_t first_clip;                       /* number of its first clip in the dataset */
     int64_t global_bucket[SHARD_MAX_BUCKETS]; /* of the shard's buckets */
     /* below: guarded by the dataset's lock */
-    H5File *file;                        /* NULL when closed */
-    H5Array *latents[SHARD_MAX_BUCKETS]; /* NULL until needed */
-    H5Array *text;                       /* the same */
+    H5File *file;                                  /* NULL when closed */
+    H5Array *latents[SHARD_MAX_BUCKETS];           /* NULL until needed */
+    H5Array *text;                                 /* the same */
+    H5Array *condition[SHARD_MAX_BUCKETS], *image; /* the same */
     uint64_t last_use;
 } OpenShard;
 
@@ -44,6 +45,8 @@ Status dataset_clip_fail(Status status, const Dataset *ds, int64_t clip, const c
 void dataset_widen(float *values, const uint16_t *bits, int64_t count);
 /* Embeddings of a clip's captions, against their SHA-256. */
 Status dataset_verify_text(Dataset *ds, int64_t clip);
+/* A clip's image tokens, against their SHA-256. */
+Status dataset_verify_image(Dataset *ds, int64_t clip);
 /* Closes the file if it is open. */
 void open_shard_close(OpenShard *shard);
 

@@ -132,6 +132,9 @@ Status dataset_record_save(const DatasetRecord *record, const DatasetInfo *info,
         json_write_string(&w, "text_encoder", info->text_encoder);
         json_write_string(&w, "text_digest", info->text_digest);
     }
+    if (info->condition != CONDITION_NONE)
+        json_write_string(&w, "condition", condition_name(info->condition));
+    if (info->image_width > 0) json_write_string(&w, "image_digest", info->image_digest);
     json_write_real(&w, "fps", info->fps);
     json_write_int(&w, "clips", record->clips);
     json_write_int(&w, "captions", record->captions);
@@ -173,10 +176,11 @@ static Status read_shard(const char *path, void *member, DatasetRecord *out)
 /* A name that is not one of these may be one of these, damaged. */
 static Status check_members(const Json *root, const char *path)
 {
-    static const char *const known[] = { "format",       "version", "hdf5",         "codec",
-                                         "fps",          "clips",   "shards",       "codec_digest",
-                                         "captions",     "buckets", "text_encoder", "text_digest",
-                                         "record_sha256" };
+    static const char *const known[] = { "format",    "version",      "hdf5",
+                                         "codec",     "fps",          "clips",
+                                         "shards",    "codec_digest", "captions",
+                                         "buckets",   "text_encoder", "text_digest",
+                                         "condition", "image_digest", "record_sha256" };
     for (void *i = json_first(root); i != NULL; i = json_next(root, i)) {
         size_t k = 0;
         while (k < sizeof(known) / sizeof(known[0]) && strcmp(known[k], json_key(i)) != 0) k++;
@@ -211,9 +215,9 @@ static Status read_root(const Json *root, const char *path, DatasetRecord *out)
     TRY(json_get_string(root, path, "format", &format));
     CHECK(strcmp(format, SHARD_FORMAT) == 0, ERR_FORMAT, "%s: is not a " SHARD_FORMAT, path);
     TRY(json_get_int(root, path, "version", 0, INT64_MAX, &version));
-    CHECK(version == DATASET_VERSION || version == DATASET_VERSION_TEXT, ERR_FORMAT,
-          "%s: dataset of version %lld, this zoetrope reads %d and %d", path, (long long)version,
-          DATASET_VERSION, DATASET_VERSION_TEXT);
+    CHECK(version >= DATASET_VERSION && version <= DATASET_VERSION_CONDITION, ERR_FORMAT,
+          "%s: dataset of version %lld, this zoetrope reads %d to %d", path, (long long)version,
+          DATASET_VERSION, DATASET_VERSION_CONDITION);
     TRY(json_get_int(root, path, "clips", 1, MAX_COUNT, &clips));
     TRY(json_get_int(root, path, "captions", 1, MAX_COUNT, &captions));
     TRY(json_get_object(root, path, "shards", &shards));

@@ -1,11 +1,12 @@
 #include "data/dataset_writer.h"
 
 #include "core/base/file.h"
-#include "core/base/json_writer.h"
 #include "core/base/bf16.h"
 #include "data/dataset_folder.h"
+#include "data/clip_record.h"
 #include "data/dataset_record.h"
 #include "data/shard.h"
+#include "data/shard_condition.h"
 #include "data/shard_text.h"
 
 #include <errno.h>
@@ -18,6 +19,12 @@
 #include <unistd.h>
 
 static const int64_t SHARD_BYTES_DEFAULT = (int64_t)1 << 30;
+
+/* What a clip is stored as. */
+typedef struct Narrowed {
+    uint16_t *bits; /* owned */
+    int64_t reserved, count;
+} Narrowed;
 
 struct DatasetWriter {
     char dir[FILE_PATH_BYTES];
@@ -32,10 +39,10 @@ struct DatasetWriter {
     H5File *file; /* NULL between shards */
     H5Array *latents[SHARD_MAX_BUCKETS];
     H5Array *text; /* NULL until the first embedding */
+    H5Array *condition[SHARD_MAX_BUCKETS], *image;
     int64_t latent_bytes;
-    uint16_t *scratch; /* one clip's bf16 */
-    int64_t scratch_count;
-    bool failed; /* the shard is not whole any more */
+    Narrowed clip, condition_bits, image_bits; /* of the clip at hand */
+    bool failed;                               /* the shard is not whole any more */
 };
 
 Status dataset_writer_create(const char *dir, const DatasetInfo *info, DatasetWriter **out)
@@ -89,8 +96,11 @@ static Status close_shard_file(DatasetWriter *writer)
 {
     for (int64_t i = 0; i < SHARD_MAX_BUCKETS; i++) {
         h5_array_close(writer->latents[i]);
-        writer->latents[i] = NULL;
+        h5_array_close(writer->condition[i]);
+        writer->latents[i] = writer->condition[i] = NULL;
     }
+    h5_array_close(writer->image);
+    writer->image = NULL;
     h5_array_close(writer->text);
     writer->text = NULL;
     H5File *file = writer->file;
@@ -125,82 +135,40 @@ static Status finish_shard(DatasetWriter *writer)
 
 /* ---- clips ---------------------------------------------------------------------------------- */
 
-static Status check_text(const DatasetWriter *writer, const char *what, const char *text,
-                         const char *source)
+/* What rounds to infinity is refused like what is infinite. */
+static Status narrow(const DatasetWriter *writer, const char *source, const char *what,
+                     Tensor given, Narrowed *out)
 {
-    CHECK(text[0] != '\0' && json_utf8_valid(text, strlen(text)), ERR_FORMAT,
-          "%s: %s of a clip of %s is empty or not UTF-8", writer->dir, what, source);
-    return OK;
-}
-
-/* Every caption has its embedding, finite, or none has. */
-static Status check_embeddings(const DatasetWriter *writer, const ClipRecord *clip)
-{
-    const DatasetInfo *info = &writer->info->view;
-    char shape[96];
-    CHECK((clip->text != NULL) == (info->text_width > 0), ERR_FORMAT,
-          "%s: a clip of %s comes %s embeddings of its captions", writer->dir, clip->source,
-          clip->text != NULL ? "with" : "without");
-    for (int64_t i = 0; clip->text != NULL && i < clip->caption_count; i++) {
-        const Tensor t = clip->text[i];
-        CHECK(t.dtype == BF16 && t.ndim == 2 && t.shape[0] >= 1 && t.shape[0] <= info->text_rows &&
-                  t.shape[1] == info->text_width,
-              ERR_FORMAT, "%s: a caption of %s has the embedding %s, not up to %lld rows of %lld",
-              writer->dir, clip->source, tensor_describe(t, shape), (long long)info->text_rows,
-              (long long)info->text_width);
-        for (int64_t k = 0; k < tensor_count(t); k++)
-            CHECK(isfinite(float_of_bf16(((const uint16_t *)t.data)[k])), ERR_FORMAT,
-                  "%s: a caption of %s has an embedding that is not finite", writer->dir,
-                  clip->source);
-    }
-    return OK;
-}
-
-static Status check_record(const DatasetWriter *writer, const ClipRecord *clip,
-                           DatasetBucket *bucket)
-{
-    TRY(check_text(writer, "the source", clip->source, clip->source));
-    char shape[96];
-    CHECK(clip->latents.ndim == 2 && clip->latents.dtype == F32 && clip->latents.data != NULL,
-          ERR_FORMAT, "%s: latents of %s are %s, not (tokens, patch) F32", writer->dir,
-          clip->source, tensor_describe(clip->latents, shape));
-    *bucket = (DatasetBucket){ .t = clip->t,
-                               .h = clip->h,
-                               .w = clip->w,
-                               .tokens = clip->latents.shape[0],
-                               .patch = clip->latents.shape[1] };
-    TRY(shard_check_bucket(bucket, &writer->info->view, clip->source));
-    CHECK(clip->frames >= 1 && isfinite(clip->fps) && clip->fps > 0 && isfinite(clip->start_s),
-          ERR_FORMAT, "%s: a clip of %s has %lld frames at %g per second from %g s", writer->dir,
-          clip->source, (long long)clip->frames, clip->fps, clip->start_s);
-    CHECK(clip->caption_count >= 1, ERR_FORMAT, "%s: a clip of %s has no caption", writer->dir,
-          clip->source);
-    for (int64_t i = 0; i < clip->caption_count; i++) {
-        TRY(check_text(writer, "a caption", clip->captions[i], clip->source));
-    }
-    return check_embeddings(writer, clip);
-}
-
-/* Fills the scratch. What rounds to infinity is refused like what is infinite. */
-static Status narrow_latents(DatasetWriter *writer, const ClipRecord *clip)
-{
-    const int64_t count = tensor_count(clip->latents);
-    const float *values = tensor_f32(clip->latents);
-    if (count > writer->scratch_count) {
-        uint16_t *bigger = reallocarray(writer->scratch, (size_t)count, sizeof(*bigger));
-        CHECK(bigger != NULL, ERR_MEMORY, "%s: no memory for %lld latent values", writer->dir,
-              (long long)count);
-        writer->scratch = bigger;
-        writer->scratch_count = count;
+    const int64_t count = given.data != NULL ? tensor_count(given) : 0;
+    const float *values = given.data;
+    if (count > out->reserved) {
+        uint16_t *bigger = reallocarray(out->bits, (size_t)count, sizeof(*bigger));
+        CHECK(bigger != NULL, ERR_MEMORY, "%s: no memory for %lld %s values", writer->dir,
+              (long long)count, what);
+        out->bits = bigger;
+        out->reserved = count;
     }
     for (int64_t i = 0; i < count; i++) {
         const bool finite = isfinite(values[i]);
-        writer->scratch[i] = finite ? bf16_of_float(values[i]) : 0;
-        CHECK(finite && isfinite(float_of_bf16(writer->scratch[i])), ERR_FORMAT,
-              "%s: latent value %lld of a clip of %s is %g", writer->dir, (long long)i,
-              clip->source, (double)values[i]);
+        out->bits[i] = finite ? bf16_of_float(values[i]) : 0;
+        CHECK(finite && isfinite(float_of_bf16(out->bits[i])), ERR_FORMAT,
+              "%s: %s value %lld of a clip of %s is %g", writer->dir, what, (long long)i, source,
+              (double)values[i]);
     }
+    out->count = count;
     return OK;
+}
+
+static Status narrow_clip(DatasetWriter *writer, const ClipRecord *clip)
+{
+    TRY(narrow(writer, clip->source, "latent", clip->latents, &writer->clip));
+    TRY(narrow(writer, clip->source, "condition", clip->condition, &writer->condition_bits));
+    return narrow(writer, clip->source, "image token", clip->image, &writer->image_bits);
+}
+
+static Status digest_narrowed(const Narrowed *narrowed, Digest *out)
+{
+    return digest_bytes(narrowed->bits, (size_t)narrowed->count * sizeof(*narrowed->bits), out);
 }
 
 static Status append_latents(DatasetWriter *writer, int64_t bucket)
@@ -214,7 +182,27 @@ static Status append_latents(DatasetWriter *writer, int64_t bucket)
         shard_latents_chunk(b, chunk);
         TRY(h5_array_create(writer->file, path, &shape, chunk, &writer->latents[bucket]));
     }
-    return h5_array_append(writer->latents[bucket], 1, writer->scratch);
+    return h5_array_append(writer->latents[bucket], 1, writer->clip.bits);
+}
+
+/* The clip's condition, and its image tokens where there are some. */
+static Status append_condition(DatasetWriter *writer, int64_t bucket)
+{
+    const DatasetInfo *info = &writer->info->view;
+    const bool image = info->image_width > 0;
+    H5Array **array = &writer->condition[bucket];
+    Digest latents, tokens;
+    if (info->condition == CONDITION_NONE) return OK;
+    if (*array == NULL)
+        TRY(shard_create_condition(writer->file, &writer->shard.buckets[bucket], array));
+    TRY(h5_array_append(*array, 1, writer->condition_bits.bits));
+    TRY(digest_narrowed(&writer->condition_bits, &latents));
+    if (image && writer->image == NULL) TRY(shard_create_image(writer->file, info, &writer->image));
+    if (image) {
+        TRY(h5_array_append(writer->image, 1, writer->image_bits.bits));
+        TRY(digest_narrowed(&writer->image_bits, &tokens));
+    }
+    return shard_condition_add(&writer->shard.condition, &latents, image ? &tokens : NULL);
 }
 
 /* The clip before, in the same shard, has the same captions: most clips of a video do. */
@@ -265,21 +253,22 @@ static Status count_bucket(DatasetWriter *writer, const DatasetBucket *size)
 
 static Status write_clip(DatasetWriter *writer, const ClipRecord *clip, const DatasetBucket *bucket)
 {
-    const size_t bytes = tensor_bytes(clip->latents) / 2;
     ShardRow row = { .frames = clip->frames,
                      .fps = clip->fps,
                      .start_s = clip->start_s,
                      .caption_count = clip->caption_count };
     Digest digest;
     memcpy(row.crop, clip->crop, sizeof(row.crop));
-    TRY(digest_bytes(writer->scratch, bytes, &digest));
+    TRY(digest_narrowed(&writer->clip, &digest));
     memcpy(row.sha256, digest.bytes, sizeof(row.sha256));
     if (writer->file == NULL) TRY(begin_shard(writer));
     TRY(shard_find_bucket(&writer->shard, bucket, &row.bucket));
     TRY(append_latents(writer, row.bucket));
     TRY(append_text(writer, clip));
+    TRY(append_condition(writer, row.bucket));
     TRY(shard_add(&writer->shard, &row, clip->source, clip->captions));
-    writer->latent_bytes += (int64_t)bytes;
+    writer->latent_bytes +=
+        (writer->clip.count + writer->condition_bits.count) * (int64_t)sizeof(*writer->clip.bits);
     return writer->latent_bytes >= writer->shard_bytes ? finish_shard(writer) : OK;
 }
 
@@ -287,8 +276,8 @@ Status dataset_writer_add(DatasetWriter *writer, const ClipRecord *record)
 {
     DatasetBucket bucket;
     CHECK(!writer->failed, ERR_IO, "%s: writing has failed before", writer->dir);
-    TRY(check_record(writer, record, &bucket));
-    TRY(narrow_latents(writer, record));
+    TRY(clip_record_check(writer->dir, &writer->info->view, record, &bucket));
+    TRY(narrow_clip(writer, record));
     TRY(count_bucket(writer, &bucket));
     const Status s = write_clip(writer, record, &bucket);
     writer->failed = s != OK;
@@ -317,6 +306,8 @@ void dataset_writer_destroy(DatasetWriter *writer)
     dataset_record_destroy(&writer->record);
     shard_destroy(&writer->shard);
     info_store_destroy(writer->info);
-    free(writer->scratch);
+    free(writer->clip.bits);
+    free(writer->condition_bits.bits);
+    free(writer->image_bits.bits);
     free(writer);
 }

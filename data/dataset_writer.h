@@ -25,6 +25,9 @@ typedef struct ClipRecord {
     int64_t caption_count;
     const Tensor *text; /* (caption_count): (rows, text_width) BF16, each caption's embedding; NULL
                            where DatasetInfo has none */
+    Tensor condition;   /* (tokens, patch) F32: the condition's latents, stored as bf16 */
+    Tensor image;       /* (image_rows, image_width) F32: its image tokens, likewise; no data in
+                           either where DatasetInfo has none */
 } ClipRecord;
 
 typedef struct DatasetWriter DatasetWriter;

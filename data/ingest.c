@@ -2,6 +2,7 @@
 
 #include "core/base/file.h"
 #include "core/base/log.h"
+#include "core/image/clip_vision.h"
 #include "data/dataset.h"
 #include "data/ingest_pass.h"
 #include "data/ingest_summary.h"
@@ -88,6 +89,19 @@ static Status take_codec(Ingest *job)
     return OK;
 }
 
+/* Which image encoder there is, and how many tokens it makes of a clip. */
+static Status take_image_encoder(Ingest *job)
+{
+    const KnownFrames known = condition_known(job->opt->condition);
+    IngestImage *image = &job->image;
+    Digest digest;
+    if (!job->opt->image_encoder) return OK;
+    TRY(clip_vision_describe(job->opt->image_encoder, &image->rows, &image->width, &digest));
+    image->rows *= known.before + known.after;
+    digest_hex(&digest, image->digest);
+    return OK;
+}
+
 /* A VAE is too large to travel with its latents: its digest does. */
 static DatasetInfo describe_dataset(const Ingest *job)
 {
@@ -106,6 +120,10 @@ static DatasetInfo describe_dataset(const Ingest *job)
         info.mean = linear_codec_mean(&codec->linear);
         info.scale = linear_codec_scale(&codec->linear);
     }
+    info.condition = job->opt->condition;
+    info.image_digest = job->image.digest;
+    info.image_rows = job->image.rows;
+    info.image_width = job->image.width;
     if (text->width == 0) return info;
     info.text_encoder = "umt5";
     info.text_digest = text->digest;
@@ -146,6 +164,7 @@ static Status run(Ingest *job)
     CHECK(job->videos, ERR_MEMORY, "no memory for %lld videos", (long long)job->list.count);
     plan_threads(job);
     TRY(take_codec(job));
+    TRY(take_image_encoder(job));
 
     Output output;
     TRY(output_open(opt->out, &output));

@@ -1,5 +1,7 @@
 #include "core/base/log.h"
+#include "core/codec/condition.h"
 #include "core/codec/patch.h"
+#include "core/image/clip_vision.h"
 #include "data/ingest_pass.h"
 #include "data/ordered.h"
 
@@ -9,6 +11,9 @@
 /* Encoded clips of one video may wait for their turn up to this many bytes; then the worker does.
  */
 static const size_t pending_limit = (size_t)64 << 20;
+
+/* Clips whose pictures go through the image encoder together: 1 or 2 each. */
+enum { PICTURES_TOGETHER = 8 };
 
 typedef struct Encode {
     Ingest *job;
@@ -24,7 +29,10 @@ typedef struct Encode {
 
 typedef struct PendingClip {
     int64_t start;
-    float *tokens; /* owned; (tokens, patch) */
+    float *tokens;     /* owned; (tokens, patch) */
+    float *condition;  /* owned; the same of its condition; NULL: none */
+    uint8_t *pictures; /* owned; (known frames, height, width, 3), to be encoded; NULL: none */
+    float *image;      /* owned; (image rows, width); NULL: none, or not yet */
 } PendingClip;
 
 /* One video on its way through a worker. */
@@ -62,6 +70,7 @@ static Status write_clip(EncodeVideo *v, const PendingClip *clip)
     const IngestVideo *video = v->video;
     const Shape z = latent_shape(v);
     const double fps = v->encode->job->opt->fps;
+    const IngestImage *image = &v->encode->job->image;
     const ClipRecord record = {
         .t = z.dims[1],
         .h = z.dims[2],
@@ -75,6 +84,8 @@ static Status write_clip(EncodeVideo *v, const PendingClip *clip)
         .captions = (const char *const *)video->source->captions,
         .caption_count = video->source->caption_count,
         .text = v->text,
+        .condition = tensor_of(clip->condition, F32, token_shape(v)),
+        .image = tensor_of(clip->image, F32, SHAPE(image->rows, image->width)),
     };
     TRY(dataset_writer_add(v->encode->writer, &record));
     progress_update(&v->encode->progress, ++v->encode->done, video->source->name);
@@ -92,14 +103,55 @@ static Status read_text(EncodeVideo *v)
     return ingest_text_read(text, v->item, &v->text_bits, v->text);
 }
 
+static void free_clip(PendingClip *clip)
+{
+    free(clip->tokens);
+    free(clip->condition);
+    free(clip->pictures);
+    free(clip->image);
+    *clip = (PendingClip){ 0 };
+}
+
+/* The image tokens of clips [first, first + count): the encoder's layers are read once for all. */
+static Status encode_pictures(EncodeVideo *v, int64_t first, int64_t count)
+{
+    const Ingest *job = v->encode->job;
+    const KnownFrames known = condition_known(job->opt->condition);
+    const int64_t frames = known.before + known.after, rows = job->image.rows;
+    const Shape frame = SHAPE(v->video->size.height, v->video->size.width, 3);
+    const size_t bytes = (size_t)(rows * job->image.width) * sizeof(float);
+    Tensor pictures[2 * PICTURES_TOGETHER];
+    float *tokens = malloc((size_t)count * bytes);
+    CHECK(tokens, ERR_MEMORY, "no memory for the image tokens of %lld clips", (long long)count);
+    for (int64_t i = 0; i < count * frames; i++) {
+        const int64_t at = i % frames * frame.dims[0] * frame.dims[1] * 3;
+        pictures[i] = tensor_of(v->pending[first + i / frames].pictures + at, U8, frame);
+    }
+    Status s = clip_vision_encode(
+        &v->encode->device, job->opt->image_encoder, F32, pictures, count * frames,
+        tensor_of(tokens, F32, SHAPE(count * frames, rows / frames, job->image.width)));
+    for (int64_t i = 0; s == OK && i < count; i++) {
+        PendingClip *clip = &v->pending[first + i];
+        clip->image = malloc(bytes);
+        if (clip->image)
+            memcpy(clip->image, (const char *)tokens + (size_t)i * bytes, bytes);
+        else
+            s = status_fail(ERR_MEMORY, "no memory for image tokens of %zu bytes", bytes);
+    }
+    free(tokens);
+    return s;
+}
+
 static Status write_pending(EncodeVideo *v)
 {
     TRY(ordered_wait(v->order, v->item));
     TRY(read_text(v));
     for (int64_t i = 0; i < v->pending_count; i++) {
+        const int64_t left = v->pending_count - i;
+        if (v->pending[i].pictures && i % PICTURES_TOGETHER == 0)
+            TRY(encode_pictures(v, i, left < PICTURES_TOGETHER ? left : PICTURES_TOGETHER));
         TRY(write_clip(v, &v->pending[i]));
-        free(v->pending[i].tokens);
-        v->pending[i].tokens = NULL;
+        free_clip(&v->pending[i]);
     }
     v->pending_count = 0;
     return OK;
@@ -183,33 +235,75 @@ static Status measure_loss(EncodeVideo *v, Tensor latent, Tensor frames)
     return s;
 }
 
-/* tokens = the clip, encoded */
-static Status encode_clip(EncodeVideo *v, Tensor tokens, Tensor frames)
+/* The clip's frames that its condition knows: views. */
+static void known_frames(EncodeVideo *v, Tensor frames, Tensor *before, Tensor *after)
 {
+    const KnownFrames known = condition_known(v->encode->job->opt->condition);
+    *before = tensor_slice(frames, 0, known.before);
+    *after = known.after > 0 ? tensor_slice(frames, frames.shape[0] - known.after, known.after)
+                             : tensor_none();
+}
+
+/* Its first frame, and its last, with grey between, as latents; and the frames themselves, where
+ * the image encoder is to see them. latent: room. */
+static Status add_condition(EncodeVideo *v, PendingClip *clip, Tensor latent, Tensor frames)
+{
+    Tensor before, after;
+    if (v->encode->job->opt->condition == CONDITION_NONE) return OK;
+    known_frames(v, frames, &before, &after);
+    TRY(use_stream(v->encode, frames.shape[1], frames.shape[2]));
+    TRY(condition_encode(codec_coder(v->encode->stream), latent, before, after));
+    latent_to_tokens(tensor_of(clip->condition, F32, token_shape(v)), latent);
+    if (!clip->pictures) return OK;
+    memcpy(clip->pictures, before.data, tensor_bytes(before));
+    if (after.data) memcpy(clip->pictures + tensor_bytes(before), after.data, tensor_bytes(after));
+    return OK;
+}
+
+static Status encode_clip(EncodeVideo *v, PendingClip *clip, Tensor frames)
+{
+    const Tensor tokens = tensor_of(clip->tokens, F32, token_shape(v));
     float *values = malloc(tensor_bytes(tokens));
     CHECK(values, ERR_MEMORY, "no memory for a latent of %zu bytes", tensor_bytes(tokens));
     const Tensor latent = tensor_of(values, F32, latent_shape(v));
     Status s = encode_frames(v, latent, frames);
     if (s == OK) s = measure_loss(v, latent, frames);
     if (s == OK) latent_to_tokens(tokens, latent);
+    if (s == OK) s = add_condition(v, clip, latent, frames);
     free(values);
     return s;
+}
+
+/* Room for one clip; *bytes of it. */
+static Status reserve_clip(const EncodeVideo *v, PendingClip *clip, size_t *bytes)
+{
+    const Ingest *job = v->encode->job;
+    const size_t tokens = tensor_bytes(tensor_of(NULL, F32, token_shape(v)));
+    const size_t frame = (size_t)(v->video->size.height * v->video->size.width * 3);
+    const bool condition = job->opt->condition != CONDITION_NONE, image = job->image.width > 0;
+    clip->tokens = malloc(tokens);
+    clip->condition = condition ? malloc(tokens) : NULL;
+    clip->pictures = image ? malloc(2 * frame) : NULL;
+    *bytes = (condition ? 2 : 1) * tokens + (image ? 2 * frame : 0);
+    CHECK(clip->tokens && (!condition || clip->condition) && (!image || clip->pictures), ERR_MEMORY,
+          "no memory for a clip of %zu bytes", *bytes);
+    return OK;
 }
 
 static Status take_clip(void *context, int64_t start, Tensor frames)
 {
     EncodeVideo *v = context;
-    Tensor tokens = tensor_of(NULL, F32, token_shape(v));
+    PendingClip clip = { .start = start };
+    size_t bytes = 0;
     TRY(reserve_pending(v));
-    tokens.data = malloc(tensor_bytes(tokens));
-    CHECK(tokens.data, ERR_MEMORY, "no memory for a latent of %zu bytes", tensor_bytes(tokens));
-    const Status s = encode_clip(v, tokens, frames);
+    Status s = reserve_clip(v, &clip, &bytes);
+    if (s == OK) s = encode_clip(v, &clip, frames);
     if (s != OK) {
-        free(tokens.data);
+        free_clip(&clip);
         return s;
     }
-    v->pending[v->pending_count++] = (PendingClip){ start, tokens.data };
-    const bool full = (size_t)v->pending_count * tensor_bytes(tokens) >= pending_limit;
+    v->pending[v->pending_count++] = clip;
+    const bool full = (size_t)v->pending_count * bytes >= pending_limit;
     return full ? write_pending(v) : OK;
 }
 
@@ -232,7 +326,7 @@ static Status encode_video(Ordered *order, void *context, int worker, int64_t it
         job->squared_error += v.squared_error;
         job->values += v.values;
     }
-    for (int64_t i = 0; i < v.pending_count; i++) free(v.pending[i].tokens);
+    for (int64_t i = 0; i < v.pending_count; i++) free_clip(&v.pending[i]);
     free(v.pending);
     free(v.text);
     free(v.text_bits);

@@ -3,6 +3,8 @@
 #include "core/codec/linear.h"
 #include "core/codec/patch.h"
 
+#include <string.h>
+
 // clang-format off
 #define ROW(field) .offset = offsetof(IngestOptions, field)
 static const Option table[] = {
@@ -35,6 +37,11 @@ static const Option table[] = {
       ROW(text_dtype), .help = "its weights in memory" },
     { .name = "text-stream", .type = OPTION_FLAG, ROW(text_stream),
       .help = "read its layers one by one, for each batch again: slow, in little memory" },
+    { .name = "condition", .type = OPTION_STRING, .choices = "first|first-last",
+      ROW(condition_name),
+      .help = "store what image-to-video models read beside the noise, of each clip's own frames" },
+    { .name = "image-encoder", .type = OPTION_STRING, .argument = "DIR", ROW(image_encoder),
+      .help = "store these frames' tokens by the CLIP of this model directory, too" },
     { .name = "shard-mib", .type = OPTION_INT, .fallback = "1024", .min = 1, .max = 1048576,
       ROW(shard_mib), .help = "MiB of latents in one file" },
     { .name = "workers", .type = OPTION_INT, .min = 0, .max = 256, ROW(workers),
@@ -52,6 +59,25 @@ static const Command command = {
     "Cuts captioned videos into clips, encodes them and writes a dataset to train on.",
     table,
 };
+
+/* Which frames, by name; a condition is a VAE's latents, image tokens are of its frames. */
+static Status take_condition(IngestOptions *opt)
+{
+    const char *name = opt->condition_name;
+    if (name)
+        opt->condition = strcmp(name, condition_name(CONDITION_FIRST)) == 0 ? CONDITION_FIRST
+                                                                            : CONDITION_FIRST_LAST;
+    CHECK(!name || opt->vae, ERR_USAGE,
+          "--condition %s: is latents of a Wan VAE, as the clips must be: give --vae DIR, too",
+          name);
+    CHECK(!opt->image_encoder || name, ERR_USAGE,
+          "--image-encoder %s: goes with --condition first or first-last", opt->image_encoder);
+    for (int i = 0; i < opt->frames.count; i++)
+        CHECK(opt->condition != CONDITION_FIRST_LAST || opt->frames.items[i] > 1, ERR_USAGE,
+              "--condition first-last: clips of --frames %lld have one frame, which is both",
+              (long long)opt->frames.items[i]);
+    return OK;
+}
 
 /* Each bucket once. */
 static Status check_distinct(const IngestOptions *opt)
@@ -95,6 +121,7 @@ Status ingest_options_parse(int argc, char **argv, IngestOptions *out, bool *hel
           "--vae %s: a VAE has its own latents; leave out --%s", opt.vae,
           opt.codec ? "codec" : "channels");
     TRY(check_distinct(&opt));
+    TRY(take_condition(&opt));
     if (opt.channels == 0) opt.channels = LINEAR_CHANNELS_DEFAULT;
     *out = opt;
     return OK;

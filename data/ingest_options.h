@@ -4,6 +4,7 @@
 
 #include "core/base/options.h"
 #include "core/base/status.h"
+#include "core/codec/condition.h"
 
 #include <stdbool.h>
 
@@ -24,6 +25,9 @@ typedef struct IngestOptions {
     const char *text_encoder; /* model directory whose umT5 encodes the captions; NULL: none does */
     const char *text_dtype;   /* "f32", "bf16": its weights in memory */
     bool text_stream;         /* one of its layers in memory */
+    ConditionKind condition;  /* whose latents, and image tokens, are stored beside each clip's */
+    const char *condition_name;
+    const char *image_encoder; /* model directory whose CLIP makes the tokens; NULL: none does */
 } IngestOptions;
 
 /* ERR_USAGE names option and value. On --help sets *helped. */

@@ -9,6 +9,12 @@
 #include "data/ingest_plan.h"
 #include "data/ingest_text.h"
 
+/* The tokens of a clip's frames that are known; width 0: none. */
+typedef struct IngestImage {
+    int64_t rows, width;
+    char digest[DIGEST_HEX];
+} IngestImage;
+
 typedef struct Ingest {
     const IngestOptions *opt;
     ClipList list;       /* owned */
@@ -17,6 +23,7 @@ typedef struct Ingest {
     int decoder_threads; /* of each */
     Codec codec;         /* owned; fitted by the first pass, or taken from elsewhere before it */
     IngestText text;     /* owned; with --text-encoder */
+    IngestImage image;   /* with --image-encoder */
     int64_t clips, skipped;
     /* squared error of the codec over every value of every clip (a VAE's: of one clip), in bytes:
      * exact, so that the order of adding does not matter */

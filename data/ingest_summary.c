@@ -48,6 +48,9 @@ void ingest_summary(const Ingest *job)
                  (double)job->text.starts[job->text.first[job->list.count]] /
                      (double)job->text.first[job->list.count],
                  (long long)job->text.width, job->text.digest);
+    if (job->opt->condition != CONDITION_NONE)
+        log_info("  condition %s%s%.12s", condition_name(job->opt->condition),
+                 job->image.width > 0 ? ", image tokens by CLIP, sha256 " : "", job->image.digest);
     char skipped[64] = "";
     if (job->skipped > 0) {
         snprintf(skipped, sizeof skipped, "; %lld skipped, named above", (long long)job->skipped);

@@ -156,6 +156,8 @@ Status loader_sizes(const LoaderOptions *o, BucketList buckets, LoaderSizes *out
     size_t bytes = 0;
     s.clip_elements = o->metadata_only ? 0 : own_elements(o, buckets);
     s.text_elements = o->text_rows * o->text_width;
+    s.condition_elements = o->condition != CONDITION_NONE ? own_elements(o, buckets) : 0;
+    s.image_elements = o->image_rows * o->image_width;
     TRY(loader_buffer_bytes_of(&s, &bytes));
     s.whole_elements = whole_elements(o, buckets);
     s.bytes = BUFFERS * bytes + (size_t)s.whole_elements * sizeof(float);
@@ -202,6 +204,23 @@ static Status check_text(const Dataset *ds, const LoaderOptions *o)
     return OK;
 }
 
+static Status check_condition(const Dataset *ds, const LoaderOptions *o)
+{
+    const DatasetInfo *info = dataset_info(ds);
+    const bool tokens = o->image_width > 0;
+    CHECK(o->condition == CONDITION_NONE || info->condition == o->condition, ERR_CONFIG,
+          "%s: its clips' condition is %s, not %s; ingest it with --condition %s", dataset_dir(ds),
+          condition_name(info->condition), condition_name(o->condition),
+          condition_name(o->condition));
+    CHECK(!tokens || (info->image_rows == o->image_rows && info->image_width == o->image_width),
+          ERR_CONFIG,
+          "%s: its clips have %lld image tokens of %lld values, the model takes %lld "
+          "of %lld",
+          dataset_dir(ds), (long long)info->image_rows, (long long)info->image_width,
+          (long long)o->image_rows, (long long)o->image_width);
+    return OK;
+}
+
 Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out)
 {
     CHECK(options->size >= 1 && options->rank >= 0 && options->rank < options->size &&
@@ -215,6 +234,7 @@ Status loader_create(Dataset *ds, const LoaderOptions *options, Loader **out)
     CHECK(parts >= 1 && options->part >= 0 && options->part < parts, ERR_CONFIG,
           "loader: part %d of %d of each clip", options->part, parts);
     TRY(check_text(ds, options));
+    TRY(check_condition(ds, options));
     Loader *loader = calloc(1, sizeof(*loader));
     CHECK(loader != NULL, ERR_MEMORY, "loader: no memory for it");
     loader->ds = ds;

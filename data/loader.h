@@ -30,8 +30,10 @@ typedef struct LoaderOptions {
     int rank, size;     /* data-parallel coordinates; size divides the sampler's chunks, if any */
     int64_t first_step; /* a resumed run's next step */
     bool metadata_only; /* no latents are read: a pipeline stage that needs none */
-    int64_t text_rows, text_width; /* of the captions' embeddings, which are read too where these
-                                      are not 0: text_width is the dataset's, text_rows not less */
+    int64_t text_rows, text_width;   /* of the captions' embeddings, which are read too where these
+                                        are not 0: text_width is the dataset's, text_rows not less */
+    ConditionKind condition;         /* the dataset's: conditions are read, too; or none */
+    int64_t image_rows, image_width; /* the dataset's: image tokens are read, too; or 0 */
     int part, parts; /* the tokens of each clip that are read: token_part(tokens, parts, part) of
                         core/parallel/tokens.h; parts 0 or 1: all */
 } LoaderOptions;
@@ -46,6 +48,8 @@ typedef struct MicroBatch {
     Tensor latents;              /* (clips, range.count, patch) F32; none when metadata_only */
     Tensor text;                 /* (clips, text_rows, text_width) F32, zeros behind each caption's
                                     rows; none where not asked for */
+    Tensor condition;            /* as latents: of the clips' conditions; likewise */
+    Tensor image;                /* (clips, image_rows, image_width) F32; likewise */
     const int64_t *samples;      /* (clips) global sample numbers */
     const int64_t *clip_ids;     /* (clips) in the dataset */
     const char *const *captions; /* (clips) UTF-8; "" where dropped */
@@ -72,7 +76,8 @@ typedef struct LoaderSizes {
     int64_t clip_elements;  /* most latent values of a clip that this rank reads; 0: none */
     int64_t whole_elements; /* of a clip that it reads whole to check it; 0: none */
     int64_t text_elements;  /* of a caption's embedding; 0: none */
-    size_t bytes;           /* of all of it */
+    int64_t condition_elements, image_elements; /* of a clip's, read by this rank; 0: none */
+    size_t bytes;                               /* of all of it */
 } LoaderSizes;
 
 /* Not collective, no dataset needed. ERR_MEMORY: more than there are addresses. */

@@ -4,47 +4,60 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* *latents, *text: the parts of the bytes that these take. */
-static Status count_bytes(const LoaderSizes *sizes, size_t *latents, size_t *text, size_t *bytes)
+enum { LATENTS, TEXT, CONDITION, IMAGE, PARTS };
+
+/* parts: of the bytes, those of the clips' values. */
+static Status count_bytes(const LoaderSizes *sizes, size_t parts[PARTS], size_t *bytes)
 {
     const size_t micros = (size_t)sizes->max_micros, clips = (size_t)sizes->max_clips;
-    const size_t values = (size_t)sizes->clip_elements, embedding = (size_t)sizes->text_elements;
-    CHECK(!__builtin_mul_overflow(clips, values * sizeof(float), latents) &&
-              !__builtin_mul_overflow(clips, embedding * sizeof(float), text),
-          ERR_MEMORY, "loader: no memory for %zu clips of %zu values", clips, values + embedding);
-    *bytes = micros * sizeof(MicroBatch) +
-             clips * (2 * sizeof(int64_t) + sizeof(char *) + sizeof(bool)) + *latents + *text;
+    const int64_t elements[PARTS] = { sizes->clip_elements, sizes->text_elements,
+                                      sizes->condition_elements, sizes->image_elements };
+    size_t all =
+        micros * sizeof(MicroBatch) + clips * (2 * sizeof(int64_t) + sizeof(char *) + sizeof(bool));
+    for (int i = 0; i < PARTS; i++) {
+        const size_t values = (size_t)elements[i];
+        CHECK(!__builtin_mul_overflow(clips, values * sizeof(float), &parts[i]), ERR_MEMORY,
+              "loader: no memory for %zu clips of %zu values", clips, values);
+        all += parts[i];
+    }
+    *bytes = all;
     return OK;
 }
 
 Status loader_buffer_bytes_of(const LoaderSizes *sizes, size_t *bytes)
 {
-    size_t latents, text;
-    return count_bytes(sizes, &latents, &text, bytes);
+    size_t parts[PARTS];
+    return count_bytes(sizes, parts, bytes);
 }
 
 Status loader_buffer_create(const LoaderSizes *sizes, LoaderBuffer *out)
 {
     const size_t micros = (size_t)sizes->max_micros, clips = (size_t)sizes->max_clips;
-    size_t latents = 0, text = 0;
+    size_t parts[PARTS] = { 0 };
+    float **const values[PARTS] = { &out->latents, &out->text, &out->condition, &out->image };
+    bool whole = true;
     *out = (LoaderBuffer){ 0 };
-    TRY(count_bytes(sizes, &latents, &text, &out->bytes));
+    TRY(count_bytes(sizes, parts, &out->bytes));
     out->micros = calloc(micros, sizeof(*out->micros));
     out->samples = calloc(clips, sizeof(*out->samples));
     out->clips = calloc(clips, sizeof(*out->clips));
     out->captions = calloc(clips, sizeof(*out->captions));
     out->damaged = calloc(clips, sizeof(*out->damaged));
-    out->latents = latents > 0 ? malloc(latents) : NULL;
-    out->text = text > 0 ? malloc(text) : NULL;
+    for (int i = 0; i < PARTS; i++) {
+        *values[i] = parts[i] > 0 ? malloc(parts[i]) : NULL;
+        whole = whole && (parts[i] == 0 || *values[i] != NULL);
+    }
     if (out->micros != NULL && out->samples != NULL && out->clips != NULL &&
-        out->captions != NULL && out->damaged != NULL && (latents == 0 || out->latents != NULL) &&
-        (text == 0 || out->text != NULL)) {
+        out->captions != NULL && out->damaged != NULL && whole) {
         return OK;
     }
     const size_t wanted = out->bytes;
     loader_buffer_destroy(out);
     return status_fail(ERR_MEMORY, "loader: no memory for %zu clips of %lld values: %zu bytes",
-                       clips, (long long)(sizes->clip_elements + sizes->text_elements), wanted);
+                       clips,
+                       (long long)(sizes->clip_elements + sizes->text_elements +
+                                   sizes->condition_elements + sizes->image_elements),
+                       wanted);
 }
 
 void loader_buffer_destroy(LoaderBuffer *buffer)
@@ -56,6 +69,8 @@ void loader_buffer_destroy(LoaderBuffer *buffer)
     free(buffer->damaged);
     free(buffer->latents);
     free(buffer->text);
+    free(buffer->condition);
+    free(buffer->image);
     *buffer = (LoaderBuffer){ 0 };
 }
 
@@ -64,16 +79,18 @@ typedef struct Filled {
     int64_t clips, values;
 } Filled;
 
-/* This rank's tokens of a clip; where the sample is its to check, by way of the whole clip. */
-static Status read_clip(Dataset *ds, const MicroBatch *micro, int64_t i,
-                        const LoaderOptions *options, float *whole)
+typedef Status ReadTokens(Dataset *ds, int64_t clip, TokenRange tokens, Tensor dst);
+
+/* own = this rank's tokens of a clip; where the sample is its to check, by way of the whole clip.
+ */
+static Status read_clip(Dataset *ds, const MicroBatch *micro, int64_t i, ReadTokens *read,
+                        const LoaderOptions *options, float *whole, Tensor own)
 {
     const int64_t clip = micro->clip_ids[i];
-    const Tensor own = tensor_at(micro->latents, i);
     if (options->parts == 1 || micro->samples[i] % options->parts != options->part)
-        return dataset_read_latents(ds, clip, micro->range, own);
+        return read(ds, clip, micro->range, own);
     const Tensor all = tensor_of(whole, F32, SHAPE(micro->tokens, micro->patch));
-    TRY(dataset_read_latents(ds, clip, (TokenRange){ 0, micro->tokens }, all));
+    TRY(read(ds, clip, (TokenRange){ 0, micro->tokens }, all));
     memcpy(own.data, whole + micro->range.first * micro->patch, tensor_bytes(own));
     return OK;
 }
@@ -109,6 +126,32 @@ static Status read_text(LoaderBuffer *buffer, Dataset *ds, const Sample *samples
     return OK;
 }
 
+/* This rank's tokens of latents or conditions: values (clips, own tokens, patch). */
+static Status read_clips(LoaderBuffer *buffer, Dataset *ds, ReadTokens *read,
+                         const LoaderOptions *options, float *whole, int64_t first,
+                         const MicroBatch *micro, Tensor values)
+{
+    for (int64_t i = 0; i < micro->clips; i++) {
+        const Tensor own = tensor_at(values, i);
+        Status s = read_clip(ds, micro, i, read, options, whole, own);
+        /* a fault that passes is no damage: a run's numbers must not know of it */
+        if (is_damage(s)) s = read_clip(ds, micro, i, read, options, whole, own);
+        if (s != OK) TRY(mark_damaged(buffer, first + i, s, own));
+    }
+    return OK;
+}
+
+static Status read_images(LoaderBuffer *buffer, Dataset *ds, int64_t first, const MicroBatch *micro)
+{
+    for (int64_t i = 0; i < micro->clips; i++) {
+        const Tensor rows = tensor_at(micro->image, i);
+        Status s = dataset_read_image(ds, micro->clip_ids[i], rows);
+        if (is_damage(s)) s = dataset_read_image(ds, micro->clip_ids[i], rows);
+        if (s != OK) TRY(mark_damaged(buffer, first + i, s, rows));
+    }
+    return OK;
+}
+
 static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *samples,
                          const PlannedMicro *planned, const LoaderOptions *options, float *whole,
                          Filled *filled, MicroBatch *out)
@@ -126,6 +169,8 @@ static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *sample
                          .range = token_part(b->tokens, options->parts, options->part),
                          .latents = tensor_none(),
                          .text = tensor_none(),
+                         .condition = tensor_none(),
+                         .image = tensor_none(),
                          .samples = buffer->samples + first,
                          .clip_ids = buffer->clips + first,
                          .captions = buffer->captions + first,
@@ -145,18 +190,23 @@ static Status fill_micro(LoaderBuffer *buffer, Dataset *ds, const Sample *sample
                               SHAPE(planned->count, options->text_rows, options->text_width));
         TRY(read_text(buffer, ds, samples + planned->first, first, out));
     }
+    if (options->image_width > 0) {
+        const int64_t elements = options->image_rows * options->image_width;
+        out->image = tensor_of(buffer->image + first * elements, F32,
+                               SHAPE(planned->count, options->image_rows, options->image_width));
+        TRY(read_images(buffer, ds, first, out));
+    }
     if (options->metadata_only) return OK;
 
-    out->latents = tensor_of(buffer->latents + filled->values, F32,
-                             SHAPE(planned->count, out->range.count, b->patch));
+    const Shape own = SHAPE(planned->count, out->range.count, b->patch);
+    const int64_t before = filled->values;
+    out->latents = tensor_of(buffer->latents + before, F32, own);
     filled->values += tensor_count(out->latents);
-    for (int64_t i = 0; i < planned->count; i++) {
-        Status s = read_clip(ds, out, i, options, whole);
-        /* a fault that passes is no damage: a run's numbers must not know of it */
-        if (is_damage(s)) s = read_clip(ds, out, i, options, whole);
-        if (s != OK) TRY(mark_damaged(buffer, first + i, s, tensor_at(out->latents, i)));
-    }
-    return OK;
+    TRY(read_clips(buffer, ds, dataset_read_latents, options, whole, first, out, out->latents));
+    if (options->condition == CONDITION_NONE) return OK;
+    out->condition = tensor_of(buffer->condition + before, F32, own);
+    return read_clips(buffer, ds, dataset_read_condition, options, whole, first, out,
+                      out->condition);
 }
 
 Status loader_buffer_fill(LoaderBuffer *buffer, Dataset *ds, const BatchPlan *plan,
@@ -184,9 +234,12 @@ static void drop_from_micro(MicroBatch *micro, int64_t first_sample, const int64
 {
     for (int64_t i = 0; i < micro->clips; i++) {
         damaged[i] = marks[micro->samples[i] - first_sample] != 0;
-        if (!damaged[i] || micro->latents.data == NULL) continue;
-        const Tensor latents = tensor_at(micro->latents, i);
-        memset(latents.data, 0, tensor_bytes(latents));
+        const Tensor values[] = { micro->latents, micro->condition };
+        for (int k = 0; k < 2 && damaged[i]; k++) {
+            if (values[k].data == NULL) continue;
+            const Tensor clip = tensor_at(values[k], i);
+            memset(clip.data, 0, tensor_bytes(clip));
+        }
     }
 }
 

@@ -13,6 +13,8 @@ typedef struct LoaderBuffer {
     MicroBatch *micros;    /* (max_micros) owned */
     float *latents;        /* (max_clips, most elements of a clip) owned; NULL: none */
     float *text;           /* (max_clips, elements of an embedding) owned; NULL: none */
+    float *condition;      /* as latents, of conditions; NULL: none */
+    float *image;          /* (max_clips, elements of image tokens) owned; NULL: none */
     int64_t *samples;      /* (max_clips) owned */
     int64_t *clips;        /* the same */
     const char **captions; /* the same; the strings belong to the dataset */

@@ -1,5 +1,6 @@
 #include "data/shard.h"
 
+#include "data/shard_condition.h"
 #include "data/shard_text.h"
 
 #include <inttypes.h>
@@ -123,6 +124,7 @@ Status shard_digest(const Shard *shard, const InfoStore *info, Digest *out)
     digest_strings(&shard->sources, stream);
     digest_strings(&shard->captions, stream);
     shard_text_digest(&shard->text, stream);
+    shard_condition_digest(&shard->condition, stream);
     digest_stream_finish(stream, out);
     digest_stream_destroy(stream);
     return OK;
@@ -135,6 +137,7 @@ void shard_clear(Shard *shard)
     string_list_clear(&shard->sources);
     string_list_clear(&shard->captions);
     shard_text_clear(&shard->text);
+    shard_condition_clear(&shard->condition);
 }
 
 void shard_destroy(Shard *shard)
@@ -143,6 +146,7 @@ void shard_destroy(Shard *shard)
     string_list_destroy(&shard->sources);
     string_list_destroy(&shard->captions);
     shard_text_destroy(&shard->text);
+    shard_condition_destroy(&shard->condition);
     shard->rows = NULL;
     shard->clips = shard->reserved = shard->bucket_count = 0;
 }

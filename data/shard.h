@@ -45,12 +45,20 @@ typedef struct ShardText {
     int64_t rows; /* of /text/rows */
 } ShardText;
 
+/* Conditions, clip by clip. Empty where a dataset has none. */
+typedef struct ShardCondition {
+    uint8_t (*latents)[DIGEST_BYTES]; /* (clips) owned: of the bytes of a clip's condition */
+    uint8_t (*image)[DIGEST_BYTES];   /* (clips) owned: of its image tokens; zeros without them */
+    int64_t clips, reserved;
+} ShardCondition;
+
 typedef struct Shard {
     ShardRow *rows; /* (clips) owned */
     int64_t clips, reserved;
     StringList sources;  /* (clips) */
     StringList captions; /* of all clips */
     ShardText text;
+    ShardCondition condition;
     DatasetBucket buckets[SHARD_MAX_BUCKETS];
     int64_t bucket_count;
 } Shard;

@@ -1,6 +1,7 @@
 #include "core/base/json_writer.h"
 #include "data/shard.h"
 #include "data/shard_columns.h"
+#include "data/shard_condition.h"
 #include "data/shard_text.h"
 
 #include <math.h>
@@ -185,9 +186,9 @@ static Status read_head(H5File *file, int64_t *clips)
     CHECK(strcmp(format, SHARD_FORMAT) == 0, ERR_FORMAT, "%s: is not a " SHARD_FORMAT,
           h5_path(file));
     TRY(h5_read_i64(file, "version", &version));
-    CHECK(version == DATASET_VERSION || version == DATASET_VERSION_TEXT, ERR_FORMAT,
-          "%s: dataset of version %lld, this zoetrope reads %d and %d", h5_path(file),
-          (long long)version, DATASET_VERSION, DATASET_VERSION_TEXT);
+    CHECK(version >= DATASET_VERSION && version <= DATASET_VERSION_CONDITION, ERR_FORMAT,
+          "%s: dataset of version %lld, this zoetrope reads %d to %d", h5_path(file),
+          (long long)version, DATASET_VERSION, DATASET_VERSION_CONDITION);
     TRY(h5_read_i64(file, "clips", clips));
     CHECK(*clips >= 1 && *clips <= MAX_CLIPS, ERR_FORMAT, "%s: %lld clips, not 1 .. %lld",
           h5_path(file), (long long)*clips, (long long)MAX_CLIPS);
@@ -223,7 +224,7 @@ static Status read_tables(H5File *file, const DatasetInfo *info, Shard *shard, i
         TRY(shard_open_latents(file, &shard->buckets[i], &latents));
         h5_array_close(latents);
     }
-    return OK;
+    return shard_condition_read(file, info, shard);
 }
 
 Status shard_read(H5File *file, Shard *shard, InfoStore **info)

@@ -1,5 +1,6 @@
 #include "data/shard.h"
 #include "data/shard_columns.h"
+#include "data/shard_condition.h"
 #include "data/shard_text.h"
 
 #include <stdlib.h>
@@ -86,5 +87,6 @@ Status shard_write(const Shard *shard, const InfoStore *info, H5File *file)
     TRY(write_columns(shard, file));
     TRY(write_strings(&shard->sources, file, SHARD_SOURCE_BYTES, SHARD_SOURCE_OFFSETS));
     TRY(write_strings(&shard->captions, file, SHARD_CAPTION_BYTES, SHARD_CAPTION_OFFSETS));
-    return shard_text_write(&shard->text, file);
+    TRY(shard_text_write(&shard->text, file));
+    return shard_condition_write(&shard->condition, &info->view, file);
 }

@@ -1,22 +1,8 @@
 #include "infer/encoding.h"
 
-int64_t encoding_mask(const ModelDir *model)
+bool encoding_beside(const ModelDir *model)
 {
-    return model->config.dit.in_channels > model->config.dit.out_channels ? MASK_CHANNELS : 0;
-}
-
-static Status alloc(Encoding *e, Arena *arena, Shape latent)
-{
-    const int64_t mask = encoding_mask(&e->engine->model);
-    const OptionSize size = e->options->size;
-    const Shape frame = SHAPE(1, size.height, size.width, 3);
-    Shape all = latent;
-    all.dims[0] += mask;
-    TRY(tensor_alloc(arena, F32, all, "encoding.latent", &e->all));
-    TRY(tensor_alloc(arena, F32, frame, "encoding.grey", &e->grey));
-    TRY(tensor_alloc(arena, F32, frame, "encoding.shown", &e->shown));
-    if (e->all.data) e->latent = tensor_slice(e->all, mask, latent.dims[0]);
-    return OK;
+    return model->config.dit.in_channels > model->config.dit.out_channels;
 }
 
 Status encoding_create(Engine *engine, const InferOptions *o, int64_t frames, Encoding *out)
@@ -28,9 +14,9 @@ Status encoding_create(Engine *engine, const InferOptions *o, int64_t frames, En
     TRY(wan_coder_create(dev, out->codec.wan, false, engine->mesh.replica, o->size.height,
                          o->size.width, &out->coder));
     const Shape latent = codec_latent_shape(&out->codec, frames, o->size.height, o->size.width);
-    TRY(alloc(out, &counting, latent));
+    TRY(tensor_alloc(&counting, F32, latent, "encoding.latent", &out->latent));
     TRY(device_arena(dev, "encoding", counting.peak, &out->arena)); /* zeros */
-    return alloc(out, &out->arena, latent);
+    return tensor_alloc(&out->arena, F32, latent, "encoding.latent", &out->latent);
 }
 
 void encoding_destroy(Encoding *encoding)
@@ -44,13 +30,4 @@ void encoding_destroy(Encoding *encoding)
 size_t encoding_bytes(const Encoding *e)
 {
     return wan_vae_bytes(e->codec.wan) + wan_coder_bytes(e->coder) + e->arena.size;
-}
-
-Status encoding_add(Encoding *c, const Frames *frames, int64_t index)
-{
-    if (!frames) return wan_encode(c->coder, c->latent, &c->done, c->grey);
-    const uint8_t *from = tensor_at(frames->rgb, index).data;
-    float *to = tensor_f32(c->shown);
-    for (int64_t i = 0; i < tensor_count(c->shown); i++) to[i] = (float)from[i] / 127.5f - 1.0f;
-    return wan_encode(c->coder, c->latent, &c->done, c->shown);
 }

@@ -1,9 +1,11 @@
 #include "infer/reference_parts.h"
 
+#include "core/codec/condition.h"
 #include "data/frames_in.h"
 #include "infer/encoding.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* ---- what a request asks for ----------------------------------------------------------------- */
 
@@ -22,15 +24,10 @@ static bool is_asked(const InferOptions *o)
     return o->image || o->video || o->continued;
 }
 
-/* Pixel frames that are known: [0, before) and [frames - after, frames). */
-typedef struct Known {
-    int64_t before, after;
-} Known;
-
-static Known known_frames(const InferOptions *o)
+static KnownFrames known_frames(const InferOptions *o)
 {
-    if (o->image) return (Known){ 1, o->last_image ? 1 : 0 };
-    return o->backward ? (Known){ 0, o->overlap } : (Known){ o->overlap, 0 };
+    if (o->image) return (KnownFrames){ 1, o->last_image ? 1 : 0 };
+    return o->backward ? (KnownFrames){ 0, o->overlap } : (KnownFrames){ o->overlap, 0 };
 }
 
 /* --continue leaves frames to make; a model that is given latent frames is given whole ones. */
@@ -82,10 +79,10 @@ static Status check_model(const Engine *e, const InferOptions *o)
           "--last-image: %s reads one image; use a first-and-last-frame model", e->path);
     CHECK(c->pos_embed_seq_len == 0 || o->last_image, ERR_USAGE,
           "%s: wants a first and a last frame: give --last-image FILE, too", e->path);
-    CHECK(!beside || c->in_channels == 2 * c->out_channels + MASK_CHANNELS, ERR_FORMAT,
+    CHECK(!beside || c->in_channels == 2 * c->out_channels + CONDITION_MASK, ERR_FORMAT,
           "%s: in_channels is %lld; an image-to-video model with %lld latent channels has %lld",
           e->path, (long long)c->in_channels, (long long)c->out_channels,
-          (long long)(2 * c->out_channels + MASK_CHANNELS));
+          (long long)(2 * c->out_channels + CONDITION_MASK));
     return check_overlap(e, o, beside);
 }
 
@@ -127,43 +124,33 @@ static Status read_sources(const InferOptions *o, Sources *out)
     return o->video ? frames_read(o->video, &video, &out->whole) : OK;
 }
 
-/* Mask channel j of latent frame t: pixel frame 4 t - 3 + j, and the first one four times. */
-static float mask_value(Known known, int64_t frames, int64_t t, int64_t j)
-{
-    const int64_t pixel = t == 0 ? 0 : MASK_CHANNELS * t - (MASK_CHANNELS - 1) + j;
-    return pixel < known.before || pixel >= frames - known.after ? 1.0f : 0.0f;
-}
-
-/* Mask, then the latents of the known frames with grey between (spec 17, 15). Collective. */
+/* Mask, then the latents of the known frames with grey between. Collective. */
 static Status make_beside(Encoding *c, const Sources *s, References *out)
 {
-    const InferOptions *o = c->options;
-    const Known known = known_frames(o);
-    const int64_t frames = o->frames, end = frames - known.after;
-    for (int64_t i = 0; i < frames; i++) {
-        const Frames *from = i < known.before ? &s->before : i >= end ? &s->after : NULL;
-        TRY(encoding_add(c, from, i < known.before ? i : i - end));
-    }
-    const Tensor mask = c->all;
-    const int64_t count = mask.shape[1], plane = mask.shape[2] * mask.shape[3];
-    for (int64_t j = 0; j < MASK_CHANNELS; j++)
-        for (int64_t t = 0; t < count; t++)
-            for (int64_t i = 0; i < plane; i++)
-                tensor_f32(mask)[(j * count + t) * plane + i] = mask_value(known, frames, t, j);
-    return reference_tokens(c->all, &out->beside);
+    const Tensor l = c->latent;
+    Tensor latents = tensor_none();
+    TRY(condition_encode(c->coder, l, s->before.rgb, s->after.rgb));
+    TRY(reference_tokens(l, &latents));
+    const int64_t rows = latents.shape[0];
+    const ConditionPart part = { known_frames(c->options), l.shape[1], rows / l.shape[1], 0 };
+    Status status =
+        reference_tensor(SHAPE(rows, CONDITION_MASK_COLUMNS + latents.shape[1]), &out->beside);
+    if (status == OK) status = condition_place(&c->engine->device, out->beside, 0, latents, &part);
+    free(latents.data);
+    return status;
 }
 
 /* Collective. */
 static Status make_given(Encoding *c, const Sources *s, References *out)
 {
-    for (int64_t i = 0; i < s->before.rgb.shape[0]; i++) TRY(encoding_add(c, &s->before, i));
+    TRY(wan_encode(c->coder, c->latent, &c->done, s->before.rgb));
     out->clean = c->latent.shape[1];
     return reference_tokens(c->latent, &out->given);
 }
 
 static Status make_start(Encoding *c, const Sources *s, References *out)
 {
-    for (int64_t i = 0; i < c->options->frames; i++) TRY(encoding_add(c, &s->whole, i));
+    TRY(wan_encode(c->coder, c->latent, &c->done, s->whole.rgb));
     return reference_tokens(c->latent, &out->start);
 }
 

@@ -5,6 +5,7 @@
 #include "core/solver/guidance.h"
 #include "infer/engine.h"
 #include "tools/caption_match.h"
+#include "train/clip_condition.h"
 #include "train/heldout.h"
 
 #include <stdio.h>
@@ -112,8 +113,7 @@ static Status check_dataset(const Engine *engine, const Dataset *ds)
     CHECK(strcmp(info->codec_digest, engine->codec.digest) == 0, ERR_USAGE,
           "%s: was made with codec %.12s, %s has %.12s: their latents do not compare",
           dataset_dir(ds), info->codec_digest, engine->path, engine->codec.digest);
-    CHECK(dit->in_channels == dit->out_channels, ERR_USAGE,
-          "%s: is an image-to-video model: its loss on clips alone means nothing", engine->path);
+    TRY(clip_condition_check(dit, engine->path, ds));
     CHECK(engine->model.text != TEXT_UMT5 || info->text_width == dit->text_dim, ERR_USAGE,
           "%s: has no embeddings of its captions that this model reads: ingest with --text-encoder",
           dataset_dir(ds));

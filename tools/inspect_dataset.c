@@ -45,6 +45,13 @@ static void show_info(Report *report, const Dataset *ds)
         report_int(report, "text_rows", info->text_rows);
         report_int(report, "text_width", info->text_width);
     }
+    if (info->condition != CONDITION_NONE)
+        report_string(report, "condition", condition_name(info->condition));
+    if (info->image_width > 0) {
+        report_string(report, "image_digest", info->image_digest);
+        report_int(report, "image_rows", info->image_rows);
+        report_int(report, "image_width", info->image_width);
+    }
     report_int(report, "latent_channels", info->channels);
     report_shape(report, "latent_stride", info->stride, 3);
     report_shape(report, "patch", info->patch, 3);

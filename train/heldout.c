@@ -1,6 +1,7 @@
 #include "train/heldout.h"
 
 #include "core/base/stop.h"
+#include "core/codec/condition.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -21,12 +22,32 @@ Status heldout_shapes(BucketList buckets, const DitConfig *config, DitShape **sh
     return OK;
 }
 
+/* Mask and condition of one token. */
+static int64_t beside_width(const DitConfig *c)
+{
+    return dit_patch_in(c) - dit_patch_out(c);
+}
+
+static Status cut_condition(const DitConfig *c, Arena *arena, int64_t most, HeldoutSpace *s)
+{
+    const int64_t width = beside_width(c), tokens = most / dit_patch_out(c);
+    s->condition = s->beside = s->image = tensor_none();
+    if (width > 0) {
+        TRY(tensor_alloc(arena, F32, SHAPE(most), "held-out condition", &s->condition));
+        TRY(tensor_alloc(arena, F32, SHAPE(tokens * width), "held-out beside", &s->beside));
+    }
+    if (c->image_rows == 0) return OK;
+    return tensor_alloc(arena, F32, SHAPE(1, c->image_rows, c->image_dim), "held-out image",
+                        &s->image);
+}
+
 static Status cut_space(const ModelConfig *c, Arena *arena, int64_t most, int64_t sums,
                         HeldoutSpace *s)
 {
     Tensor *const tensors[] = { &s->latents, &s->noise, &s->x_t, &s->target, &s->v };
     for (int i = 0; i < 5; i++) TRY(tensor_alloc(arena, F32, SHAPE(most), "held-out", tensors[i]));
     TRY(tensor_alloc(arena, F64, SHAPE(sums), "held-out sums", &s->sums));
+    TRY(cut_condition(&c->dit, arena, most, s));
     if (c->text.num_layers > 0) return OK;
     return tensor_alloc(arena, F32, SHAPE(1, c->text.max_length, c->text.d_model), "held-out text",
                         &s->text);
@@ -63,11 +84,26 @@ static Tensor shaped(Tensor t, const DatasetBucket *b)
     return tensor_reshape(tensor_slice(t, 0, b->tokens * b->patch), SHAPE(1, b->tokens, b->patch));
 }
 
-static Status tell_caption(Velocity *velocity, const Dataset *ds, int64_t clip,
-                           const HeldoutSpace *work)
+/* (1, tokens, ...): the clip's mask and condition, or none. */
+static Status make_beside(const Dit *dit, const Dataset *ds, const DatasetBucket *b,
+                          const HeldoutSpace *work, Tensor *out)
 {
-    const VelocityCondition told = { work->text, tensor_none(), tensor_none() };
+    const int64_t width = beside_width(&dit->config.dit);
+    const ConditionPart part = { condition_known(dataset_info(ds)->condition), b->t,
+                                 b->tokens / b->t, 0 };
+    *out = tensor_none();
+    if (width == 0) return OK;
+    *out = tensor_reshape(tensor_slice(work->beside, 0, b->tokens * width),
+                          SHAPE(1, b->tokens, width));
+    return condition_place(dit->dev, *out, 0, shaped(work->condition, b), &part);
+}
+
+static Status tell_clip(Velocity *velocity, const Dataset *ds, int64_t clip, const DatasetBucket *b,
+                        const HeldoutSpace *work)
+{
+    VelocityCondition told = { work->text, work->image, tensor_none() };
     const char *caption = dataset_caption(ds, clip, 0);
+    TRY(make_beside(velocity->dit, ds, b, work, &told.beside));
     return work->text.data ? velocity_condition(velocity, &told, 1)
                            : velocity_captions(velocity, &caption, 1);
 }
@@ -82,7 +118,7 @@ static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, uint64
     const Tensor latents = shaped(work->latents, b), noise = shaped(work->noise, b);
     const Tensor x_t = shaped(work->x_t, b), target = shaped(work->target, b);
     const Tensor v = shaped(work->v, b);
-    TRY(tell_caption(velocity, ds, clip, work));
+    TRY(tell_clip(velocity, ds, clip, b, work));
     for (int bin = 0; bin < bins; bin++) {
         float t = ((float)bin + 0.5f) / (float)bins;
         const Tensor time = tensor_of(&t, F32, SHAPE(1));
@@ -117,6 +153,20 @@ static void find_losses(const Dataset *ds, const double *sums, int bins, double 
     }
 }
 
+/* All that is measured of a clip: its latents, and what the model is told. */
+static Status read_clip(Dataset *ds, int64_t clip, const HeldoutSpace *space)
+{
+    const DatasetBucket *b = dataset_bucket(ds, dataset_clip(ds, clip).bucket);
+    const Shape shape = SHAPE(b->tokens, b->patch);
+    const TokenRange all = dataset_clip_tokens(ds, clip);
+    TRY(dataset_read_latents(ds, clip, all, tensor_reshape(shaped(space->latents, b), shape)));
+    if (space->text.data) TRY(dataset_read_text(ds, clip, 0, tensor_at(space->text, 0)));
+    if (space->image.data) TRY(dataset_read_image(ds, clip, tensor_at(space->image, 0)));
+    if (!space->condition.data) return OK;
+    return dataset_read_condition(ds, clip, all,
+                                  tensor_reshape(shaped(space->condition, b), shape));
+}
+
 Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, HeldoutSpace *space,
                     Dataset *ds, uint64_t seed, int bins, double *losses, double *mean)
 {
@@ -129,14 +179,7 @@ Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, He
     for (int64_t first = 0; first < dataset_clips(ds); first += mesh->shape.data) {
         const int64_t clip = first + mesh->dp;
         const bool mine = clip < dataset_clips(ds);
-        if (mine) {
-            const DatasetBucket *b = dataset_bucket(ds, dataset_clip(ds, clip).bucket);
-            s = dataset_read_latents(
-                ds, clip, dataset_clip_tokens(ds, clip),
-                tensor_reshape(shaped(space->latents, b), SHAPE(b->tokens, b->patch)));
-            if (s == OK && space->text.data)
-                s = dataset_read_text(ds, clip, 0, tensor_at(space->text, 0));
-        }
+        if (mine) s = read_clip(ds, clip, space);
         TRY(comm_agree(comm, s == OK ? stop_check("measuring the held-out loss") : s));
         if (mine) s = measure_clip(velocity, ds, clip, seed, bins, space, sums + clip * bins);
         /* inside the model nothing fails on one rank alone that the others could outlive */

@@ -22,6 +22,10 @@ typedef struct HeldoutSpace {
     Tensor sums;                           /* (clips * bins) F64: squared errors; view */
     Tensor text; /* (1, text rows, text_dim): a clip's embedded caption; view; none where the model
                     encodes captions itself */
+    /* image-to-video models: views; none where the model does not read them */
+    Tensor condition; /* (values of the largest clip) */
+    Tensor beside;    /* (its tokens, patch in - patch out): mask and condition, as they stand */
+    Tensor image;     /* (1, image rows, image_dim) */
 } HeldoutSpace;
 
 /* On a counting device nothing is reserved. Not collective. ERR_MEMORY. */

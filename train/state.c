@@ -3,6 +3,7 @@
 #include "core/base/file.h"
 #include "core/base/log.h"
 #include "core/base/stop.h"
+#include "train/clip_condition.h"
 #include "train/state_plan.h"
 
 #include <stdlib.h>
@@ -79,12 +80,15 @@ static Status open_data(TrainState *s)
     s->train_sizes = dataset_bucket_list(s->train);
     TRY(take_channels(s, info));
     TRY(check_text(s, s->train));
+    TRY(clip_condition_check(&c->model.dit, c->from, s->train));
+    s->condition = info->condition;
     TRY(open_codec(s, info));
     TRY(model_config_check(&c->model));
     if (!c->data.heldout[0]) return OK;
     TRY(dataset_open(c->data.heldout, &s->heldout));
     s->heldout_sizes = dataset_bucket_list(s->heldout);
     TRY(check_text(s, s->heldout));
+    TRY(clip_condition_check(&c->model.dit, c->from, s->heldout));
     CHECK(strcmp(dataset_info(s->heldout)->codec_digest, info->codec_digest) == 0, ERR_CONFIG,
           "data.heldout %s and data.train %s have different codecs (%.12s, %.12s); ingest the "
           "held-out clips with --%s %s",

@@ -28,6 +28,7 @@ typedef struct TrainState {
     char *config_text;                     /* owned: the resolved configuration as YAML */
     Trust trust;                           /* owned */
     Dataset *train, *heldout;              /* owned; heldout NULL: none */
+    ConditionKind condition;               /* of the clips of both, where the model reads it */
     BucketList train_sizes, heldout_sizes; /* views; of a plan, of no dataset */
     Codec codec;                           /* owned; none where nobody needs it */
     MeshGroups groups;

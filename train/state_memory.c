@@ -92,6 +92,13 @@ static bool reads_text(const TrainState *s)
     return s->config.text_encoder == TEXT_KEY_UMT5 && s->dit.first;
 }
 
+/* The condition is stage 0's, too; what the model reads of it, and no more. */
+static ConditionKind read_condition(const TrainState *s)
+{
+    const DitConfig *dit = &s->config.model.dit;
+    return s->dit.first && dit->in_channels > dit->out_channels ? s->condition : CONDITION_NONE;
+}
+
 LoaderOptions train_state_loader_options(const TrainState *s, int64_t step)
 {
     return (LoaderOptions){ .sampler = sampler_options(&s->config),
@@ -101,6 +108,9 @@ LoaderOptions train_state_loader_options(const TrainState *s, int64_t step)
                             .metadata_only = !s->dit.first && !s->dit.last,
                             .text_rows = reads_text(s) ? s->config.model.text.max_length : 0,
                             .text_width = reads_text(s) ? s->config.model.dit.text_dim : 0,
+                            .condition = read_condition(s),
+                            .image_rows = s->dit.first ? s->config.model.dit.image_rows : 0,
+                            .image_width = s->dit.first ? s->config.model.dit.image_dim : 0,
                             .part = s->groups.sequence->rank,
                             .parts = s->groups.sequence->size };
 }
@@ -142,6 +152,7 @@ static Status create_step(TrainState *s)
                                        .micros_max = (int)s->loader_sizes.max_micros,
                                        .shards = s->optimizer.shards,
                                        .exact = s->config.numerics ? &s->exact : NULL,
+                                       .condition = s->condition,
                                        .schedule = (ScheduleKind)s->config.parallel.schedule,
                                        .reduce = s->reduce };
     const Status status = train_step_create(&s->dit, &s->groups, s->grads, &options, &s->step);

@@ -37,7 +37,8 @@ Status state_plan_rank(const StatePlan *plan, const Mesh *mesh, RankMemory *memo
     Group storage[MESH_AXES];
     TrainState s = { .config = plan->config,
                      .train_sizes = plan->train_sizes,
-                     .heldout_sizes = plan->heldout_sizes };
+                     .heldout_sizes = plan->heldout_sizes,
+                     .condition = CONDITION_FIRST /* the others are as large */ };
     Status status = OK;
     s.groups = mesh_groups_described(mesh, storage);
     TRY(device_open(&s.device, train_device_name(&plan->config), NULL, plan->threads,

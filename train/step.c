@@ -1,5 +1,6 @@
 #include "train/step.h"
 
+#include "core/codec/condition.h"
 #include "core/text/byte_tokens.h"
 #include "train/train_config.h"
 
@@ -7,6 +8,12 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Whether the model's input is more than the noise: a mask and a condition stand beside it. */
+static bool reads_beside(const Dit *dit)
+{
+    return dit_patch_in(&dit->config.dit) > dit_patch_out(&dit->config.dit);
+}
 
 /* One chunk's activations, and the loss' tensors where its stage draws noise: the first and last.
  */
@@ -89,6 +96,7 @@ Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
                        .flow = options->flow,
                        .shards = options->shards,
                        .exact = options->exact,
+                       .condition = options->condition,
                        .schedule_kind = options->schedule };
     size_t scratch = 0;
     Status s = OK;
@@ -162,13 +170,30 @@ static int64_t step_message_count(const void *context, int micro)
     return dit_message_count(step->dit, shape_of(step->dit, &step->batch->micros[micro]));
 }
 
-/* Noise, mixture and target of this rank's own tokens; the caption's bytes. First and last stage
- * draw alike. */
+/* Stage 0: x_t = [ mixture | mask | condition ], of this rank's own tokens. */
+static Status place_beside(const TrainStep *step, const MicroBatch *micro, StepSlot *slot)
+{
+    const Dit *dit = step->dit;
+    const DitShape shape = shape_of(dit, micro);
+    const ConditionPart part = { .known = condition_known(step->condition),
+                                 .t = micro->t,
+                                 .frame_tokens = shape.h * shape.w,
+                                 .first = dit_own_tokens(dit, shape).first };
+    for (int64_t i = 0; i < micro->clips; i++) {
+        const Tensor x_t = tensor_at(slot->model.x_t, i);
+        TRY(op_place_columns(dit->dev, x_t, tensor_at(slot->x_t, i), 0));
+        TRY(condition_place(dit->dev, x_t, micro->patch, tensor_at(micro->condition, i), &part));
+    }
+    return OK;
+}
+
+/* Noise, mixture and target of this rank's own tokens; the caption's bytes or rows, and the image
+ * tokens. First and last stage draw alike. */
 static Status prepare(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
 {
     const Dit *dit = step->dit;
     const Device *dev = dit->dev;
-    const bool first = dit_slot_first(dit, &slot->model);
+    const bool first = dit_slot_first(dit, &slot->model), beside = reads_beside(dit);
     if (!first && !dit_slot_last(dit, &slot->model)) return OK;
     const TokenRange own = dit_own_tokens(dit, shape_of(dit, micro));
     const Shape shape = SHAPE(micro->clips, own.count, micro->patch);
@@ -177,13 +202,15 @@ static Status prepare(TrainStep *step, const MicroBatch *micro, StepSlot *slot)
     TRY(tensor_alloc(&slot->arena, F32, shape, "flow.noise", &slot->noise));
     TRY(tensor_alloc(&slot->arena, F32, shape, "flow.target", &slot->target));
     slot->x_t = slot->model.x_t;
-    if (!first) TRY(tensor_alloc(&slot->arena, F32, shape, "flow.x_t", &slot->x_t));
+    if (!first || beside) TRY(tensor_alloc(&slot->arena, F32, shape, "flow.x_t", &slot->x_t));
     TRY(tensor_alloc(&slot->arena, F32, SHAPE(micro->clips), "flow.t", &t));
     for (int64_t i = 0; i < micro->clips; i++)
         tensor_f32(t)[i] = (float)flow_timestep(&step->flow, micro->samples[i]);
     TRY(flow_noise(dev, &step->flow, slot->noise, micro->samples, own.first * micro->patch));
     TRY(op_flow_mix(dev, slot->x_t, slot->target, micro->latents, slot->noise, t));
     if (!first) return OK;
+    if (beside) TRY(place_beside(step, micro, slot));
+    if (slot->model.image.data) TRY(op_convert(dev, slot->model.image, micro->image));
     for (int64_t i = 0; i < micro->clips; i++)
         tensor_f32(slot->model.t)[i] = 1000.0f * tensor_f32(t)[i];
     if (micro->text.data) return op_convert(dev, slot->model.text.out, micro->text);

@@ -4,6 +4,9 @@
  *   per micro-batch:  x_t = (1-t) x + t noise, target = noise - x;  v = model(x_t, 1000 t, caption)
  *                     loss = sum (v - target)^2 / elements of the whole step
  *
+ * An image-to-video model reads the clip's mask and condition beside x_t (core/codec/condition.h),
+ * without noise, and its image tokens; loss and target are of the clip alone.
+ *
  * The pipeline's schedule table says in which order; each gradient bucket starts its reduction when
  * the last micro-batch's backward, or its weights' turn, has left it. Every draw is a function of
  * the sample's number, so the sum does not know the mesh.
@@ -26,7 +29,7 @@ typedef struct StepSlot {
     Arena arena;  /* owned: the three below */
     Tensor noise; /* (clips, tokens, patch): noise, then the gradient of the velocity */
     Tensor target;
-    Tensor x_t; /* own buffer where the model's first stage is another */
+    Tensor x_t; /* own buffer where the model's first stage is another, or reads more than it */
 } StepSlot;
 
 typedef struct TrainStep {
@@ -36,6 +39,7 @@ typedef struct TrainStep {
     Tensor grads;               /* (local_elements) F32; view */
     const BucketShards *shards; /* view; NULL: each rank gets the whole sum */
     ExactGrads *exact;          /* view; NULL in fast numerics */
+    ConditionKind condition;    /* of the batches' clips, where the model reads it */
     ExactSum exact_loss;        /* exact numerics: loss_sum, unrounded */
     int micro;                  /* whose backward runs */
     ScheduleKind schedule_kind;
@@ -62,6 +66,7 @@ typedef struct TrainStepOptions {
     int micros_max;             /* micro-batches a replica may get in a step */
     const BucketShards *shards; /* over the gradient group; NULL: gradients are not sharded */
     ExactGrads *exact;          /* exact numerics; else NULL */
+    ConditionKind condition;    /* of the clips, where the model reads it */
     ScheduleKind schedule;      /* several chunks a rank (mesh.chunks): interleaved */
     ReducerWay reduce;
 } TrainStepOptions;

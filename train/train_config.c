@@ -295,12 +295,11 @@ static Status check_base(const TrainConfig *c)
           : c->expert == 1 ? "high"
                            : "low",
           c->from, c->base.boundary > 0 ? "two experts" : "one transformer");
-    CHECK(
-        dit->in_channels == dit->out_channels && dit->image_dim == 0, ERR_CONFIG,
-        "model.from %s is an image-to-video model (in_channels %lld, out_channels %lld, image_dim "
-        "%lld); training has text to video only",
-        c->from, (long long)dit->in_channels, (long long)dit->out_channels,
-        (long long)dit->image_dim);
+    CHECK(c->base.text == TEXT_UMT5 || (dit->in_channels == dit->out_channels && !dit->image_dim),
+          ERR_CONFIG,
+          "model.from %s is an image-to-video model whose text encoder is not umT5; there are none "
+          "such",
+          c->from);
     CHECK(c->base.text != TEXT_NONE, ERR_CONFIG, "model.from %s has no text encoder", c->from);
     return OK;
 }

@@ -104,6 +104,11 @@ Group *codec_group(const CodecStream *stream)
     return stream->group;
 }
 
+WanCoder *codec_coder(CodecStream *stream)
+{
+    return stream->coder;
+}
+
 bool codec_is_shared(const CodecStream *stream)
 {
     return stream->coder && stream->group->size > 1;

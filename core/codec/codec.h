@@ -86,6 +86,8 @@ void codec_stream_destroy(CodecStream *stream);
 size_t codec_stream_bytes(const CodecStream *stream);
 const Codec *codec_of(const CodecStream *stream);
 Group *codec_group(const CodecStream *stream);
+/* NULL for a linear codec. */
+WanCoder *codec_coder(CodecStream *stream);
 /* Whether every rank of the group must make the calls below; otherwise rank 0 makes them alone. */
 bool codec_is_shared(const CodecStream *stream);
 

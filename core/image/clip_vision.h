@@ -11,6 +11,7 @@
 #ifndef ZT_CORE_IMAGE_CLIP_VISION_H
 #define ZT_CORE_IMAGE_CLIP_VISION_H
 
+#include "core/base/digest.h"
 #include "core/device.h"
 #include "core/image/clip_config.h"
 
@@ -27,5 +28,10 @@ Status clip_vision_bytes(const Device *dev, const char *model_dir, DType dtype, 
  * prepared already. */
 Status clip_vision_encode_pixels(const Device *dev, const char *model_dir, DType dtype,
                                  Tensor pixels, Tensor tokens);
+
+/* rows and width of a picture's tokens, and which encoder it is: SHA-256 of the processor's and the
+ * tower's sizes and of all weights that are used, read whole once. ERR_FORMAT, ERR_IO, ERR_MEMORY.
+ */
+Status clip_vision_describe(const char *model_dir, int64_t *rows, int64_t *width, Digest *digest);
 
 #endif

@@ -4,12 +4,18 @@
  * Pictures are compared with diffusers in test_wan_pipelines.c, more is refused in wan_modes.sh.
  */
 /* ranks: 1 2 */
+#include "core/base/bf16.h"
 #include "core/base/log.h"
 #include "core/codec/codec.h"
+#include "core/codec/condition.h"
 #include "core/codec/patch.h"
 #include "core/formats/safetensors.h"
+#include "data/dataset.h"
 #include "data/frames_in.h"
+#include "data/ingest.h"
+#include "data/png.h"
 #include "infer/infer.h"
+#include "infer/references.h"
 #include "infer/settings.h"
 
 #include <math.h>
@@ -169,6 +175,117 @@ static void continuing_one_frame_is_image_to_video(void **state)
     }
 }
 
+/* The clip's first and last frame as pictures, and a dataset of it: rank 0. */
+static void write_pictures_and_dataset(const char *model, const char *condition, bool image,
+                                       char paths[3][FILE_PATH_BYTES])
+{
+    static const char *const names[] = { "first.png", "last.png", "dataset" };
+    const FramesWanted wanted = { .what = "clip", .fps = 8, .least = FRAMES, .most = FRAMES };
+    char list[FILE_PATH_BYTES], line[FILE_PATH_BYTES + 64];
+    const char *arguments[] = { "ingest",
+                                list,
+                                "--out",
+                                paths[2],
+                                "--size",
+                                "64x64",
+                                "--frames",
+                                "9",
+                                "--vae",
+                                model,
+                                "--condition",
+                                condition,
+                                image ? "--image-encoder" : "--strict",
+                                model };
+    Frames frames;
+    for (int i = 0; i < 3; i++) assert_int_equal(file_join(paths[i], root, names[i]), OK);
+    if (comm_rank(comm) != 0) return;
+    assert_int_equal(frames_read(clip, &wanted, &frames), OK);
+    assert_int_equal(png_write(paths[0], tensor_at(frames.rgb, 0), NULL), OK);
+    assert_int_equal(png_write(paths[1], tensor_at(frames.rgb, FRAMES - 1), NULL), OK);
+    frames_destroy(&frames);
+    assert_int_equal(file_remove_tree(paths[2]), OK);
+    assert_int_equal(file_join(list, root, "list.jsonl"), OK);
+    const int n =
+        snprintf(line, sizeof line, "{\"video\": \"%s\", \"caption\": \"a fox\"}\n", clip);
+    assert_int_equal(file_write(list, line, (size_t)n), OK);
+    if (ingest_main(image ? 14 : 13, (char **)(uintptr_t)arguments) != OK)
+        fail_msg("%s", status_message());
+}
+
+static void assert_rounded(const float *stored, const float *made, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++)
+        assert_true(stored[i] == float_of_bf16(bf16_of_float(made[i])));
+}
+
+/* What a dataset holds of its clip is what a request with the same frames makes, to the last bit
+ * that a dataset keeps; the mask is ones at the known frames. */
+static void assert_stored(const References *made, const char *path, bool last)
+{
+    enum { FIRST = CONDITION_MASK_COLUMNS };
+    Dataset *ds;
+    assert_int_equal(dataset_open(path, &ds), OK);
+    const DatasetBucket *b = dataset_bucket(ds, 0);
+    const int64_t images = dataset_info(ds)->image_rows * dataset_info(ds)->image_width;
+    float *condition = calloc((size_t)(b->tokens * b->patch), sizeof *condition);
+    float *image = calloc((size_t)images + 1, sizeof *image);
+    assert_int_equal(made->beside.shape[0], b->tokens);
+    assert_int_equal(made->beside.shape[1], FIRST + b->patch);
+    assert_int_equal(dataset_read_condition(ds, 0, dataset_clip_tokens(ds, 0),
+                                            tensor_of(condition, F32, SHAPE(b->tokens, b->patch))),
+                     OK);
+    for (int64_t i = 0; i < b->tokens; i++) {
+        const float *row = tensor_f32(made->beside) + i * (FIRST + b->patch);
+        const int64_t t = i / (b->tokens / b->t);
+        assert_rounded(condition + i * b->patch, row + FIRST, b->patch);
+        for (int64_t k = 0; k < FIRST; k++) /* channel 3 of the last latent frame: the last frame */
+            assert_true(row[k] == (t == 0 || (last && t == b->t - 1 && k >= 12) ? 1.0f : 0.0f));
+    }
+    assert_true((images > 0) == (made->image.data != NULL));
+    if (images > 0) {
+        assert_int_equal(tensor_count(made->image), images);
+        assert_int_equal(
+            dataset_read_image(
+                ds, 0, tensor_of(image, F32, SHAPE(made->image.shape[0], made->image.shape[1]))),
+            OK);
+        assert_rounded(image, tensor_f32(made->image), images);
+    }
+    free(condition);
+    free(image);
+    dataset_close(ds);
+}
+
+static void a_dataset_holds_what_a_request_makes(void **state)
+{
+    static const struct {
+        const char *model, *condition;
+        bool image, last;
+    } cases[] = { { FOLDER "/i2v", "first", true, false },
+                  { FOLDER "/flf2v", "first-last", false, true } };
+    (void)state;
+    for (int i = 0; i < 2; i++) {
+        char paths[3][FILE_PATH_BYTES];
+        Engine engine = { 0 };
+        References made = { 0 };
+        write_pictures_and_dataset(cases[i].model, cases[i].condition, cases[i].image, paths);
+        assert_int_equal(comm_barrier(comm), OK);
+        InferOptions o = options_for(cases[i].model, "unused.mp4", NULL);
+        o.image = paths[0];
+        if (cases[i].last) o.last_image = paths[1];
+        const EngineOptions options = { .model = o.model,
+                                        .device = "cpu",
+                                        .threads = 1,
+                                        .shape = mesh_shape(0, comm_size(comm), 1, 1),
+                                        .halves = 1 };
+        assert_int_equal(engine_find(comm, &options, &engine), OK);
+        if (references_make(&engine, &o, &made) != OK) fail_msg("%s", status_message());
+        if (comm_rank(comm) == 0) assert_stored(&made, paths[2], cases[i].last);
+        references_destroy(&made);
+        engine_close(&engine);
+        assert_int_equal(comm_barrier(comm), OK);
+    }
+}
+
 /* From the last hundredth of a trajectory a video is what it was, but for noise of that strength;
  * from all of it, what noise and prompt make. */
 static void strength_says_how_much_of_a_video_stays(void **state)
@@ -268,6 +385,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_clip_is_continued_from_its_last_frames),
         cmocka_unit_test(continuing_one_frame_is_image_to_video),
+        cmocka_unit_test(a_dataset_holds_what_a_request_makes),
         cmocka_unit_test(strength_says_how_much_of_a_video_stays),
         cmocka_unit_test(what_a_model_cannot_take_is_refused),
     };

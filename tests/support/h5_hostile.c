@@ -313,7 +313,7 @@ static const struct {
     HostileCase about;
     void (*apply)(hid_t file);
 } cases[] = {
-    { { "other_version", "dataset of version 9, this zoetrope reads 1 and 2" }, other_version },
+    { { "other_version", "dataset of version 9, this zoetrope reads 1 to 3" }, other_version },
     { { "version_as_real", "attribute version has another type" }, version_as_real },
     { { "version_as_list", "attribute version is not one value" }, version_as_list },
     { { "format_of_any_length", "not a fixed-length string" }, format_of_any_length },

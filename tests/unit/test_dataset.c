@@ -318,7 +318,7 @@ static void other_version_is_refused(void **state)
     (void)state;
     small_dataset(dir, 3, 0);
     small_edit(dir, "dataset.json", "\"version\": 1", "\"version\": 9");
-    assert_refused(ERR_FORMAT, "dataset of version 9, this zoetrope reads 1 and 2");
+    assert_refused(ERR_FORMAT, "dataset of version 9, this zoetrope reads 1 to 3");
 }
 
 static void missing_shard_is_named(void **state)
