@@ -176,6 +176,15 @@ size_t comm_group_bytes(int size)
     return size > 1 ? group_mpi_scratch_bytes() : 0;
 }
 
+size_t comm_mesh_bytes(const MeshGroups *groups)
+{
+    MeshGroups copy = *groups;
+    size_t bytes = comm_group_bytes(groups->mesh.size);
+    for (int axis = 0; axis < MESH_AXES; axis++)
+        bytes += comm_group_bytes((*mesh_group_slot(&copy, (MeshAxis)axis))->size);
+    return bytes;
+}
+
 /* The ranks that share `color`, ordered by `key`, on a communicator of their own. */
 static Status split(Comm *comm, const char *name, int color, int key, Group **out)
 {

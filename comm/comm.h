@@ -65,6 +65,8 @@ Status comm_barrier_at(Comm *comm, const char *site);
 
 /* Bytes that a group of so many ranks keeps for its sums. */
 size_t comm_group_bytes(int size);
+/* Those of the world's group and the mesh's; a plan's groups will do. */
+size_t comm_mesh_bytes(const MeshGroups *groups);
 /* Collective. The groups live as long as the comm. */
 Status comm_mesh(Comm *comm, MeshShape shape, MeshGroups *out);
 /* Collective. The ranks that share the halves of guidance (mesh_guidance_seat). */

@@ -65,6 +65,7 @@ static Status find_model(Engine *e, const EngineOptions *o)
     return comm_agree(e->comm, model_dir_read(e->path, &e->model));
 }
 
+/* Not collective. */
 static Status open_device(Engine *e, const EngineOptions *o)
 {
     const int ranks = comm_local_size(e->comm);
@@ -76,31 +77,35 @@ static Status open_device(Engine *e, const EngineOptions *o)
                        e->device.threads / ranks > 0 ? e->device.threads / ranks : 1, o->exact);
 }
 
-static Status check_halves(const Engine *e, MeshShape shape, int halves)
+Status engine_check_halves(MeshShape shape, int halves)
 {
-    CHECK(
-        shape.data % halves == 0, ERR_CONFIG,
-        "--guidance-ranks %d shares each prompt among %d replicas of the model: there %s %d, on %d "
-        "rank%s; start a multiple of %lld ranks",
-        halves, halves, shape.data == 1 ? "is" : "are", shape.data, comm_size(e->comm),
-        comm_size(e->comm) == 1 ? "" : "s",
-        (long long)halves * shape.tensor * shape.pipeline * shape.context);
+    const long long ranks = mesh_ranks(shape);
+    CHECK(shape.data % halves == 0, ERR_CONFIG,
+          "--guidance-ranks %d shares each prompt among %d replicas of the model: there %s %d, on "
+          "%lld rank%s; start a multiple of %lld ranks",
+          halves, halves, shape.data == 1 ? "is" : "are", shape.data, ranks, ranks == 1 ? "" : "s",
+          halves * ranks / shape.data);
     return OK;
+}
+
+/* replicas without a prompt sit idle: no limit from the batch */
+MeshLimits engine_mesh_limits(const ModelDir *model, bool exact)
+{
+    const DitConfig *c = &model->config.dit;
+    return (MeshLimits){ .heads = c->num_attention_heads,
+                         .ffn_dim = c->ffn_dim,
+                         .layers = c->num_layers,
+                         .chunks = exact ? EXACT_CHUNKS : 0,
+                         .batch = INT_MAX };
 }
 
 static Status make_mesh(Engine *e, MeshShape wanted, bool exact, int halves)
 {
-    const DitConfig *c = &e->model.config.dit;
-    /* replicas without a prompt sit idle: no limit from the batch */
-    const MeshLimits limits = { .heads = c->num_attention_heads,
-                                .ffn_dim = c->ffn_dim,
-                                .layers = c->num_layers,
-                                .chunks = exact ? EXACT_CHUNKS : 0,
-                                .batch = INT_MAX };
+    const MeshLimits limits = engine_mesh_limits(&e->model, exact);
     MeshShape shape = { 0 };
 
     TRY(comm_agree(e->comm, mesh_resolve(wanted, comm_size(e->comm), &limits, &shape)));
-    TRY(comm_agree(e->comm, check_halves(e, shape, halves)));
+    TRY(comm_agree(e->comm, engine_check_halves(shape, halves)));
     TRY(comm_mesh(e->comm, shape, &e->mesh));
     return comm_guidance(e->comm, &e->mesh.mesh, halves, &e->halves);
 }
@@ -183,7 +188,6 @@ static Status merge_trained(Engine *e, int expert)
 
 static Status load_expert(Engine *e, const EngineOptions *o, int expert)
 {
-    TRY(weight_store_create(&e->device, &e->dit.params, e->dtype, &e->weights[expert]));
     TRY(load_component(e, o, COMPONENT_TRANSFORMER, expert));
     if (e->model.text == TEXT_BYTES) TRY(load_component(e, o, COMPONENT_TEXT_ENCODER, expert));
     if (e->model.low_rank && expert == e->model.trained) TRY(merge_trained(e, expert));
@@ -199,28 +203,39 @@ static Status use_expert(void *context, int expert)
     return dit_bind_store(&e->dit, &e->weights[expert]);
 }
 
-/* Not collective: what each rank does for itself. */
+/* Not collective: what each rank does for itself, its device being open. */
 static Status look(Engine *e, const EngineOptions *o)
 {
-    TRY(open_device(e, o));
     TRY(choose_weights(e, o->weights));
     TRY(choose_dtype(e, o));
-    TRY(codec_load(e->path, WAN_DECODES, &e->codec));
+    TRY(codec_load(e->path, codec_use(&e->device, WAN_DECODES), &e->codec));
     TRY(check_parts(e, o));
     for (int i = 0; i < 2; i++)
         if (o->loras[i]) TRY(adapters_check(o->loras[i]));
     return OK;
 }
 
-static Status load(Engine *e, const EngineOptions *o)
+static int experts_of(const Engine *e)
 {
-    const int experts = e->model.boundary > 0 ? 2 : 1;
+    return e->model.boundary > 0 ? 2 : 1;
+}
 
+/* Room for the weights, which the model looks at from here on: those of the first expert. */
+static Status reserve(Engine *e, const EngineOptions *o)
+{
     TRY(dit_create(&e->device, &e->model.config, &e->mesh, RECOMPUTE_NONE,
                    o->exact ? EXACT_CHUNKS : 0, &e->dit));
-    for (int i = 0; i < experts; i++) TRY(load_expert(e, o, i));
+    for (int i = 0; i < experts_of(e); i++)
+        TRY(weight_store_create(&e->device, &e->dit.params, e->dtype, &e->weights[i]));
     e->experts = (GenerateExperts){ e, use_expert };
     return use_expert(e, 0);
+}
+
+static Status load(Engine *e, const EngineOptions *o)
+{
+    TRY(reserve(e, o));
+    for (int i = 0; i < experts_of(e); i++) TRY(load_expert(e, o, i));
+    return OK;
 }
 
 Status engine_find(Comm *comm, const EngineOptions *options, Engine *out)
@@ -231,6 +246,7 @@ Status engine_find(Comm *comm, const EngineOptions *options, Engine *out)
     *out = (Engine){ .comm = comm };
     TRY_TO(failed, s, find_model(out, options));
     TRY_TO(failed, s, make_mesh(out, options->shape, options->exact, halves));
+    TRY_TO(failed, s, comm_agree(comm, open_device(out, options)));
     TRY_TO(failed, s, comm_agree(comm, look(out, options)));
     return OK;
 failed:
@@ -264,9 +280,33 @@ Status engine_open(Comm *comm, const EngineOptions *options, Engine *out)
     return engine_load(out, options);
 }
 
+static Status describe(Engine *e, const EngineOptions *o, const Mesh *mesh, Group *storage)
+{
+    const MeshSeat half = mesh_guidance_seat(mesh, o->halves > 1 ? o->halves : 1);
+
+    CHECK(strlen(o->model) < sizeof(e->path), ERR_USAGE, "%s: is a path of %zu bytes", o->model,
+          strlen(o->model));
+    strcpy(e->path, o->model);
+    TRY(model_dir_read(e->path, &e->model));
+    e->mesh = mesh_groups_described(mesh, storage);
+    storage[MESH_AXES] = (Group){ .rank = half.rank, .size = half.size };
+    e->halves = &storage[MESH_AXES];
+    TRY(device_open(&e->device, o->device ? o->device : "auto", NULL, o->threads, o->exact));
+    e->device.counting = true;
+    TRY(look(e, o));
+    return reserve(e, o);
+}
+
+Status engine_describe(const EngineOptions *options, const Mesh *mesh, Group *storage, Engine *out)
+{
+    *out = (Engine){ 0 };
+    const Status s = describe(out, options, mesh, storage);
+    if (s != OK) engine_close(out);
+    return s;
+}
+
 void engine_close(Engine *engine)
 {
-    if (!engine->comm) return;
     dit_destroy(&engine->dit);
     for (int i = 0; i < 2; i++) weight_store_destroy(&engine->weights[i]);
     codec_destroy(&engine->codec);

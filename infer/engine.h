@@ -34,7 +34,7 @@ typedef struct EngineOptions {
 } EngineOptions;
 
 typedef struct Engine {
-    Comm *comm; /* view */
+    Comm *comm; /* view; NULL in a plan */
     Device device;
     MeshGroups mesh;
     Group *halves; /* view: ranks that share the halves of guidance, in place and weights alike */
@@ -58,6 +58,19 @@ Status engine_load(Engine *engine, const EngineOptions *options);
 /* Both. */
 Status engine_open(Comm *comm, const EngineOptions *options, Engine *out);
 void engine_close(Engine *engine);
+
+/* For a plan: what the mesh must divide; --guidance-ranks must divide the replicas, too.
+ * ERR_CONFIG.
+ */
+MeshLimits engine_mesh_limits(const ModelDir *model, bool exact);
+Status engine_check_halves(MeshShape shape, int halves);
+/* The engine of one rank of the mesh as a plan needs it: memory is counted, nothing but
+ * configurations is read, so that the folder may be without weights. options->model: the model
+ * directory itself; shape and trusted are not looked at. storage (ENGINE_GROUPS): its groups, which
+ * have no way to talk. Not collective. ERR_FORMAT, ERR_CONFIG, ERR_IO. After a failure there is
+ * nothing to close. */
+enum { ENGINE_GROUPS = MESH_AXES + 1 };
+Status engine_describe(const EngineOptions *options, const Mesh *mesh, Group *storage, Engine *out);
 
 /* Pixels that both sides of a video are multiples of: the codec's stride times the patch's side. */
 int64_t engine_side_step(const Engine *engine);

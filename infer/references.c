@@ -2,9 +2,9 @@
 
 #include "core/codec/condition.h"
 #include "data/frames_in.h"
+#include "infer/encoding.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- what a request asks for ----------------------------------------------------------------- */
 
@@ -85,36 +85,6 @@ static Status check_model(const Engine *e, const InferOptions *o)
     return check_overlap(e, o, beside);
 }
 
-/* ---- encoding -------------------------------------------------------------------------------- */
-
-/* One video on its way into latents. */
-typedef struct Encoding {
-    Engine *engine;
-    const InferOptions *options;
-    Codec codec; /* owned, as is all below */
-    WanCoder *coder;
-    Tensor latent; /* (channels, T, h, w) */
-    int64_t done;  /* latent frames */
-} Encoding;
-
-/* frames: of the clip whose latents are wanted. Not collective. */
-static Status encoding_create(Engine *e, const InferOptions *o, int64_t frames, Encoding *out)
-{
-    *out = (Encoding){ .engine = e, .options = o };
-    TRY(codec_load(e->path, WAN_ENCODES, &out->codec));
-    TRY(wan_coder_create(&e->device, out->codec.wan, false, e->mesh.replica, o->size.height,
-                         o->size.width, &out->coder));
-    return reference_tensor(codec_latent_shape(&out->codec, frames, o->size.height, o->size.width),
-                            &out->latent);
-}
-
-static void encoding_destroy(Encoding *encoding)
-{
-    wan_coder_destroy(encoding->coder);
-    codec_destroy(&encoding->codec);
-    free(encoding->latent.data);
-}
-
 /* ---- the ways of telling --------------------------------------------------------------------- */
 
 /* What is read: the frames that are known at the start, at the end. */
@@ -156,17 +126,12 @@ static Status read_sources(const InferOptions *o, Sources *out)
 /* Mask, then the latents of the known frames with grey between. Collective. */
 static Status make_beside(Encoding *c, const Sources *s, References *out)
 {
-    const Tensor l = c->latent;
-    Tensor latents = tensor_none();
-    TRY(condition_encode(c->coder, l, s->before.rgb, s->after.rgb));
-    TRY(reference_tokens(l, &latents));
-    const int64_t rows = latents.shape[0];
-    const ConditionPart part = { known_frames(c->options), l.shape[1], rows / l.shape[1], 0 };
-    Status status =
-        reference_tensor(SHAPE(rows, CONDITION_MASK_COLUMNS + latents.shape[1]), &out->beside);
-    if (status == OK) status = condition_place(&c->engine->device, out->beside, 0, latents, &part);
-    free(latents.data);
-    return status;
+    const int64_t rows = c->tokens.shape[0], t = c->latent.shape[1];
+    const ConditionPart part = { known_frames(c->options), t, rows / t, 0 };
+    TRY(condition_encode(c->coder, c->latent, s->before.rgb, s->after.rgb, c->grey));
+    latent_to_tokens(c->tokens, c->latent);
+    TRY(reference_tensor(SHAPE(rows, CONDITION_MASK_COLUMNS + c->tokens.shape[1]), &out->beside));
+    return condition_place(&c->engine->device, out->beside, 0, c->tokens, &part);
 }
 
 /* Collective. */

@@ -4,11 +4,10 @@
 #include "core/base/log.h"
 #include "core/base/stop.h"
 #include "core/solver/generate.h"
-#include "data/latent_video.h"
 #include "data/sheet.h"
 #include "infer/latents_file.h"
 #include "infer/record.h"
-#include "infer/told.h"
+#include "infer/render_space.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,18 +19,10 @@ typedef struct Render {
     const Texts *texts; /* NULL: the model reads captions itself */
     const References *references;
     GenerateOptions options;
-    DitShape grid;          /* in patches */
-    LatentGrid latent_grid; /* in latent pixels */
-    int64_t tokens, patch;
-    int64_t batch; /* prompts of one replica in one round */
+    RenderSizes sizes;
     int64_t rounds, round;
-    Velocity velocity;  /* owned, as is all below */
-    CodecStream *codec; /* NULL on ranks that do not decode */
-    Arena arena;
-    Tensor x;    /* (batch, tokens, patch) */
-    Tensor kept; /* (prompts, tokens, patch), zero where other replicas work; or none */
-    Told told;
-    Sheet sheet; /* rows of other replicas black; pixels none without --sheet */
+    RenderSpace space; /* owned, as is the sheet */
+    Sheet sheet;       /* rows of other replicas black; pixels none without --sheet */
     Progress progress;
 } Render;
 
@@ -47,94 +38,41 @@ static void on_step(void *watcher, int done)
     progress_update(&r->progress, step, r->rounds > 1 ? note : NULL);
 }
 
-/* ---- memory ---------------------------------------------------------------------------------- */
+/* ---- sizes and memory ------------------------------------------------------------------------ */
 
-/* Of the model, for so many prompts. */
-static int64_t rows_of(const Render *r, int64_t prompts)
-{
-    return generate_rows(prompts, r->options.denoise.guidance, NULL);
-}
-
-static Status allocate(Render *r, Arena *arena)
-{
-    const int64_t count = r->request->count;
-    void *scratch;
-    size_t mark;
-
-    TRY(tensor_alloc(arena, F32, SHAPE(r->batch, r->tokens, r->patch), "infer.x", &r->x));
-    if (r->request->options->latents) {
-        TRY(tensor_alloc(arena, F32, SHAPE(count, r->tokens, r->patch), "infer.kept", &r->kept));
-    }
-    TRY(told_alloc(arena, &r->engine->model.config.text, r->texts, r->references, r->batch,
-                   rows_of(r, r->batch), &r->told));
-    /* room that generate_latents takes and gives back */
-    mark = arena_mark(arena);
-    TRY(arena_alloc(arena, generate_scratch(r->batch, r->tokens, r->patch, &r->options.denoise),
-                    "infer.scratch", &scratch));
-    arena_release(arena, mark);
-    return OK;
-}
-
-static void plan(Render *r)
+static Status plan(Render *r)
 {
     const InferOptions *o = r->request->options;
     const int64_t replicas = engine_seats(r->engine), count = r->request->count;
-    const int64_t *p = r->engine->model.config.dit.patch_size;
-    const Shape z = codec_latent_shape(&r->engine->codec, o->frames, o->size.height, o->size.width);
-    const LatentGrid g = { z.dims[1], z.dims[2], z.dims[3] };
+    DenoiseOptions denoise;
 
-    r->latent_grid = g;
-    r->grid = dit_shape(1, g.t / p[0], g.h / p[1], g.w / p[2]);
-    r->grid.clean = r->references->clean;
-    r->tokens = dit_tokens(r->grid);
-    r->patch = dit_patch_out(&r->engine->model.config.dit);
-    /* no replica takes two while another has none */
-    r->batch = (count + replicas - 1) / replicas;
-    if (r->batch > o->batch) r->batch = o->batch;
-    r->rounds = (count + replicas * r->batch - 1) / (replicas * r->batch);
-    r->options = (GenerateOptions){
-        .denoise = { .steps = (int)o->steps,
-                     .guidance = o->guidance,
-                     .boundary = r->engine->model.boundary,
-                     .guidance_low = o->guidance_low,
-                     .shift = o->shift > 0 ? o->shift : r->engine->model.shift,
-                     .strength = o->strength,
-                     .on_step = on_step,
-                     .watcher = r },
-        .seed = (uint64_t)o->seed,
-        .negative = o->negative,
-        .halves = r->engine->halves,
-        .experts = &r->engine->experts,
-    };
-}
-
-/* What the command line says of solver and schedule, and what the model's folder does. */
-static Status choose_solver(const InferOptions *o, const ModelDir *model, DenoiseOptions *denoise)
-{
-    Solver solver;
-
-    denoise->solver = model->solver;
-    if (o->solver) TRY(solver_parse(o->solver, &denoise->solver));
-    denoise->sigmas = denoise->solver == model->solver ? model->sigmas : SIGMAS_DIFFUSERS;
-    if (o->schedule) TRY(sigmas_parse(o->schedule, &denoise->sigmas));
-    return denoise_plan(denoise, &solver);
+    TRY(render_denoise(o, &r->engine->model, &denoise));
+    TRY(render_sizes(r->engine, o, count, r->references->clean, &r->sizes));
+    const int64_t each = replicas * r->sizes.batch;
+    r->rounds = (count + each - 1) / each;
+    denoise.on_step = on_step;
+    denoise.watcher = r;
+    r->options = (GenerateOptions){ .denoise = denoise,
+                                    .seed = (uint64_t)o->seed,
+                                    .negative = o->negative,
+                                    .halves = r->engine->halves,
+                                    .experts = &r->engine->experts };
+    return OK;
 }
 
 /* Not collective. */
 static Status prepare(Render *r)
 {
     const InferOptions *o = r->request->options;
-    Arena counting = arena_counting("sampling");
+    const RenderNeeds needs = { .options = o,
+                                .sizes = &r->sizes,
+                                .denoise = &r->options.denoise,
+                                .references = r->references,
+                                .embedded = r->texts != NULL,
+                                .kept = o->latents ? r->request->count : 0 };
 
-    TRY(velocity_create(&r->engine->dit, r->engine->mesh.pipeline, &r->grid, 1,
-                        generate_rows(r->batch, o->guidance, r->engine->halves), &r->velocity));
-    TRY(allocate(r, &counting));
-    TRY(arena_create(&r->arena, "sampling", counting.peak));
-    TRY(allocate(r, &r->arena));
-    told_fill_references(&r->told, r->references);
-    if (engine_decodes(r->engine))
-        TRY(codec_stream_create(&r->engine->device, &r->engine->codec, true,
-                                r->engine->mesh.replica, o->size.height, o->size.width, &r->codec));
+    TRY(render_space_create(r->engine, &needs, &r->space));
+    told_fill_references(&r->space.told, r->references);
     if (!o->sheet) return OK;
     return sheet_create(&r->sheet, (int)r->request->count, (int)o->size.width, (int)o->size.height);
 }
@@ -142,9 +80,7 @@ static Status prepare(Render *r)
 static void finish(Render *r)
 {
     sheet_destroy(&r->sheet);
-    codec_stream_destroy(r->codec);
-    arena_destroy(&r->arena);
-    velocity_destroy(&r->velocity);
+    render_space_destroy(&r->space);
 }
 
 /* ---- one round ------------------------------------------------------------------------------- */
@@ -166,7 +102,8 @@ static Status write_video(Render *r, int64_t index, Tensor tokens)
                                       .fps = o->fps,
                                       .title = r->request->prompts[index],
                                       .comment = record };
-    s = latent_video_write(path, &options, r->codec, r->latent_grid, tokens, sheet, (int)index);
+    s = latent_video_write(path, &options, r->space.codec, r->sizes.latent_grid, tokens, sheet,
+                           (int)index);
     free(record);
     if (s == OK && sheet && engine_leads(r->engine))
         sheet_draw_caption(sheet, (int)index, r->request->prompts[index]);
@@ -178,8 +115,10 @@ static void deal(const Render *r, int64_t *first, int64_t *count)
 {
     const int64_t total = r->request->count;
 
-    *first = (r->round * engine_seats(r->engine) + engine_seat(r->engine)) * r->batch;
-    *count = *first >= total ? 0 : total - *first < r->batch ? total - *first : r->batch;
+    *first = (r->round * engine_seats(r->engine) + engine_seat(r->engine)) * r->sizes.batch;
+    *count = *first >= total                   ? 0
+             : total - *first < r->sizes.batch ? total - *first
+                                               : r->sizes.batch;
 }
 
 static Status render_round(Render *r)
@@ -191,13 +130,14 @@ static Status render_round(Render *r)
 
     deal(r, &first, &count);
     if (count == 0) return OK;
-    x = tensor_slice(r->x, 0, count);
-    told_take(&r->told, r->texts, first, count, rows_of(r, count), &options, &condition);
-    TRY(generate_latents(&r->velocity, r->grid, &options, r->request->prompts + first,
-                         r->request->numbers + first, &r->arena, x));
+    x = tensor_slice(r->space.x, 0, count);
+    told_take(&r->space.told, r->texts, first, count, render_rows(&options.denoise, count),
+              &options, &condition);
+    TRY(generate_latents(&r->space.velocity, r->sizes.grid, &options, r->request->prompts + first,
+                         r->request->numbers + first, &r->space.arena, x));
     if (!engine_decodes(r->engine)) return OK;
-    if (r->kept.data && engine_leads(r->engine))
-        memcpy(tensor_at(r->kept, first).data, x.data, tensor_bytes(x));
+    if (r->space.kept.data && engine_leads(r->engine))
+        memcpy(tensor_at(r->space.kept, first).data, x.data, tensor_bytes(x));
     for (int64_t i = 0; i < count; i++) TRY(write_video(r, first + i, tensor_at(x, i)));
     return OK;
 }
@@ -214,10 +154,10 @@ static Status write_joined(Render *r)
         TRY(comm_agree(r->engine->comm, writes ? sheet_write(&r->sheet, o->sheet) : OK));
     }
     if (!o->latents) return OK;
-    TRY(engine_join(r->engine, r->kept));
-    return comm_agree(
-        r->engine->comm,
-        writes ? latents_save(o->latents, r->engine->codec.channels, r->latent_grid, r->kept) : OK);
+    TRY(engine_join(r->engine, r->space.kept));
+    return comm_agree(r->engine->comm, writes ? latents_save(o->latents, r->engine->codec.channels,
+                                                             r->sizes.latent_grid, r->space.kept)
+                                              : OK);
 }
 
 static Status print_names(const Render *r)
@@ -237,19 +177,6 @@ static Status print_names(const Render *r)
 }
 
 /* ---- the whole ------------------------------------------------------------------------------- */
-
-/* Every sequence rank holds one token at least. */
-static Status check_tokens(const Render *r)
-{
-    const InferOptions *o = r->request->options;
-    TRY(codec_check_size(&r->engine->codec, "--size", o->frames, o->size.height, o->size.width));
-    const int ranks = r->engine->mesh.sequence->size;
-    CHECK(r->tokens >= ranks, ERR_USAGE,
-          "a video of %lld tokens cannot be shared out to tensor x context = %d ranks: use fewer, "
-          "or a larger --size",
-          (long long)r->tokens, ranks);
-    return OK;
-}
 
 static void warn_of_idle_replicas(const Render *r)
 {
@@ -302,9 +229,7 @@ Status render_check(Engine *engine, const Request *request)
     const References none = { 0 };
     Render r = { .engine = engine, .request = request, .references = &none };
 
-    plan(&r);
-    TRY(choose_solver(request->options, &engine->model, &r.options.denoise));
-    return check_tokens(&r);
+    return plan(&r);
 }
 
 Status render_request(Engine *engine, const Request *request, const Texts *texts,
@@ -314,8 +239,7 @@ Status render_request(Engine *engine, const Request *request, const Texts *texts
     Render r = { .engine = engine, .request = request, .texts = texts, .references = references };
     Status s = OK;
 
-    plan(&r);
-    TRY_TO(done, s, choose_solver(request->options, &engine->model, &r.options.denoise));
+    TRY_TO(done, s, plan(&r));
     warn_of_idle_replicas(&r);
     if (!texts) warn_of_cut_prompts(&r);
     TRY_TO(done, s, comm_agree(engine->comm, prepare(&r)));

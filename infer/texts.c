@@ -2,17 +2,26 @@
 
 #include "core/base/log.h"
 #include "core/formats/model_dir.h"
-#include "core/text/text_encoder.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-/* All ranks where the encoder's heads and rows can be shared by them, else each rank for itself. */
-static Group *choose_group(Comm *comm, const TextConfig *config)
+/* Where the encoder's heads and rows can be shared by all ranks. */
+bool texts_are_shared(const TextConfig *config, int ranks)
 {
-    const int size = comm_size(comm);
-    const bool shares = config->num_heads % size == 0 && config->d_ff % size == 0;
-    return shares ? comm_world(comm) : group_alone();
+    return config->num_heads % ranks == 0 && config->d_ff % ranks == 0;
+}
+
+/* Every layer is used once: reading it when its turn comes costs nothing and saves the memory of
+ * the others. */
+TextEncoderOptions texts_encoder_options(DType dtype)
+{
+    return (TextEncoderOptions){ .dtype = dtype, .stream = true, .progress = true };
+}
+
+size_t texts_bytes(int64_t rows, int64_t width)
+{
+    return (size_t)(rows * width) * sizeof(float);
 }
 
 static Status keep(const TextEncoder *encoder, Tensor rows, int64_t count, Texts *out)
@@ -21,7 +30,7 @@ static Status keep(const TextEncoder *encoder, Tensor rows, int64_t count, Texts
     out->count = count;
     out->width = rows.shape[1];
     out->first = malloc(offsets);
-    out->rows = malloc(tensor_bytes(rows));
+    out->rows = malloc(texts_bytes(rows.shape[0], out->width));
     CHECK(out->first && out->rows, ERR_MEMORY, "no memory for the embeddings of %lld texts",
           (long long)count);
     memcpy(out->first, text_encoder_offsets(encoder), offsets);
@@ -32,9 +41,7 @@ static Status keep(const TextEncoder *encoder, Tensor rows, int64_t count, Texts
 static Status open_encoder(const Device *dev, Group *group, const char *model_dir, DType dtype,
                            TextEncoder **out)
 {
-    /* every layer is used once: reading it when its turn comes costs nothing and saves the memory
-     * of the others */
-    const TextEncoderOptions options = { .dtype = dtype, .stream = true, .progress = true };
+    const TextEncoderOptions options = texts_encoder_options(dtype);
     return text_encoder_open(dev, group, model_dir, &options, out);
 }
 
@@ -57,7 +64,7 @@ Status texts_encode(Comm *comm, const Device *dev, const char *model_dir, DType 
     Tensor rows = tensor_none();
     Status s = comm_agree(comm, read_config(model_dir, width, &config));
     if (s != OK) return s;
-    Group *group = choose_group(comm, &config);
+    Group *group = texts_are_shared(&config, comm_size(comm)) ? comm_world(comm) : group_alone();
     s = comm_agree(comm, open_encoder(dev, group, model_dir, dtype, &encoder));
     if (s == OK) s = comm_agree(comm, text_encoder_prepare(encoder, "prompt", texts, count));
     if (s == OK) {

@@ -11,6 +11,7 @@
 #include "comm/comm.h"
 #include "core/base/tensor.h"
 #include "core/device.h"
+#include "core/text/text_encoder.h"
 
 typedef struct Texts {
     int64_t count, width;
@@ -24,6 +25,11 @@ typedef struct Texts {
 Status texts_encode(Comm *comm, const Device *dev, const char *model_dir, DType dtype,
                     int64_t width, const char *const *texts, int64_t count, Texts *out);
 void texts_destroy(Texts *texts);
+/* How the encoder is opened, and whether so many ranks share it or each has a whole one. */
+TextEncoderOptions texts_encoder_options(DType dtype);
+bool texts_are_shared(const TextConfig *config, int ranks);
+/* Bytes that are kept of so many rows of so many values. */
+size_t texts_bytes(int64_t rows, int64_t width);
 /* out (rows, length, width) F32 = the texts numbered index[row], zeros behind each. */
 void texts_fill(const Texts *texts, const int64_t *index, Tensor out);
 

@@ -22,7 +22,7 @@ static void list(const References *f, Told *told, Reference out[REFERENCES])
     memcpy(out, all, sizeof all);
 }
 
-Status told_alloc(Arena *arena, const TextConfig *config, const Texts *texts,
+Status told_alloc(Arena *arena, const TextConfig *config, bool embedded,
                   const References *references, int64_t batch, int64_t rows, Told *out)
 {
     Reference all[REFERENCES];
@@ -30,12 +30,12 @@ Status told_alloc(Arena *arena, const TextConfig *config, const Texts *texts,
     list(references, out, all);
     for (int i = 0; i < REFERENCES; i++) {
         const Tensor one = all[i].one;
-        if (!one.data) continue;
+        if (one.ndim == 0) continue;
         TRY(tensor_alloc(arena, F32,
                          SHAPE(all[i].guided ? rows : batch, one.shape[0], one.shape[1]),
                          "infer.references", all[i].rows));
     }
-    if (!texts) return OK;
+    if (!embedded) return OK;
     return tensor_alloc(arena, F32, SHAPE(rows, config->max_length, config->d_model), "infer.text",
                         &out->text);
 }

@@ -18,9 +18,10 @@ typedef struct Told {
     Tensor given, start, noise; /* (prompts, ...) */
 } Told;
 
-/* For up to `batch` prompts, `rows` of the model with those of guidance. texts: NULL where the
- * model encodes captions itself. */
-Status told_alloc(Arena *arena, const TextConfig *config, const Texts *texts,
+/* For up to `batch` prompts, `rows` of the model with those of guidance. embedded: whether they are
+ * told embeddings, rather than captions that the model encodes itself. Of references only the
+ * shapes are read. */
+Status told_alloc(Arena *arena, const TextConfig *config, bool embedded,
                   const References *references, int64_t batch, int64_t rows, Told *out);
 /* Copies the references into every row. */
 void told_fill_references(const Told *told, const References *references);

@@ -1,6 +1,6 @@
 #include "tools/plan.h"
 
-#include "core/base/log.h"
+#include "core/base/file.h"
 #include "core/parallel/schedule_draw.h"
 #include "tools/plan_parts.h"
 
@@ -11,26 +11,40 @@
 // clang-format off
 #define AT(field) .offset = offsetof(PlanOptions, field)
 static const Option table[] = {
-    { .name = "CONFIG.yaml", .type = OPTION_STRING, .positional = true, .required = true, AT(config),
-      .help = "what would be trained; configs/ holds examples" },
+    { .name = "WHAT", .type = OPTION_STRING, .positional = true, .required = true, AT(config),
+      .help = "CONFIG.yaml: what would be trained; configs/ holds examples. DIR: a model to sample" },
     { .name = "key=value", .type = OPTION_STRINGS, .positional = true, AT(overrides),
-      .help = "replaces a key of the file, as in parallel.tensor=2" },
+      .help = "training: replaces a key of the file, as in parallel.tensor=2" },
     { .name = "ranks", .type = OPTION_INT, .min = 1, .max = 4096, AT(ranks),
-      .help = "plan for so many ranks and rank the legal meshes; else the configured mesh alone" },
+      .help = "training: for so many ranks, and rank the legal meshes; else the configured one" },
     { .name = "gpus", .type = OPTION_INT, .min = 1, .max = 4096, AT(gpus),
       .help = "the same: a rank a device" },
     { .name = "memory", .type = OPTION_DOUBLE, .argument = "GIB", .min = 0.001, .max = 1e6,
       AT(memory_gib), .help = "of a rank; names the row that does not fit, and what would" },
     { .name = "schedule", .type = OPTION_FLAG, AT(schedule),
-      .help = "draw the pipeline's schedule, with its bubble" },
+      .help = "training: draw the pipeline's schedule, with its bubble" },
     { .name = "svg", .type = OPTION_STRING, .argument = "FILE.svg", AT(svg),
-      .help = "the same drawing into a file" },
+      .help = "training: the same drawing into a file" },
     { .name = "size", .type = OPTION_SIZES, .min = 16, .max = 4096, AT(sizes),
-      .help = "size of the clips; else the dataset's, or where that is not here 64x64" },
+      .help = "of the clips or the video; else the dataset's (64x64 without), the model's own" },
     { .name = "frames", .type = OPTION_INTS, .min = 1, .max = 1025, AT(frames),
-      .help = "frames of the clips, 4k + 1; else the dataset's, or 17" },
+      .help = "likewise, 4k + 1; else the dataset's (17 without), the model's own" },
     { .name = "channels", .type = OPTION_INT, .min = 1, .max = 768, AT(channels),
-      .help = "latent channels of the codec; else the dataset's, or 48" },
+      .help = "training: latent channels; else the dataset's or model.from's, or 48" },
+    { .name = "tensor", .type = OPTION_INT, .min = 1, .max = 1024, AT(tensor),
+      .help = "sampling, as infer takes it: ranks that share each layer; 1" },
+    { .name = "pipeline", .type = OPTION_INT, .min = 1, .max = 1024, AT(pipeline),
+      .help = "sampling: ranks that share the stack of layers; 1" },
+    { .name = "context", .type = OPTION_INT, .min = 1, .max = 1024, AT(context),
+      .help = "sampling: ranks that share the tokens of a video; 1" },
+    { .name = "guidance-ranks", .type = OPTION_INT, .min = 1, .max = 2, AT(guidance_ranks),
+      .help = "sampling: 2: the halves of guidance on two replicas; 1" },
+    { .name = "batch", .type = OPTION_INT, .min = 1, .max = 32, AT(batch),
+      .help = "sampling: prompts at a time on one replica; 1" },
+    { .name = "dtype", .type = OPTION_STRING, .choices = "f32|bf16", AT(dtype),
+      .help = "sampling: of the weights in memory; as the files have it, bf16 without files" },
+    { .name = "threads", .type = OPTION_INT, .min = 1, .max = 1024, AT(threads),
+      .help = "sampling: of a rank; this machine's cores, shared out" },
     { .name = "json", .type = OPTION_FLAG, AT(json), .help = "one JSON object, every rank's rows" },
     { .name = NULL },
 };
@@ -38,9 +52,12 @@ static const Option table[] = {
 // clang-format on
 
 static const Command command = {
-    "plan", "CONFIG.yaml [key=value ...] [options]",
-    "Says what a training run would take, without starting it: memory of a rank by row, to the\n"
-    "byte; what a rank sends in a step by axis; which meshes are legal and how they compare.",
+    "plan", "CONFIG.yaml|DIR [key=value ...] [options]",
+    "Says what training or sampling would take, without starting it. Of a training run: memory of\n"
+    "a rank by row, to the byte; what a rank sends in a step by axis; which meshes are legal and\n"
+    "how they compare. Of sampling with a model's folder, which needs no weights: memory of a "
+    "rank\n"
+    "by row and phase; what fits.",
     table
 };
 
@@ -86,12 +103,27 @@ static Status choose_mesh(const PlanOptions *o, const StatePlan *plan, MeshShape
     return mesh_resolve(wanted, (int)(asked > 0 ? asked : one), &limits, out);
 }
 
-/* The clips' latents; a model that reads a condition reads as much of it, and the mask. */
-static void take_channels(DitConfig *dit, int64_t channels)
+static Status check_training(const PlanOptions *o)
 {
-    const bool beside = dit->in_channels > dit->out_channels;
-    dit->out_channels = channels;
-    dit->in_channels = beside ? 2 * channels + CONDITION_MASK : channels;
+    const bool sampling = o->tensor || o->pipeline || o->context || o->guidance_ranks || o->batch ||
+                          o->threads || o->dtype;
+    CHECK(!sampling, ERR_USAGE,
+          "%s: is no model's folder: --tensor, --pipeline, --context, --guidance-ranks, --batch, "
+          "--dtype and --threads are for sampling; training has keys, as parallel.tensor=2",
+          o->config);
+    return OK;
+}
+
+/* As the trainer does: a model from nothing takes the clips' channels, one that is there has them.
+ */
+static Status take_channels(TrainConfig *config, int64_t channels)
+{
+    DitConfig *dit = &config->model.dit;
+    if (!config->from[0]) dit->in_channels = dit->out_channels = channels;
+    CHECK(dit->out_channels == channels, ERR_CONFIG,
+          "data.train %s has latents of %lld channels, model.from %s makes %lld",
+          config->data.train, (long long)channels, config->from, (long long)dit->out_channels);
+    return OK;
 }
 
 static Status find(Report *r)
@@ -103,7 +135,7 @@ static Status find(Report *r)
           "--schedule draws text: without --json, or use --svg");
     TRY(train_config_load(o->config, o->overrides.count, o->overrides.items, config));
     TRY(plan_sizes_find(o, config, &r->sizes));
-    take_channels(&config->model.dit, r->sizes.channels);
+    TRY(take_channels(config, r->sizes.channels));
     TRY(model_config_check(&config->model));
     r->plan.train_sizes = r->sizes.train_sizes;
     r->plan.heldout_sizes = r->sizes.heldout_sizes;
@@ -152,8 +184,10 @@ static void print_sizes(const Report *r)
 static void print_head(const Report *r)
 {
     char mesh[96];
-    printf("model %s on mesh %s, %d threads a rank\n", r->plan.config.preset,
-           mesh_describe(r->shape, mesh), r->plan.threads);
+    const TrainConfig *c = &r->plan.config;
+    printf("model %s%s on mesh %s, %d threads a rank\n", c->from[0] ? c->from : c->preset,
+           c->lora.rank > 0 ? ", low-rank changes," : "", mesh_describe(r->shape, mesh),
+           r->plan.threads);
     print_sizes(r);
 }
 
@@ -220,7 +254,7 @@ static Status print_text(const Report *r)
 
 /* ---- JSON ----------------------------------------------------------------------------------- */
 
-static void write_mesh(JsonWriter *w, const char *key, MeshShape s)
+void plan_write_mesh(JsonWriter *w, const char *key, MeshShape s)
 {
     json_begin_object(w, key);
     json_write_int(w, "data", s.data);
@@ -238,7 +272,7 @@ static void write_meshes(JsonWriter *w, const Report *r)
     for (int i = 0; i < r->mesh_count; i++) {
         const MeshPlan *p = &r->meshes[i];
         json_begin_object(w, NULL);
-        write_mesh(w, "mesh", p->shape);
+        plan_write_mesh(w, "mesh", p->shape);
         json_write_int(w, "memory", memory_total(&p->memory));
         json_write_string(w, "largest_row", memory_row_name(memory_largest_row(&p->memory)));
         json_write_int(w, "traffic", train_traffic_total(&p->traffic).bytes);
@@ -256,7 +290,7 @@ static Status print_json(const Report *r)
     size_t length = 0;
     json_begin_object(&w, NULL);
     json_write_string(&w, "clips", r->sizes.train ? "dataset" : "options");
-    write_mesh(&w, "mesh", r->shape);
+    plan_write_mesh(&w, "mesh", r->shape);
     json_write_int(&w, "threads", r->plan.threads);
     memory_write_json(&w, r->ranks, (int)mesh_ranks(r->shape));
     train_traffic_write_json(&w, &r->traffic);
@@ -277,6 +311,10 @@ Status plan_main(int argc, char **argv)
     bool helped = false;
     TRY(options_parse(&command, argc, argv, &options, &helped));
     if (helped) return OK;
+    FileKind kind;
+    TRY(file_look(options.config, &kind));
+    if (kind == FILE_FOLDER) return plan_sampling(&options);
+    TRY(check_training(&options));
     Report report = { .options = &options };
     Status status = OK;
     TRY_TO(done, status, find(&report));

@@ -2,12 +2,14 @@
 #ifndef ZT_TOOLS_PLAN_PARTS_H
 #define ZT_TOOLS_PLAN_PARTS_H
 
+#include "core/base/json_writer.h"
 #include "core/base/options.h"
 #include "core/parallel/schedule.h"
+#include "infer/sampling_plan.h"
 #include "train/state_plan.h"
 
 typedef struct PlanOptions {
-    const char *config;
+    const char *config; /* or a model's folder: then sampling is planned */
     OptionStrings overrides;
     int64_t ranks, gpus; /* 0: those of the configured mesh */
     double memory_gib;   /* of a rank; 0: no limit */
@@ -16,7 +18,25 @@ typedef struct PlanOptions {
     int64_t channels;
     const char *svg;
     bool schedule, json;
+    /* of sampling; 0, NULL: not given */
+    int64_t tensor, pipeline, context, guidance_ranks, batch, threads;
+    const char *dtype;
 } PlanOptions;
+
+/* ---- sampling (plan_sampling.c) ---- */
+
+/* The whole command where a model's folder is given. */
+Status plan_sampling(const PlanOptions *options);
+
+/* Every rank's memory: ranks (mesh_ranks of the plan's shape). */
+Status plan_sampling_ranks(const SamplingPlan *plan, SamplingMemory *ranks);
+/* The rank that needs the most; of equals the first. */
+int plan_sampling_largest(const SamplingMemory *ranks, int count);
+/* Of the legal meshes of 1, 2, 4, ... 64 ranks, as machines come, one of the fewest on which it
+ * fits; of those the one that needs the least. *found: there is one; then *shape is it and *bytes
+ * what its largest rank needs. */
+Status plan_sampling_fit(const SamplingPlan *plan, const ModelDir *model, int64_t limit_bytes,
+                         bool *found, MeshShape *shape, int64_t *bytes);
 
 /* ---- the clips (plan_sizes.c) ---- */
 
@@ -54,6 +74,7 @@ Status plan_mesh(const StatePlan *plan, MeshShape shape, int64_t limit_bytes, Me
  * first, by traffic, then the rest, by memory. The caller frees *out. */
 Status plan_rank_meshes(const StatePlan *plan, int ranks, int64_t limit_bytes, MeshPlan **out,
                         int *count);
+void plan_write_mesh(JsonWriter *w, const char *key, MeshShape shape);
 /* "2x1x4x2 (ulysses 2)" */
 const char *plan_mesh_name(MeshShape shape, char out[64]);
 

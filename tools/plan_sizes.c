@@ -1,56 +1,79 @@
 #include "tools/plan_parts.h"
 
 #include "core/base/file.h"
-#include "core/codec/linear.h"
+#include "core/codec/codec.h"
 #include "core/codec/patch.h"
+#include "infer/settings.h"
 
 #include <stdlib.h>
 #include <unistd.h>
 
-/* What ingest takes by default. */
-enum { SIDE_DEFAULT = 64, FRAMES_DEFAULT = 17 };
-
-static Status check_size(OptionSize size, int64_t frames)
+/* The codec of the clips, counted: of the model that training begins from, the VAE that is named,
+ * or a linear one of the channels that the options say. */
+static Status find_codec(const PlanOptions *o, const TrainConfig *config, Codec *out)
 {
-    enum { SIDE = LINEAR_SIDE * PATCH_SIDE };
-    CHECK(frames % LINEAR_FRAMES == 1, ERR_USAGE, "--frames %lld: want 4k + 1", (long long)frames);
-    CHECK(size.width % SIDE == 0 && size.height % SIDE == 0, ERR_USAGE,
-          "--size %lldx%lld: both sides must be multiples of %d (8x8 codec, 2x2 patch)",
-          (long long)size.width, (long long)size.height, SIDE);
+    bool there = false;
+    if (config->from[0]) return codec_load(config->from, WAN_COUNTS, out);
+    if (config->codec == CODEC_WAN) TRY(codec_find_vae(config->codec_vae, &there));
+    if (there) return codec_load_vae(config->codec_vae, WAN_COUNTS, out);
+    *out = (Codec){ .channels = o->channels > 0 ? o->channels : LINEAR_CHANNELS_DEFAULT,
+                    .stride = { LINEAR_FRAMES, LINEAR_SIDE, LINEAR_SIDE } };
     return OK;
 }
 
-static DatasetBucket bucket_of(OptionSize size, int64_t frames, int64_t channels)
+static Status find_channels(const PlanOptions *o, const TrainConfig *config, Codec *out)
 {
-    const int64_t t = 1 + (frames - 1) / LINEAR_FRAMES, h = size.height / LINEAR_SIDE,
-                  w = size.width / LINEAR_SIDE;
-    return (DatasetBucket){ .t = t,
-                            .h = h,
-                            .w = w,
-                            .tokens = t * (h / PATCH_SIDE) * (w / PATCH_SIDE),
-                            .patch = channels * PATCH_SIDE * PATCH_SIDE };
+    TRY(find_codec(o, config, out));
+    if (o->channels == 0 || o->channels == out->channels) return OK;
+    const Status s =
+        status_fail(ERR_USAGE, "--channels %lld: %s has %lld", (long long)o->channels,
+                    config->from[0] ? config->from : config->codec_vae, (long long)out->channels);
+    codec_destroy(out);
+    return s;
 }
 
-/* Every size with every number of frames, as ingest's buckets are. */
-static Status assume(const PlanOptions *o, const TrainConfig *config, PlanSizes *out)
+static Status bucket_of(const Codec *codec, OptionSize size, int64_t frames, DatasetBucket *out)
 {
+    TRY(codec_check_size(codec, "--size", frames, size.height, size.width));
+    const Shape z = codec_latent_shape(codec, frames, size.height, size.width);
+    *out =
+        (DatasetBucket){ .t = z.dims[1],
+                         .h = z.dims[2],
+                         .w = z.dims[3],
+                         .tokens = z.dims[1] * (z.dims[2] / PATCH_SIDE) * (z.dims[3] / PATCH_SIDE),
+                         .patch = z.dims[0] * PATCH_VALUES };
+    return OK;
+}
+
+/* Every size with every number of frames, as ingest's buckets are; the model's own where the
+ * options name none. */
+static Status fill_buckets(const PlanOptions *o, const TrainConfig *config, const Codec *codec,
+                           PlanSizes *out)
+{
+    const ModelDefaults *d = model_defaults(&config->base);
     OptionSizes sizes = o->sizes;
     OptionInts frames = o->frames;
-    if (sizes.count == 0) sizes.items[sizes.count++] = (OptionSize){ SIDE_DEFAULT, SIDE_DEFAULT };
-    if (frames.count == 0) frames.items[frames.count++] = FRAMES_DEFAULT;
+    if (sizes.count == 0) sizes.items[sizes.count++] = d->size;
+    if (frames.count == 0) frames.items[frames.count++] = d->frames;
     const int count = sizes.count * frames.count;
-    out->channels = o->channels > 0 ? o->channels : LINEAR_CHANNELS_DEFAULT;
+    out->channels = codec->channels;
     out->assumed = calloc((size_t)count, sizeof *out->assumed);
     CHECK(out->assumed, ERR_MEMORY, "no memory for %d sizes", count);
-    for (int i = 0; i < count; i++) {
-        const OptionSize size = sizes.items[i / frames.count];
-        const int64_t n = frames.items[i % frames.count];
-        TRY(check_size(size, n));
-        out->assumed[i] = bucket_of(size, n, out->channels);
-    }
+    for (int i = 0; i < count; i++)
+        TRY(bucket_of(codec, sizes.items[i / frames.count], frames.items[i % frames.count],
+                      &out->assumed[i]));
     out->train_sizes = (BucketList){ out->assumed, count };
     if (config->data.heldout[0]) out->heldout_sizes = out->train_sizes;
     return OK;
+}
+
+static Status assume(const PlanOptions *o, const TrainConfig *config, PlanSizes *out)
+{
+    Codec codec;
+    TRY(find_channels(o, config, &codec));
+    const Status s = fill_buckets(o, config, &codec, out);
+    codec_destroy(&codec);
+    return s;
 }
 
 static Status open_datasets(const TrainConfig *config, PlanSizes *out)

@@ -21,8 +21,8 @@
 
 /* X(ID, name, which tensors): activations are the sum over all slots in flight. */
 #define MEMORY_LIST(X)                                                                       \
-    X(WEIGHTS, "weights", "parameters of this rank")                                         \
-    X(GRADIENTS, "gradients", "their gradients")                                             \
+    X(WEIGHTS, "weights", "parameters of this rank; copies of those that LoRA changes")      \
+    X(GRADIENTS, "gradients", "their gradients; low-rank changes, and theirs")               \
     X(EXACT, "exact", "exact numerics: sums of gradients, by canonical chunk")               \
     X(EXP_AVG, "exp_avg", "the optimizer's first moment")                                    \
     X(EXP_AVG_SQ, "exp_avg_sq", "its second")                                                \
@@ -39,7 +39,7 @@
     X(LOADER, "loader", "two steps' clips")                                                  \
     X(SAVING, "saving", "a checkpoint on its way to the disk")                               \
     X(HELDOUT, "held-out", "the held-out loss")                                              \
-    X(SAMPLES, "samples", "videos rendered on the way")
+    X(SAMPLES, "samples", "videos rendered on the way, and the VAE for it")
 
 typedef enum MemoryRow {
 #define ROW(ID, name, help) MEMORY_##ID,

@@ -22,8 +22,8 @@ typedef struct Sampling {
     CodecStream *codec; /* owned; NULL where no codec was given */
 } Sampling;
 
-/* For clips of this size. codec: all zero in a plan, which then has no room for it. On a counting
- * device nothing is reserved. Not collective. ERR_MEMORY. */
+/* For clips of this size. codec: all zero in a plan without its files, which then has no room for
+ * it. On a counting device nothing is reserved. Not collective. ERR_MEMORY. */
 Status sampling_create(const Dit *dit, const MeshGroups *groups, const Codec *codec,
                        const DatasetBucket *bucket, Sampling *out);
 void sampling_destroy(Sampling *sampling);

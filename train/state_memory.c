@@ -276,16 +276,6 @@ static Status count_activations(const TrainState *s, RankMemory *out)
     return OK;
 }
 
-/* Of the world's group and the mesh's. */
-static int64_t collectives_bytes(const TrainState *s)
-{
-    MeshGroups groups = s->groups;
-    size_t bytes = comm_group_bytes(s->groups.mesh.size);
-    for (int axis = 0; axis < MESH_AXES; axis++)
-        bytes += comm_group_bytes((*mesh_group_slot(&groups, (MeshAxis)axis))->size);
-    return (int64_t)bytes;
-}
-
 Status train_state_memory(const TrainState *s, RankMemory *out)
 {
     const int64_t moments = (int64_t)s->optimizer_arena.size;
@@ -300,12 +290,13 @@ Status train_state_memory(const TrainState *s, RankMemory *out)
     TRY(count_activations(s, &m));
     m.bytes[MEMORY_SCRATCH] = (int64_t)s->step.scratch.size;
     m.bytes[MEMORY_MESSAGES] = (int64_t)s->step.messages.size;
-    m.bytes[MEMORY_COLLECTIVES] = collectives_bytes(s);
+    m.bytes[MEMORY_COLLECTIVES] = (int64_t)comm_mesh_bytes(&s->groups);
     m.bytes[MEMORY_LOADER] =
         (int64_t)(s->loader ? loader_buffer_bytes(s->loader) : s->loader_sizes.bytes);
     m.bytes[MEMORY_SAVING] = (int64_t)s->saving_arena.size;
     m.bytes[MEMORY_HELDOUT] = (int64_t)(velocity_bytes(&s->velocity) + s->heldout_space.arena.size);
     m.bytes[MEMORY_SAMPLES] = (int64_t)sampling_bytes(&s->sampling);
+    if (s->codec.wan) m.bytes[MEMORY_SAMPLES] += (int64_t)wan_vae_bytes(s->codec.wan);
     *out = m;
     return OK;
 }

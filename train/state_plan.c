@@ -22,6 +22,15 @@ MeshLimits train_mesh_limits(const TrainConfig *c, BucketList train, BucketList 
                          .tokens = fewest_tokens(heldout, fewest_tokens(train, 0)) };
 }
 
+/* The VAE that renders samples, where it is here; a linear codec takes nothing. */
+static Status count_codec(const TrainConfig *c, Codec *out)
+{
+    bool there;
+    if (c->train.sample_every == 0 || c->codec != CODEC_WAN) return OK;
+    TRY(codec_find_vae(c->codec_vae, &there));
+    return there ? codec_load_vae(c->codec_vae, WAN_DECODES | WAN_COUNTS, out) : OK;
+}
+
 Status state_plan_rank(const StatePlan *plan, const Mesh *mesh, RankMemory *memory,
                        TrainTraffic *traffic)
 {
@@ -35,6 +44,7 @@ Status state_plan_rank(const StatePlan *plan, const Mesh *mesh, RankMemory *memo
     TRY(device_open(&s.device, train_device_name(&plan->config), NULL, plan->threads,
                     plan->config.numerics != 0));
     s.device.counting = true;
+    TRY_TO(done, status, count_codec(&plan->config, &s.codec));
     TRY_TO(done, status, train_state_reserve(&s));
     TRY_TO(done, status, train_state_memory(&s, memory));
     if (traffic) TRY_TO(done, status, train_traffic(&s, traffic));

@@ -28,8 +28,8 @@ Arena arena_planned(const char *name, size_t size)
     return (Arena){ .name = name, .size = reserved_bytes(size), .counting = true };
 }
 
-/* Large arenas ask for pages of 2 MiB: fewer faults while they are filled, fewer misses when matrices
- * are read. A system without them gives what it has. */
+/* Large arenas ask for pages of 2 MiB: fewer faults while they are filled, fewer misses when
+ * matrices are read. A system without them gives what it has. */
 static char *reserve(size_t bytes)
 {
     const bool large = bytes >= LARGE;

@@ -32,6 +32,7 @@ struct ConvKernels {
     dnnl_engine_t engine;
     dnnl_stream_t *streams; /* owned; (threads) */
     int threads;
+    bool counting;
     ConvKernel *first;     /* owned list */
     CopiedWeights *copies; /* owned list */
 };
@@ -52,11 +53,12 @@ static Status kernels_fill(ConvKernels *k)
     return OK;
 }
 
-Status conv_kernels_create(int threads, ConvKernels **out)
+Status conv_kernels_create(int threads, bool counting, ConvKernels **out)
 {
     ConvKernels *k = calloc(1, sizeof *k);
     CHECK(k, ERR_MEMORY, "no memory for convolutions");
     k->threads = threads > 0 ? threads : 1;
+    k->counting = counting;
     const Status s = kernels_fill(k);
     if (s == OK)
         *out = k;
@@ -158,6 +160,7 @@ static Status program_create(ConvKernel *kernel, ConvMode mode, dnnl_primitive_d
     const size_t room =
         dnnl_memory_desc_get_size(dnnl_primitive_desc_query_md(*row, dnnl_query_scratchpad_md, 0));
     if (room > kernel->room_bytes) kernel->room_bytes = room;
+    if (kernel->all->counting) return OK;
     CONV_TRY(dnnl_primitive_create(&kernel->programs[mode], *row), kernel->size, "a program");
     return OK;
 }
@@ -168,7 +171,7 @@ static Status kernel_fill(ConvKernel *kernel)
     Status s = OK;
     for (int m = 0; m < CONV_MODES && s == OK; m++)
         s = program_create(kernel, (ConvMode)m, &rows[m]);
-    if (s == OK) s = room_create(kernel, rows[CONV_WRITE_BIAS]);
+    if (s == OK && !kernel->all->counting) s = room_create(kernel, rows[CONV_WRITE_BIAS]);
     for (int m = 0; m < CONV_MODES; m++)
         if (rows[m]) dnnl_primitive_desc_destroy(rows[m]);
     return s;

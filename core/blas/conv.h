@@ -38,6 +38,8 @@ typedef struct ConvWeights ConvWeights;
 /* Copies. w (out, in, taps, side, side); bias (out). ERR_MEMORY, ERR_DEVICE. */
 Status conv_weights_create(ConvSize size, int taps, const float *w, const float *bias,
                            ConvWeights **out);
+/* A plan's: of these sizes and in that order, but no values. */
+Status conv_weights_describe(ConvSize size, int taps, ConvWeights **out);
 void conv_weights_destroy(ConvWeights *weights);
 size_t conv_weights_bytes(const ConvWeights *weights);
 
@@ -48,7 +50,8 @@ size_t conv_weights_bytes(const ConvWeights *weights);
 typedef struct ConvKernels ConvKernels;
 typedef struct ConvKernel ConvKernel;
 
-Status conv_kernels_create(int threads, ConvKernels **out);
+/* counting: a plan's, whose room and copies are counted and not reserved; it cannot run. */
+Status conv_kernels_create(int threads, bool counting, ConvKernels **out);
 void conv_kernels_destroy(ConvKernels *kernels);
 /* The program for frames of `width` columns (of the frame as the kernel sees it: twice as many when
  * doubled); a view. *weights becomes what this width needs, copied into `kernels` in the rare case

@@ -46,7 +46,7 @@ struct ConvWeights {
     ConvSize size;
     int taps;
     ConvOwnLayout layout; /* owned, as are the two below; of a tap */
-    float *bias;          /* (out) */
+    float *bias;          /* (out); NULL: only described */
     char *tap[CONV_TAPS];
     size_t tap_bytes;
 };
@@ -70,7 +70,7 @@ Status conv_describe_row(dnnl_engine_t engine, ConvSize size, int64_t width, Con
 Status conv_engine_create(dnnl_engine_t *out);
 /* Lines of cache that nobody else shares; NULL when there is no memory. */
 void *conv_alloc(size_t bytes);
-/* The same weights in another order. */
+/* The same weights in another order; only described when they are. */
 Status conv_weights_reorder(const ConvWeights *weights, ConvLayout layout, ConvWeights **out);
 
 #endif

@@ -96,23 +96,28 @@ static dnnl_status_t reorder(dnnl_engine_t engine, ConvLayout from, const void *
     return status;
 }
 
-/* Room for all, in the order `layout`. */
-static Status weights_alloc(ConvSize size, int taps, ConvLayout layout, ConvWeights **out)
+/* In the order `layout`, without room. */
+static Status describe(ConvSize size, int taps, ConvLayout layout, ConvWeights **out)
 {
     ConvWeights *w = calloc(1, sizeof *w);
     CHECK(w, ERR_MEMORY, "no memory for the weights of a convolution");
     *w = (ConvWeights){ .size = size, .taps = taps };
     w->tap_bytes = dnnl_memory_desc_get_size(layout);
-    bool whole = (w->bias = conv_alloc((size_t)size.out * sizeof(float))) != NULL;
-    whole = conv_layout_copy(layout, &w->layout) == dnnl_success && whole;
-    for (int t = 0; t < taps; t++) whole = (w->tap[t] = conv_alloc(w->tap_bytes)) && whole;
-    if (!whole) {
-        const size_t bytes = conv_weights_bytes(w);
-        conv_weights_destroy(w);
-        return status_fail(ERR_MEMORY, "no memory for %zu bytes of weights of a convolution",
-                           bytes);
+    if (conv_layout_copy(layout, &w->layout) != dnnl_success) {
+        free(w);
+        return status_fail(ERR_MEMORY, "no memory for the weights of a convolution");
     }
     *out = w;
+    return OK;
+}
+
+/* Room for all. */
+static Status reserve(ConvWeights *w)
+{
+    bool whole = (w->bias = conv_alloc((size_t)w->size.out * sizeof(float))) != NULL;
+    for (int t = 0; t < w->taps; t++) whole = (w->tap[t] = conv_alloc(w->tap_bytes)) && whole;
+    CHECK(whole, ERR_MEMORY, "no memory for %zu bytes of weights of a convolution",
+          conv_weights_bytes(w));
     return OK;
 }
 
@@ -134,14 +139,23 @@ static Status describe_tap(ConvSize size, int taps, ConvOwnLayout *out)
     return OK;
 }
 
-/* Room in the order that rows of the usual width want. */
-static Status alloc_usual(dnnl_engine_t engine, ConvSize size, int taps, ConvWeights **out)
+/* In the order that rows of the usual width want. */
+static Status describe_usual(dnnl_engine_t engine, ConvSize size, int taps, ConvWeights **out)
 {
     dnnl_primitive_desc_t row;
     TRY(conv_describe_row(engine, size, USUAL_WIDTH, CONV_WRITE_BIAS, NULL, &row));
     const Status s =
-        weights_alloc(size, taps, dnnl_primitive_desc_query_md(row, dnnl_query_weights_md, 0), out);
+        describe(size, taps, dnnl_primitive_desc_query_md(row, dnnl_query_weights_md, 0), out);
     dnnl_primitive_desc_destroy(row);
+    return s;
+}
+
+Status conv_weights_describe(ConvSize size, int taps, ConvWeights **out)
+{
+    dnnl_engine_t engine;
+    TRY(conv_engine_create(&engine));
+    const Status s = describe_usual(engine, size, taps, out);
+    dnnl_engine_destroy(engine);
     return s;
 }
 
@@ -152,10 +166,11 @@ static Status create_in(dnnl_engine_t engine, ConvSize size, int taps, const flo
     const void *at[CONV_TAPS] = { NULL };
     ConvWeights *made;
 
-    TRY(alloc_usual(engine, size, taps, &made));
-    memcpy(made->bias, bias, (size_t)size.out * sizeof(float));
+    TRY(describe_usual(engine, size, taps, &made));
     for (int t = 0; t < taps; t++) at[t] = w + (int64_t)t * size.side * size.side;
-    Status s = describe_tap(size, taps, &from);
+    Status s = reserve(made);
+    if (s == OK) memcpy(made->bias, bias, (size_t)size.out * sizeof(float));
+    if (s == OK) s = describe_tap(size, taps, &from);
     if (s == OK) s = fill_taps(engine, made, from, at);
     conv_layout_destroy(from);
     if (s == OK)
@@ -178,13 +193,15 @@ Status conv_weights_create(ConvSize size, int taps, const float *w, const float 
 Status conv_weights_reorder(const ConvWeights *weights, ConvLayout layout, ConvWeights **out)
 {
     const void *at[CONV_TAPS] = { weights->tap[0], weights->tap[1], weights->tap[2] };
+    const bool described = weights->bias == NULL;
     dnnl_engine_t engine;
     ConvWeights *made;
 
-    TRY(weights_alloc(weights->size, weights->taps, layout, &made));
-    memcpy(made->bias, weights->bias, (size_t)weights->size.out * sizeof(float));
-    Status s = conv_engine_create(&engine);
-    if (s == OK) {
+    TRY(describe(weights->size, weights->taps, layout, &made));
+    Status s = described ? OK : reserve(made);
+    if (s == OK && !described) s = conv_engine_create(&engine);
+    if (s == OK && !described) {
+        memcpy(made->bias, weights->bias, (size_t)weights->size.out * sizeof(float));
         s = fill_taps(engine, made, weights->layout, at);
         dnnl_engine_destroy(engine);
     }

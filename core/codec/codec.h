@@ -31,12 +31,21 @@ typedef struct Codec {
     char digest[DIGEST_HEX]; /* datasets and models carry it: the same digest, the same latents */
 } Codec;
 
-/* use: WAN_ENCODES, WAN_DECODES, both, or 0 for what a codec is and no more. Not collective. */
+/* use: WAN_ENCODES, WAN_DECODES, both, or 0 for what a codec is and no more; with WAN_COUNTS, which
+ * a plan adds, a VAE needs no weights and has no digest. Not collective. */
+
+/* The same use on a device: one that counts wants no values. */
+static inline int codec_use(const Device *dev, int use)
+{
+    return dev->counting ? use | WAN_COUNTS : use;
+}
 
 /* A model directory's. ERR_FORMAT when it has none, ERR_IO, ERR_MEMORY. */
 Status codec_load(const char *model_dir, int use, Codec *out);
 /* A VAE's folder, or that of a pipeline with a vae/ in it. */
 Status codec_load_vae(const char *path, int use, Codec *out);
+/* Whether there is one that codec_load_vae would take. ERR_IO. */
+Status codec_find_vae(const char *path, bool *there);
 /* Takes the linear codec over, which becomes none. */
 void codec_take_linear(LinearCodec *linear, Codec *out);
 void codec_destroy(Codec *codec);

@@ -45,6 +45,13 @@ static Status find_part(const char *folder, const char *name, const char *file, 
     return OK;
 }
 
+Status codec_find_vae(const char *path, bool *there)
+{
+    char below[FILE_PATH_BYTES];
+    TRY(find_part(path, "vae", config_name, there, below));
+    return *there ? OK : find_part(path, ".", config_name, there, below);
+}
+
 Status codec_load_vae(const char *path, int use, Codec *out)
 {
     char below[FILE_PATH_BYTES];
@@ -97,7 +104,7 @@ static Status load_referred(const char *folder, const CodecReference *r, const c
           "it, beside this folder as vae",
           folder, at);
     TRY(codec_load_vae(at, use, &codec));
-    if (strcmp(codec.digest, r->digest) != 0) {
+    if (!(use & WAN_COUNTS) && strcmp(codec.digest, r->digest) != 0) {
         const Status s = status_fail(ERR_FORMAT,
                                      "%s: is another VAE (%.12s...) than the one %s was trained on "
                                      "(%.12s...)",

@@ -126,7 +126,7 @@ static Status alloc_all(WanCoder *c, Arena *arena)
 
 static Status add_kernels(WanCoder *c)
 {
-    TRY(conv_kernels_create(c->dev->threads, &c->kernels));
+    TRY(conv_kernels_create(c->dev->threads, c->dev->counting, &c->kernels));
     for (int i = 0; i < c->net->layers.count; i++) {
         WanNode *n = &c->nodes[i];
         const int level = n->layer->kind == WAN_UP ? n->layer->level + 1 : n->layer->level;
@@ -148,7 +148,7 @@ static Status fill(WanCoder *c)
         for (int k = 0; k < WAN_CONVS; k++) n->weights[k] = c->net->weights[i].convs[k];
     }
     TRY(alloc_all(c, &counting));
-    TRY(arena_create(&c->arena, "vae", counting.peak));
+    TRY(device_arena(c->dev, "vae", counting.peak, &c->arena));
     TRY(alloc_all(c, &c->arena));
     return add_kernels(c);
 }

@@ -168,15 +168,20 @@ static Status keep_norm(Load *l, WanLayerWeights *w, const WanPart *part, int64_
     return OK;
 }
 
+static ConvSize conv_size(const WanPart *part, const WanLayer *layer)
+{
+    return (ConvSize){ .in = wan_part_in(part, layer),
+                       .out = wan_part_out(part, layer),
+                       .side = part->side,
+                       .stride = part->stride,
+                       .doubled = part->doubled };
+}
+
 /* Convolutions that share a tensor have its rows in equal parts. */
 static Status keep_convs(const Load *l, WanLayerWeights *w, const WanPart *part,
                          const WanLayer *layer)
 {
-    const ConvSize size = { .in = wan_part_in(part, layer),
-                            .out = wan_part_out(part, layer),
-                            .side = part->side,
-                            .stride = part->stride,
-                            .doubled = part->doubled };
+    const ConvSize size = conv_size(part, layer);
     const int64_t each = size.out * size.in * part->taps * part->side * part->side;
     for (int i = 0; i < part->split; i++)
         TRY(conv_weights_create(size, part->taps, l->values + i * each, l->bias + i * size.out,
@@ -198,6 +203,22 @@ static Status load_part(void *context, int n, int i, const WanPart *part)
     return keep_convs(l, &net->weights[i], part, layer);
 }
 
+/* What load_part keeps, without values. */
+static Status describe_part(void *context, int n, int i, const WanPart *part)
+{
+    const Load *l = context;
+    WanNet *net = n == 0 ? &l->vae->encoder : &l->vae->decoder;
+    const WanLayer *layer = &net->layers.items[i];
+    WanLayerWeights *w = &net->weights[i];
+    if (!net->loaded) return OK;
+    if (part->norm)
+        return tensor_alloc(&l->vae->norms, F32, SHAPE(wan_part_in(part, layer)), "vae.norm",
+                            &w->norms[part->slot]);
+    for (int k = 0; k < part->split; k++)
+        TRY(conv_weights_describe(conv_size(part, layer), part->taps, &w->convs[part->slot + k]));
+    return OK;
+}
+
 static Status load_all(Load *l)
 {
     char path[FILE_PATH_BYTES];
@@ -213,6 +234,10 @@ static Status load_all(Load *l)
     l->nets = (Nets){ { &vae->encoder.layers, &vae->decoder.layers } };
 
     const Count count = count_all(&l->nets);
+    if (l->use & WAN_COUNTS) {
+        vae->norms = arena_planned("vae norms", count.norm_bytes);
+        return visit_parts(&l->nets, describe_part, l);
+    }
     TRY(safetensors_set_open(l->folder, "diffusion_pytorch_model", &l->set));
     TRY(visit_parts(&l->nets, check_part, l));
     if (safetensors_set_tensors(&l->set) != count.tensors) TRY(check_surplus(l));

@@ -27,17 +27,19 @@ typedef struct WanNet {
     bool loaded;
 } WanNet;
 
-typedef enum WanUse { WAN_ENCODES = 1, WAN_DECODES = 2 } WanUse;
+/* WAN_COUNTS: a plan's, beside the others: only config.json is read, and what would be kept has
+ * sizes and no values. */
+typedef enum WanUse { WAN_ENCODES = 1, WAN_DECODES = 2, WAN_COUNTS = 4 } WanUse;
 
 typedef struct WanVae {
     WanConfig config;
     WanNet encoder, decoder;
     Arena norms;             /* owned */
     char digest[DIGEST_HEX]; /* SHA-256 of what of the configuration counts, and of every weight in
-                                F32: the same however the file lays them out */
+                                F32: the same however the file lays them out; "" when counted */
 } WanVae;
 
-/* Reads all and keeps what `use` (WanUse, or both) needs. ERR_FORMAT names file and tensor: one
+/* Reads all and keeps what `use` (of WanUse, any) needs. ERR_FORMAT names file and tensor: one
  * that is missing, too many, of another shape or type, or not finite. ERR_IO, ERR_MEMORY. */
 Status wan_vae_load(const char *folder, int use, WanVae **out);
 void wan_vae_destroy(WanVae *vae);

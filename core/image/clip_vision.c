@@ -61,19 +61,25 @@ static Status alloc_acts(const ClipConfig *c, int64_t count, Arena *arena, Acts 
     return OK;
 }
 
+/* Activations and scratch. */
+static size_t acts_bytes(const Device *dev, const ClipConfig *c, int64_t pictures)
+{
+    const int64_t tokens = clip_tokens(c), heads = c->num_attention_heads;
+    Arena count = arena_counting("image encoder");
+    Acts counted;
+    void *tiles;
+    (void)alloc_acts(c, pictures, &count, &counted); /* counting cannot run out */
+    (void)arena_alloc(&count,
+                      op_attention_scratch(dev, pictures, heads, tokens, tokens, head_dim(c)),
+                      "attention tiles", &tiles);
+    return count.peak;
+}
+
 static Status reserve(Run *run)
 {
-    const ClipConfig *c = &run->config;
-    const int64_t tokens = clip_tokens(c);
-    Arena count = arena_counting("image encoder");
-    void *tiles;
-    TRY(alloc_acts(c, run->count, &count, &run->acts));
-    TRY(arena_alloc(&count,
-                    op_attention_scratch(run->dev, run->count, c->num_attention_heads, tokens,
-                                         tokens, head_dim(c)),
-                    "attention tiles", &tiles));
-    TRY(device_arena(run->dev, "image encoder, activations", count.peak, &run->arena));
-    return alloc_acts(c, run->count, &run->arena, &run->acts);
+    TRY(device_arena(run->dev, "image encoder, activations",
+                     acts_bytes(run->dev, &run->config, run->count), &run->arena));
+    return alloc_acts(&run->config, run->count, &run->arena, &run->acts);
 }
 
 /* ---- embeddings ----------------------------------------------------------------------------- */
@@ -239,6 +245,28 @@ Status clip_vision_encode_pixels(const Device *dev, const char *model_dir, DType
     return encode_with(dev, model_dir, &config, dtype, pixels, tokens);
 }
 
+static Shape pixels_shape(const ClipConfig *c, int64_t count)
+{
+    return SHAPE(count, 3, c->image_size, c->image_size);
+}
+
+/* Of the arena that pixels are in. */
+static size_t pixels_bytes(const ClipConfig *c, int64_t count)
+{
+    return tensor_bytes(tensor_of(NULL, F32, pixels_shape(c, count))) + ARENA_ALIGN;
+}
+
+Status clip_vision_bytes(const Device *dev, const char *model_dir, DType dtype, int64_t count,
+                         size_t *bytes)
+{
+    ClipConfig config;
+    ClipProcessor processor;
+    TRY(clip_config_read(model_dir, &config, &processor));
+    *bytes = pixels_bytes(&config, count) + clip_weights_bytes(&config, dtype) +
+             acts_bytes(dev, &config, count);
+    return OK;
+}
+
 Status clip_vision_encode(const Device *dev, const char *model_dir, DType dtype,
                           const Tensor *pictures, int64_t count, Tensor tokens)
 {
@@ -248,9 +276,9 @@ Status clip_vision_encode(const Device *dev, const char *model_dir, DType dtype,
     Tensor pixels;
     Status s = OK;
     TRY(clip_config_read(model_dir, &config, &processor));
-    const Shape shape = SHAPE(count, 3, config.image_size, config.image_size);
+    const Shape shape = pixels_shape(&config, count);
     TRY(check_shapes(&config, count, tensor_of(NULL, F32, shape), tokens));
-    TRY(arena_create(&arena, "pictures", tensor_bytes(tensor_of(NULL, F32, shape)) + ARENA_ALIGN));
+    TRY(arena_create(&arena, "pictures", pixels_bytes(&config, count)));
     TRY_TO(done, s, tensor_alloc(&arena, F32, shape, "pixels", &pixels));
     for (int64_t i = 0; i < count; i++)
         TRY_TO(done, s, clip_input(&processor, pictures[i], tensor_at(pixels, i)));

@@ -21,7 +21,11 @@
  */
 Status clip_vision_encode(const Device *dev, const char *model_dir, DType dtype,
                           const Tensor *pictures, int64_t count, Tensor tokens);
-/* The same from pixels (count, 3, image_size, image_size) F32 that are prepared already. */
+/* Bytes that it takes while it runs. ERR_FORMAT, ERR_IO: the configuration's. */
+Status clip_vision_bytes(const Device *dev, const char *model_dir, DType dtype, int64_t count,
+                         size_t *bytes);
+/* The same as clip_vision_encode from pixels (count, 3, image_size, image_size) F32 that are
+ * prepared already. */
 Status clip_vision_encode_pixels(const Device *dev, const char *model_dir, DType dtype,
                                  Tensor pixels, Tensor tokens);
 

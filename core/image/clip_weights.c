@@ -132,6 +132,14 @@ static Status alloc_all(ClipWeights *w, Arena *arena, DType dtype)
     return alloc_rows(&w->config, arena, layer_rows, CLIP_LAYER_COUNT, dtype, w->layer);
 }
 
+size_t clip_weights_bytes(const ClipConfig *config, DType dtype)
+{
+    ClipWeights counted = { .config = *config };
+    Arena count = arena_counting("image encoder");
+    (void)alloc_all(&counted, &count, dtype); /* counting cannot run out */
+    return count.peak;
+}
+
 static Status read_rows(const ClipWeights *w, const Row *rows, int count, int64_t layer,
                         const Tensor *out)
 {
@@ -151,12 +159,10 @@ static Status read_rows(const ClipWeights *w, const Row *rows, int count, int64_
 static Status open_parts(const char *model_dir, DType dtype, ClipWeights *w)
 {
     char folder[FILE_PATH_BYTES];
-    Arena count = arena_counting("image encoder");
     TRY(file_join(folder, model_dir, "image_encoder"));
     TRY(safetensors_set_open(folder, "model", &w->set));
     TRY(check_set(w, folder));
-    TRY(alloc_all(w, &count, dtype));
-    TRY(arena_create(&w->arena, "image encoder", count.peak));
+    TRY(arena_create(&w->arena, "image encoder", clip_weights_bytes(&w->config, dtype)));
     TRY(alloc_all(w, &w->arena, dtype));
     return read_rows(w, first_rows, CLIP_FIRST_COUNT, -1, w->first);
 }

@@ -66,6 +66,8 @@ typedef struct ClipWeights {
  * memory. ERR_FORMAT names file and tensor; ERR_IO, ERR_MEMORY. */
 Status clip_weights_open(const char *model_dir, const ClipConfig *config, DType dtype,
                          ClipWeights *out);
+/* Bytes that it holds. */
+size_t clip_weights_bytes(const ClipConfig *config, DType dtype);
 Status clip_weights_read(ClipWeights *weights, int64_t layer);
 void clip_weights_close(ClipWeights *weights);
 

@@ -11,11 +11,16 @@ static int64_t rows_of_micro(const Velocity *velocity)
     return velocity->pipeline->size > 1 ? 1 : velocity->rows_max;
 }
 
+static Status alloc_text(const Velocity *v, Arena *arena, Condition *condition, TextKeys *keys)
+{
+    TRY(dit_condition_alloc(v->dit, arena, rows_of_micro(v), condition));
+    return dit_keys_alloc(v->dit, arena, v->rows_max, keys);
+}
+
 static Status alloc(Velocity *v, const PipelineLayout *layout, Arena *arena)
 {
     if (layout->stages > 1) TRY(pipeline_buffers_create(arena, layout, &v->buffers));
-    TRY(dit_condition_alloc(v->dit, arena, rows_of_micro(v), &v->condition));
-    return dit_keys_alloc(v->dit, arena, v->rows_max, &v->keys);
+    return alloc_text(v, arena, &v->condition, &v->keys);
 }
 
 static Status plan(Velocity *v, const DitShape *shapes, int count)
@@ -102,6 +107,20 @@ void velocity_destroy(Velocity *v)
     pipeline_buffers_destroy(&v->buffers);
     schedule_destroy(&v->schedule);
     *v = (Velocity){ 0 };
+}
+
+VelocityBytes velocity_bytes_of(const Velocity *v)
+{
+    VelocityBytes bytes = { .scratch = v->scratch.size };
+    Arena text = arena_counting("text");
+    Condition condition;
+    TextKeys keys;
+    (void)alloc_text(v, &text, &condition, &keys); /* counting cannot run out */
+    bytes.text = text.peak;
+    bytes.messages = v->arena.size - text.peak;
+    for (int i = 0; i < v->chunks * v->slot_count; i++)
+        bytes.activations += dit_slot_bytes(&v->slots[i]);
+    return bytes;
 }
 
 size_t velocity_bytes(const Velocity *v)

@@ -35,6 +35,15 @@ Status velocity_create(const Dit *dit, Group *pipeline, const DitShape *shapes, 
 void velocity_destroy(Velocity *velocity);
 size_t velocity_bytes(const Velocity *velocity);
 
+/* What of it is what. */
+typedef struct VelocityBytes {
+    size_t activations, scratch;
+    size_t messages; /* between stages */
+    size_t text;     /* embedded text and images, and the keys and values made of them */
+} VelocityBytes;
+
+VelocityBytes velocity_bytes_of(const Velocity *velocity);
+
 /* Encodes the captions of the rows to come; "" is the null caption. What was encoded is of the
  * weights of that moment. Collective over the replica. */
 Status velocity_captions(Velocity *velocity, const char *const *captions, int64_t rows);

@@ -40,13 +40,18 @@ struct TextEncoder {
 
 /* --- opening --- */
 
+static TextWeightsOptions weights_options(const TextEncoder *e, const TextEncoderOptions *options)
+{
+    return (TextWeightsOptions){ .rank = e->group->rank,
+                                 .size = e->group->size,
+                                 .dtype = options->dtype,
+                                 .stream = options->stream };
+}
+
 static Status open_parts(const char *model_dir, const TextEncoderOptions *options, TextEncoder *e)
 {
     char path[FILE_PATH_BYTES];
-    const TextWeightsOptions weights = { .rank = e->group->rank,
-                                         .size = e->group->size,
-                                         .dtype = options->dtype,
-                                         .stream = options->stream };
+    const TextWeightsOptions weights = weights_options(e, options);
     TRY(model_dir_read_text(model_dir, &e->config));
     if (options->max_length > 0) e->config.max_length = options->max_length;
     TRY(text_weights_share(&e->config, e->group->size, &e->share));
@@ -217,6 +222,42 @@ Status text_encoder_prepare(TextEncoder *e, const char *what, const char *const 
     TRY(reserve_acts(e));
     umt5_fill_buckets(&e->config, e->acts.buckets);
     return text_weights_embed(&e->weights, e->ids, e->offsets[count], e->acts.x);
+}
+
+/* --- a plan --- */
+
+static Status plan_parts(const TextEncoderOptions *options, int64_t prompts, TextEncoder *e)
+{
+    const TextWeightsOptions weights = weights_options(e, options);
+    TRY(text_weights_share(&e->config, e->group->size, &e->share));
+    TRY(text_weights_plan(e->dev, &e->config, &weights, &e->weights));
+    TRY(reserve_prompts(e, prompts));
+    e->longest = e->config.max_length;
+    e->count = prompts;
+    for (int64_t i = 0; i < prompts; i++) {
+        e->lengths[i] = e->longest;
+        e->offsets[i + 1] = e->offsets[i] + e->longest;
+    }
+    return reserve_acts(e);
+}
+
+Status text_encoder_plan(const Device *dev, Group *group, const TextConfig *config,
+                         const TextEncoderOptions *options, int64_t prompts, TextEncoder **out)
+{
+    TextEncoder *e = calloc(1, sizeof *e);
+    CHECK(e, ERR_MEMORY, "no memory for a text encoder");
+    *e = (TextEncoder){ .dev = dev, .group = group, .config = *config };
+    const Status s = plan_parts(options, prompts, e);
+    if (s == OK)
+        *out = e;
+    else
+        text_encoder_close(e);
+    return s;
+}
+
+size_t text_encoder_bytes(const TextEncoder *e)
+{
+    return e->weights.arena.size + e->arena.size;
 }
 
 /* --- the encoder --- */

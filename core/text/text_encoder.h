@@ -36,7 +36,13 @@ typedef struct TextEncoder TextEncoder;
  * ERR_IO, ERR_CONFIG (a group that the encoder cannot be shared by), ERR_MEMORY. */
 Status text_encoder_open(const Device *dev, Group *group, const char *model_dir,
                          const TextEncoderOptions *options, TextEncoder **out);
+/* A plan's, on a counting device and of a configuration alone: as text_encoder_prepare would leave
+ * it with so many prompts of the most rows. For text_encoder_bytes only. */
+Status text_encoder_plan(const Device *dev, Group *group, const TextConfig *config,
+                         const TextEncoderOptions *options, int64_t prompts, TextEncoder **out);
 void text_encoder_close(TextEncoder *encoder);
+/* Bytes of weights and activations. */
+size_t text_encoder_bytes(const TextEncoder *encoder);
 
 /* What the encoder and its tokenizer are known by, whatever files and dtype they are stored in:
  * datasets keep it beside embeddings. Not collective; reads some of every tensor. */

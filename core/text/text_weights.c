@@ -117,13 +117,13 @@ static Status open_files(const char *model_dir, TextWeights *weights)
 {
     char folder[FILE_PATH_BYTES];
     TRY(file_join(folder, model_dir, component_folder(COMPONENT_TEXT_ENCODER)));
-    TRY(params_plan_text(&weights->config, &weights->params));
     return model_dir_open_set(folder, model_dir_base(COMPONENT_TEXT_ENCODER), false,
                               COMPONENT_TEXT_ENCODER, &weights->params, &weights->set);
 }
 
-Status text_weights_open(const Device *dev, const char *model_dir, const TextConfig *config,
-                         const TextWeightsOptions *options, TextWeights *out)
+/* model_dir NULL: a plan's, of no files. */
+static Status create(const Device *dev, const char *model_dir, const TextConfig *config,
+                     const TextWeightsOptions *options, TextWeights *out)
 {
     TextWeights weights = { .dev = dev, .options = *options, .config = *config };
     TextConfig share;
@@ -131,14 +131,27 @@ Status text_weights_open(const Device *dev, const char *model_dir, const TextCon
           "the text encoder's weights can be F32 or, unless numerics are exact, BF16, not %s",
           dtype_name(options->dtype));
     TRY(text_weights_share(config, options->size, &share));
-    Status s = open_files(model_dir, &weights);
+    Status s = params_plan_text(&weights.config, &weights.params);
+    if (s == OK && model_dir) s = open_files(model_dir, &weights);
     if (s == OK) s = reserve(&weights);
-    if (s == OK) s = read_all(&weights);
+    if (s == OK && model_dir) s = read_all(&weights);
     if (s == OK)
         *out = weights;
     else
         text_weights_close(&weights);
     return s;
+}
+
+Status text_weights_open(const Device *dev, const char *model_dir, const TextConfig *config,
+                         const TextWeightsOptions *options, TextWeights *out)
+{
+    return create(dev, model_dir, config, options, out);
+}
+
+Status text_weights_plan(const Device *dev, const TextConfig *config,
+                         const TextWeightsOptions *options, TextWeights *out)
+{
+    return create(dev, NULL, config, options, out);
 }
 
 Status text_weights_layer(TextWeights *weights, int64_t layer, const Tensor **w)

@@ -44,6 +44,9 @@ Status text_weights_share(const TextConfig *config, int size, TextConfig *share)
  * ERR_MEMORY, ERR_IO. */
 Status text_weights_open(const Device *dev, const char *model_dir, const TextConfig *config,
                          const TextWeightsOptions *options, TextWeights *out);
+/* A plan's, on a counting device: what would be reserved, of no files. */
+Status text_weights_plan(const Device *dev, const TextConfig *config,
+                         const TextWeightsOptions *options, TextWeights *out);
 /* *w: layer's tensors by TEXT_Q and so on, until the next call. Reads them when streaming. */
 Status text_weights_layer(TextWeights *weights, int64_t layer, const Tensor **w);
 /* x (count, d_model) F32 = the rows of the embedding; ids below vocab_size. Reads the file. */

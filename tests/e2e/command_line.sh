@@ -54,8 +54,11 @@ code=$?
 check full_disk_on_standard_output_is_an_error \
     says 3 "zoetrope: standard output: No space left on device"
 
+# shellcheck source=tests/e2e/configs_support.sh
+. tests/e2e/configs_support.sh
 for file in configs/*.yaml; do
-    zoetrope train "$file" --print-config
+    base=$(base_of "$file")
+    zoetrope train "$file" --print-config ${base:+"$base"}
     check "print_config_of_$(basename "$file" .yaml)" succeeds
     cp "$work/out" "$work/first"
     zoetrope train "$work/first" --print-config

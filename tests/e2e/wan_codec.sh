@@ -58,6 +58,10 @@ keys=(codec.kind=wan codec.vae="$work/pipeline" model.num_layers=2 model.num_att
 run train 1 "$work/one" "${keys[@]}"
 check a_run_trains_on_them_and_renders_samples '[ $code = 0 ]' \
     '[ "$(column "$work/one" step | tail -n 1)" = 3 ]' '[ -s "$work/one/samples/step-00000003-1.mp4" ]'
+"$ZOETROPE" plan configs/tiny.yaml data.train="$data" "${keys[@]}" parallel.threads=1 --json > "$work/plan.json"
+rows() { sed -nE 's/^ *("memory": \[\{.*\]),?$/\1/p' "$1"; }
+check a_plan_counts_the_vae_of_samples '[ -n "$(rows "$work/plan.json")" ]' \
+    '[ "$(rows "$work/plan.json")" = "$(rows "$work/one/memory.json")" ]'
 run train 2 "$work/two" "${keys[@]}" parallel.tensor=2
 check ranks_that_share_a_model_share_its_vae '[ $code = 0 ]' '[ -s "$work/two/samples/step-00000003-1.mp4" ]'
 

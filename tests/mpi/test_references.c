@@ -34,8 +34,8 @@ enum { FRAMES = 9 };
 
 static Comm *comm;
 static char root[FILE_PATH_BYTES]; /* the same on every rank */
-static char clip[FILE_PATH_BYTES]; /* a video of FRAMES frames, 64x64 */
-static const OptionSize size = { 64, 64 };
+static char clip[FILE_PATH_BYTES]; /* a video of FRAMES frames, 32x32 */
+static const OptionSize size = { 32, 32 };
 
 static InferOptions options_for(const char *model, const char *out, const char *latents)
 {
@@ -187,7 +187,7 @@ static void write_pictures_and_dataset(const char *model, const char *condition,
                                 "--out",
                                 paths[2],
                                 "--size",
-                                "64x64",
+                                "32x32",
                                 "--frames",
                                 "9",
                                 "--vae",

@@ -141,9 +141,10 @@ static double psnr(const Run *r, const Pipeline *p)
         }
         frames_destroy(&frame);
     }
+    const double whole = 255.0 * 255.0 * (double)entry->bytes;
     free(pixels);
     safetensors_close(want);
-    return squares > 0 ? 10 * log10(255.0 * 255.0 * (double)entry->bytes / squares) : 99.0;
+    return squares > 0 ? 10 * log10(whole / squares) : 99.0;
 }
 
 static void renders_as_diffusers(const Pipeline *p, MeshShape mesh, int halves)
