@@ -252,7 +252,12 @@ static Status add_condition(EncodeVideo *v, PendingClip *clip, Tensor latent, Te
     if (v->encode->job->opt->condition == CONDITION_NONE) return OK;
     known_frames(v, frames, &before, &after);
     TRY(use_stream(v->encode, frames.shape[1], frames.shape[2]));
-    TRY(condition_encode(codec_coder(v->encode->stream), latent, before, after));
+    Tensor grey = tensor_of(NULL, F32, SHAPE(1, frames.shape[1], frames.shape[2], 3));
+    grey.data = calloc((size_t)tensor_count(grey), sizeof(float));
+    CHECK(grey.data, ERR_MEMORY, "no memory for a frame of %zu bytes", tensor_bytes(grey));
+    const Status s = condition_encode(codec_coder(v->encode->stream), latent, before, after, grey);
+    free(grey.data);
+    TRY(s);
     latent_to_tokens(tensor_of(clip->condition, F32, token_shape(v)), latent);
     if (!clip->pictures) return OK;
     memcpy(clip->pictures, before.data, tensor_bytes(before));

@@ -1,8 +1,17 @@
 #include "infer/encoding.h"
 
-bool encoding_beside(const ModelDir *model)
+#include "core/codec/patch.h"
+
+static Status alloc(Encoding *e, Arena *arena, Shape latent)
 {
-    return model->config.dit.in_channels > model->config.dit.out_channels;
+    const OptionSize size = e->options->size;
+    const int64_t *z = latent.dims;
+    const Shape tokens =
+        SHAPE(z[1] * (z[2] / PATCH_SIDE) * (z[3] / PATCH_SIDE), z[0] * PATCH_VALUES);
+    TRY(tensor_alloc(arena, F32, latent, "encoding.latent", &e->latent));
+    TRY(tensor_alloc(arena, F32, tokens, "encoding.tokens", &e->tokens));
+    return tensor_alloc(arena, F32, SHAPE(1, size.height, size.width, 3), "encoding.grey",
+                        &e->grey);
 }
 
 Status encoding_create(Engine *engine, const InferOptions *o, int64_t frames, Encoding *out)

@@ -1,5 +1,5 @@
 /*
- * encoding: the VAE with room for a video's latents, for what a request starts from.
+ * encoding: a video on its way into latents, for what a request starts from.
  */
 #ifndef ZT_INFER_ENCODING_H
 #define ZT_INFER_ENCODING_H
@@ -13,12 +13,12 @@ typedef struct Encoding {
     Codec codec;                 /* owned, as are the two below */
     WanCoder *coder;
     Arena arena;
-    Tensor latent; /* (channels, T, h, w), zeros at first */
+    Tensor latent; /* (channels, T, h, w) */
+    Tensor tokens; /* (tokens, channels * 4): room for it in patches */
+    Tensor grey;   /* (1, height, width, 3) F32 zeros */
     int64_t done;  /* latent frames */
 } Encoding;
 
-/* Whether the model reads a condition beside the noise (core/codec/condition.h). */
-bool encoding_beside(const ModelDir *model);
 /* frames: of the clip whose latents are wanted. Not collective. On a counting device nothing is
  * read or reserved. ERR_USAGE, ERR_FORMAT, ERR_IO, ERR_MEMORY. After a failure destroy it. */
 Status encoding_create(Engine *engine, const InferOptions *options, int64_t frames, Encoding *out);

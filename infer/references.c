@@ -5,7 +5,6 @@
 #include "infer/encoding.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 /* ---- what a request asks for ----------------------------------------------------------------- */
 
@@ -127,17 +126,12 @@ static Status read_sources(const InferOptions *o, Sources *out)
 /* Mask, then the latents of the known frames with grey between. Collective. */
 static Status make_beside(Encoding *c, const Sources *s, References *out)
 {
-    const Tensor l = c->latent;
-    Tensor latents = tensor_none();
-    TRY(condition_encode(c->coder, l, s->before.rgb, s->after.rgb));
-    TRY(reference_tokens(l, &latents));
-    const int64_t rows = latents.shape[0];
-    const ConditionPart part = { known_frames(c->options), l.shape[1], rows / l.shape[1], 0 };
-    Status status =
-        reference_tensor(SHAPE(rows, CONDITION_MASK_COLUMNS + latents.shape[1]), &out->beside);
-    if (status == OK) status = condition_place(&c->engine->device, out->beside, 0, latents, &part);
-    free(latents.data);
-    return status;
+    const int64_t rows = c->tokens.shape[0], t = c->latent.shape[1];
+    const ConditionPart part = { known_frames(c->options), t, rows / t, 0 };
+    TRY(condition_encode(c->coder, c->latent, s->before.rgb, s->after.rgb, c->grey));
+    latent_to_tokens(c->tokens, c->latent);
+    TRY(reference_tensor(SHAPE(rows, CONDITION_MASK_COLUMNS + c->tokens.shape[1]), &out->beside));
+    return condition_place(&c->engine->device, out->beside, 0, c->tokens, &part);
 }
 
 /* Collective. */

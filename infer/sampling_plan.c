@@ -46,7 +46,7 @@ static Status plan_beside(Planned *p)
 {
     const DitConfig *c = &p->engine.model.config.dit;
     const int64_t beside = dit_patch_in(c) - dit_patch_out(c);
-    if (!encoding_beside(&p->engine.model)) return OK;
+    if (beside == 0) return OK;
     CHECK(p->engine.codec.kind == CODEC_WAN, ERR_FORMAT,
           "%s: has no VAE that encodes pictures, which this model starts from", p->engine.path);
     p->references.beside = tensor_of(NULL, F32, SHAPE(p->sizes.tokens, beside));

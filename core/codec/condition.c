@@ -1,7 +1,6 @@
 #include "core/codec/condition.h"
 
 #include <assert.h>
-#include <stdlib.h>
 
 const char *condition_name(ConditionKind kind)
 {
@@ -19,22 +18,15 @@ static int64_t pixel_frames(int64_t t)
     return 1 + WAN_FRAMES * (t - 1);
 }
 
-Status condition_encode(WanCoder *coder, Tensor latent, Tensor before, Tensor after)
+Status condition_encode(WanCoder *coder, Tensor latent, Tensor before, Tensor after, Tensor grey)
 {
     const int64_t frames = pixel_frames(latent.shape[1]);
     const int64_t first = before.data ? before.shape[0] : 0, last = after.data ? after.shape[0] : 0;
-    const Tensor known = before.data ? before : after;
     int64_t done = 0;
-    assert(known.data && first + last <= frames);
-    Tensor grey = tensor_of(NULL, F32, SHAPE(1, known.shape[1], known.shape[2], 3));
-    grey.data = calloc((size_t)tensor_count(grey), sizeof(float));
-    CHECK(grey.data, ERR_MEMORY, "no memory for a frame of %zu bytes", tensor_bytes(grey));
-    Status s = first > 0 ? wan_encode(coder, latent, &done, before) : OK;
-    for (int64_t i = first; i < frames - last && s == OK; i++)
-        s = wan_encode(coder, latent, &done, grey);
-    if (s == OK && last > 0) s = wan_encode(coder, latent, &done, after);
-    free(grey.data);
-    return s;
+    assert(first + last <= frames);
+    if (first > 0) TRY(wan_encode(coder, latent, &done, before));
+    for (int64_t i = first; i < frames - last; i++) TRY(wan_encode(coder, latent, &done, grey));
+    return last > 0 ? wan_encode(coder, latent, &done, after) : OK;
 }
 
 /* Mask channel j of latent frame t: pixel frame 4 t - 3 + j, and the first one four times. */

@@ -39,9 +39,9 @@ typedef struct KnownFrames {
 KnownFrames condition_known(ConditionKind kind);
 
 /* latent (z_dim, T, h, w) F32 = the VAE's of a video of 4 (T - 1) + 1 frames: before (frames,
- * height, width, 3) U8 at its start, after at its end, either none, and grey, zeros in [-1, 1],
- * between. Collective over the coder's group. ERR_MEMORY, ERR_FORMAT. */
-Status condition_encode(WanCoder *coder, Tensor latent, Tensor before, Tensor after);
+ * height, width, 3) U8 at its start, after at its end, either none, and grey (1, height, width, 3)
+ * F32, zeros in [-1, 1], between. Collective over the coder's group. ERR_FORMAT. */
+Status condition_encode(WanCoder *coder, Tensor latent, Tensor before, Tensor after, Tensor grey);
 
 /* Which of a video's tokens are placed. */
 typedef struct ConditionPart {

@@ -113,7 +113,7 @@ enum { FRAMES = 9, SIDE = 16, FRAME = SIDE * SIDE * 3 };
 static void grey_stands_between_the_known_frames(void **state)
 {
     static uint8_t known[2 * FRAME];
-    static float video[FRAMES * FRAME];
+    static float video[FRAMES * FRAME], grey[FRAME];
     Group self = group_self();
     WanVae *vae;
     WanCoder *coder;
@@ -139,7 +139,8 @@ static void grey_stands_between_the_known_frames(void **state)
         assert_int_equal(done, 3);
         ok(condition_encode(
             coder, tensor_of(got, F32, latent), tensor_of(known, U8, SHAPE(1, SIDE, SIDE, 3)),
-            last ? tensor_of(known + FRAME, U8, SHAPE(1, SIDE, SIDE, 3)) : tensor_none()));
+            last ? tensor_of(known + FRAME, U8, SHAPE(1, SIDE, SIDE, 3)) : tensor_none(),
+            tensor_of(grey, F32, SHAPE(1, SIDE, SIDE, 3))));
         assert_memory_equal(got, want, tensor_bytes(tensor_of(want, F32, latent)));
     }
     wan_coder_destroy(coder);
