@@ -23,9 +23,9 @@ Status encoding_create(Engine *engine, const InferOptions *o, int64_t frames, En
     TRY(wan_coder_create(dev, out->codec.wan, false, engine->mesh.replica, o->size.height,
                          o->size.width, &out->coder));
     const Shape latent = codec_latent_shape(&out->codec, frames, o->size.height, o->size.width);
-    TRY(tensor_alloc(&counting, F32, latent, "encoding.latent", &out->latent));
+    TRY(alloc(out, &counting, latent));
     TRY(device_arena(dev, "encoding", counting.peak, &out->arena)); /* zeros */
-    return tensor_alloc(&out->arena, F32, latent, "encoding.latent", &out->latent);
+    return alloc(out, &out->arena, latent);
 }
 
 void encoding_destroy(Encoding *encoding)

@@ -4,6 +4,7 @@
 #ifndef ZT_INFER_ENCODING_H
 #define ZT_INFER_ENCODING_H
 
+#include "data/frames_in.h"
 #include "infer/engine.h"
 #include "infer/request.h"
 
