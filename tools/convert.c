@@ -11,7 +11,7 @@
 #include <strings.h>
 
 typedef struct Arguments {
-    const char *from, *to, *names, *dtype, *shard_size, *weights;
+    const char *from, *to, *names, *dtype, *shard_size, *weights, *lora_of;
     int64_t heads;
     bool quiet;
 } Arguments;
@@ -24,7 +24,8 @@ static const Option table[] = {
       .help = "a component's folder, a pipeline directory, a checkpoint, or one .safetensors file" },
     { .name = "TO", .type = OPTION_STRING, .positional = true, .required = true, AT(to),
       .help = "a folder, or FILE.safetensors for one file; nothing of that name may be there" },
-    { .name = "names", .type = OPTION_STRING, .choices = "diffusers|original|comfyui", AT(names),
+    { .name = "names", .type = OPTION_STRING, .choices = "diffusers|original|comfyui|peft",
+      AT(names),
       .help = "to write; the other ones than FROM's. comfyui: model.diffusion_model.ORIGINAL" },
     { .name = "dtype", .type = OPTION_STRING, .fallback = "keep", .choices = "keep|f32|bf16|f16",
       AT(dtype), .help = "type of every tensor" },
@@ -34,6 +35,8 @@ static const Option table[] = {
       .help = "attention heads where no config.json says so; 0: of 128 each" },
     { .name = "weights", .type = OPTION_STRING, .choices = "ema|raw", AT(weights),
       .help = "of a checkpoint: averaged or last; ema where it has them" },
+    { .name = "lora-of", .type = OPTION_STRING, .argument = "MODEL", AT(lora_of),
+      .help = "FROM is a LoRA of this model; --names peft writes a folder, others a file" },
     { .name = "quiet", .type = OPTION_FLAG, AT(quiet), .help = "no progress" },
     { .name = NULL },
 };
@@ -41,11 +44,10 @@ static const Option table[] = {
 
 static const Command command = {
     "convert", "FROM TO [options]",
-    "Turns the original Wan models' names into diffusers' and back, for transformers, VAEs and "
-    "umT5\n"
-    "encoders, and changes dtypes and the sizes of files. FROM's names are found out. Tensors "
-    "stream\n"
-    "through a small buffer and keep their order: there and back gives the same bytes.",
+    "Turns the original Wan models' names into diffusers' and back, for transformers, VAEs, umT5\n"
+    "encoders and LoRAs, and changes dtypes and the sizes of files. FROM's names are found out.\n"
+    "Tensors stream through a small buffer and keep their order: there and back gives the same\n"
+    "bytes.",
     table
 };
 
@@ -226,6 +228,34 @@ static Status convert_folder(const char *from, const char *partial, const char *
     return status_kept(&kept);
 }
 
+/* ---- LoRA ------------------------------------------------------------------------------------ */
+
+static Status check_lora(const Arguments *a, bool file)
+{
+    CHECK(a->names, ERR_USAGE, "--lora-of %s: say --names diffusers, comfyui or peft", a->lora_of);
+    CHECK(!a->shard_size && !a->weights && a->heads == 0, ERR_USAGE,
+          "--lora-of %s: --shard-size, --weights and --heads are for models", a->lora_of);
+    CHECK(strcmp(a->dtype, "f16") != 0, ERR_USAGE, "--dtype f16: a LoRA is written in f32 or bf16");
+    const bool peft = strcmp(a->names, "peft") == 0;
+    CHECK(file != peft, ERR_USAGE, "%s: a LoRA of --names %s is a %s", a->to, a->names,
+          peft ? "folder" : "file, named FILE.safetensors");
+    return OK;
+}
+
+static Status run_lora(const Arguments *a, const char *partial, const char *final)
+{
+    const LoraStyle style = strcmp(a->names, "diffusers") == 0 ? LORA_DIFFUSERS
+                            : strcmp(a->names, "peft") == 0    ? LORA_PEFT
+                                                               : LORA_ORIGINAL;
+    const DType dtype = strcmp(a->dtype, "bf16") == 0 ? BF16 : F32;
+
+    TRY(convert_lora(a->from, a->lora_of, style, dtype, partial, final));
+    printf("%s\n", final);
+    return OK;
+}
+
+/* ---- models ---------------------------------------------------------------------------------- */
+
 static Status run(const Arguments *a)
 {
     char final[FILE_PATH_BYTES], partial[FILE_PATH_BYTES];
@@ -236,6 +266,12 @@ static Status run(const Arguments *a)
     TRY(understand(a, &options));
     TRY(check_from(a->from));
     TRY(check_to(a->to, final, partial));
+    if (a->lora_of) {
+        TRY(check_lora(a, file));
+        return run_lora(a, partial, final);
+    }
+    CHECK(!a->names || strcmp(a->names, "peft") != 0, ERR_USAGE,
+          "--names peft: is for a LoRA: give --lora-of MODEL");
     CHECK(!file || !a->shard_size, ERR_USAGE, "--shard-size %s: %s is one file", a->shard_size,
           a->to);
     CHECK(!file || file_kind(a->from) == FILE_REGULAR || convert_base(a->from), ERR_USAGE,

@@ -13,6 +13,7 @@
 
 #include "core/base/file.h"
 #include "core/device.h"
+#include "core/formats/lora.h"
 #include "core/formats/safetensors_set.h"
 #include "core/formats/wan_config_files.h"
 #include "core/formats/wan_names.h"
@@ -91,6 +92,12 @@ Status convert_is_checkpoint(const char *path, bool *out);
 /* Makes `links`, a folder of links to all that such a checkpoint is a pipeline of. raw: the last
  * weights rather than the averaged ones. ERR_USAGE for low-rank changes, ERR_IO, ERR_FORMAT. */
 Status convert_gather(const char *path, bool raw, const char *links);
+
+/* A LoRA of this model, a pipeline directory or its transformer's folder, under other names: the
+ * file FINAL, or for PEFT a folder, made as PARTIAL. dtype F32 or BF16. ERR_USAGE for changes of
+ * whole weights, ERR_FORMAT, ERR_IO, ERR_MEMORY. */
+Status convert_lora(const char *from, const char *model, LoraStyle style, DType dtype,
+                    const char *partial, const char *final);
 
 /* A pipeline directory: its components are converted, all else is copied. `to` is there. */
 Status convert_pipeline(const char *from, const char *to, const ConvertOptions *options,

@@ -73,6 +73,19 @@ largest=$(find "$work/cut" -name '*.safetensors' -printf '%s\n' | sort -n | tail
 if [ "$(find "$work/cut" -name '*.safetensors' | wc -l)" -gt 5 ] && [ "$largest" -lt 70000 ]
 then ok no_file_is_larger_than_asked_but_for_one_tensor; else not_ok no_file_is_larger_than_asked "$largest"; fi
 
+# ---- LoRA ------------------------------------------------------------------------------------------
+
+lora=tests/fixtures/wan_lora
+converts "$lora/base.safetensors" "$work/base" --names diffusers --heads 2
+as=(--lora-of "$work/base" --names)
+converts "$lora/diffusers.safetensors" "$work/lora1.safetensors" "${as[@]}" diffusers
+converts "$work/lora1.safetensors" "$work/lora2.safetensors" "${as[@]}" comfyui
+converts "$work/lora2.safetensors" "$work/lora3" "${as[@]}" peft
+converts "$work/lora3" "$work/lora4.safetensors" "${as[@]}" diffusers
+same a_lora_comes_back_through_every_name "$work/lora1.safetensors" "$work/lora4.safetensors"
+if grep -qa '"diffusion_model.blocks.0.self_attn.q.lora_down.weight"' "$work/lora2.safetensors" && [ "$(cd "$work/lora3" && echo *)" = "adapter_config.json adapter_model.safetensors" ]
+then ok loras_have_the_names_of_their_programs; else not_ok lora_names "$(ls "$work/lora3")"; fi
+
 # ---- pipelines -------------------------------------------------------------------------------------
 
 "$make_model" "$work/two" "${small[@]}" --two-experts --seed 1 || not_ok making_two_experts "code $?"
@@ -142,6 +155,12 @@ bad what_is_absent 3 "nowhere: no such file or folder" "$work/nowhere"
 refused a_target_that_is_there 2 "is there already" convert "$original" "$work/d"
 refused a_target_in_no_folder 3 "there is no folder" convert "$original" "$work/absent/x"
 refused a_pipeline_in_one_file 2 "only one component goes into one file" convert "$work/m" "$work/no.safetensors"
+refused a_lora_of_no_model 3 "are no Wan transformer, VAE or umT5 encoder" convert "$work/lora1.safetensors" "$work/no.safetensors"
+refused a_lora_under_no_names 2 "say --names" convert "$work/lora1.safetensors" "$work/no.safetensors" --lora-of "$work/base"
+refused a_lora_of_peft_in_a_file 2 "is a folder" convert "$work/lora1.safetensors" "$work/no.safetensors" "${as[@]}" peft
+refused a_lora_cut_into_shards 2 "are for models" convert "$work/lora1.safetensors" "$work/no.safetensors" "${as[@]}" comfyui --shard-size 1GB
+refused a_lora_of_another_model 3 "lora1.safetensors" convert "$work/lora1.safetensors" "$work/no.safetensors" --lora-of "$work/m" --names comfyui
+refused peft_without_a_lora 2 "give --lora-of MODEL" convert "$original" "$work/no" --names peft
 
 # values above 65504 have no F16: 0x47c35000 is 100000
 cp -r "$work/whole" "$work/large"

@@ -6,8 +6,6 @@ set -u
 needs torch diffusers peft safetensors
 version torch diffusers peft safetensors
 original=tests/fixtures/wan_original lora=tests/fixtures/wan_lora
-rewrite=$(dirname "$zoetrope")/tests/bench/bench_rewrite_lora
-[ -x "$rewrite" ] || { echo "there is no $rewrite: make $rewrite"; exit 1; }
 wan() { "$python" tests/interop/wan_files.py "$@"; }
 
 "$zoetrope" convert "$original" "$work/diffusers" --quiet > /dev/null || failed=1
@@ -20,9 +18,10 @@ accepts diffusers_saves_a_model wan save "$work/theirs"
 accepts its_files_come_back_as_they_were diff -r -x config.json "$work/theirs" "$work/back"
 
 wan base "$work/base" "$lora/base.safetensors" > /dev/null 2>&1 || failed=1
-for style in diffusers peft comfyui; do
-    mkdir "$work/$style-lora"
-    "$rewrite" "$lora/diffusers.safetensors" "$work/base" $style "$work/$style-lora" || failed=1
+mkdir "$work/diffusers-lora" "$work/comfyui-lora"
+for to in diffusers-lora/pytorch_lora_weights.safetensors peft-lora comfyui-lora/comfyui.safetensors; do
+    style=${to%%-*}
+    "$zoetrope" convert "$lora/diffusers.safetensors" "$work/$to" --lora-of "$work/base" --names "$style" > /dev/null || failed=1
     accepts "peft_merges_our_${style}_file" wan lora $style "$work/$style-lora" "$work/base" \
         "$lora/expected_diffusers.safetensors"
 done
