@@ -205,9 +205,3 @@ Status video_next(VideoReader *v, uint8_t *rgb, bool *end)
     v->next++;
     return OK;
 }
-
-const char *video_in_library(void)
-{
-    return "libavformat " AV_STRINGIFY(LIBAVFORMAT_VERSION) ", libavcodec " AV_STRINGIFY(
-        LIBAVCODEC_VERSION);
-}

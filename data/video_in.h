@@ -48,9 +48,6 @@ Status video_set_output(VideoReader *video, double fps, int width, int height, V
 Status video_next(VideoReader *video, uint8_t *rgb, bool *end);
 void video_close(VideoReader *video);
 
-/* "libavformat 59.27.100, libavcodec ...": for --version. */
-const char *video_in_library(void);
-
 #ifdef __cplusplus
 }
 #endif

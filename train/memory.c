@@ -17,11 +17,6 @@ const char *memory_row_name(MemoryRow row)
     return rows[row].name;
 }
 
-const char *memory_row_help(MemoryRow row)
-{
-    return rows[row].help;
-}
-
 int64_t memory_total(const RankMemory *memory)
 {
     int64_t total = 0;

@@ -53,7 +53,6 @@ typedef struct RankMemory {
 } RankMemory;
 
 const char *memory_row_name(MemoryRow row); /* "act_ffn" */
-const char *memory_row_help(MemoryRow row);
 int64_t memory_total(const RankMemory *memory);
 /* Of an activation tensor's name, as in "attention.q": the row that it counts in. */
 MemoryRow memory_row_of(const char *tensor);

@@ -153,11 +153,6 @@ size_t train_step_activation_bytes(const TrainStep *step)
     return bytes;
 }
 
-size_t train_step_scratch_bytes(const TrainStep *step)
-{
-    return step->scratch.size + step->messages.size;
-}
-
 static DitShape shape_of(const Dit *dit, const MicroBatch *micro)
 {
     const int64_t *patch = dit->config.dit.patch_size;

@@ -75,9 +75,8 @@ typedef struct TrainStepOptions {
 Status train_step_create(const Dit *dit, const MeshGroups *groups, Tensor grads,
                          const TrainStepOptions *options, TrainStep *out);
 void train_step_destroy(TrainStep *step);
-/* Bytes of activations, and of scratch and messages. */
+/* Bytes of activations. */
 size_t train_step_activation_bytes(const TrainStep *step);
-size_t train_step_scratch_bytes(const TrainStep *step);
 
 /* Leaves the step's gradient in `grads`, summed over the gradient group (of shards: this rank's
  * ranges; the rest means nothing), and *loss_sum: squared errors

@@ -2,7 +2,6 @@
 
 #include <omp.h>
 #include <oneapi/dnnl/dnnl.h>
-#include <stdio.h>
 #include <string.h>
 
 /* Tiles of about 256 x 512 run as fast as the whole (within 7 per cent: the library packs its
@@ -126,10 +125,4 @@ Status gemm_f32(const Gemm *gemm, int threads)
           "gemm (%lld x %lld x %lld): oneDNN refused with status %d", (long long)gemm->m,
           (long long)gemm->n, (long long)gemm->k, status);
     return OK;
-}
-
-void gemm_version(char out[32])
-{
-    const dnnl_version_t *v = dnnl_version();
-    (void)snprintf(out, 32, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
 }

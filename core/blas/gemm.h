@@ -34,7 +34,4 @@ typedef struct Gemm {
 /* ERR_DEVICE when the library refuses. */
 Status gemm_f32(const Gemm *gemm, int threads);
 
-/* "oneDNN 2.6.3": for --version and reports. */
-void gemm_version(char out[32]);
-
 #endif

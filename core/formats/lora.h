@@ -61,9 +61,6 @@ size_t lora_scratch(const Lora *lora);
 /* w += strength times the change, in F32; w is the slice of the parameter that a rank holds. */
 Status lora_merge(const Device *dev, const LoraChange *change, double strength, LoraSlice slice,
                   Tensor w, Arena *scratch);
-/* All of them into what this rank holds of each local parameter: flat as params_view takes it. */
-Status lora_merge_params(const Device *dev, const Lora *lora, double strength, const Mesh *mesh,
-                         Tensor flat, Arena *scratch);
 
 /* ---- writing --------------------------------------------------------------------------------- */
 

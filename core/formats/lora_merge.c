@@ -104,19 +104,3 @@ size_t lora_scratch(const Lora *lora)
     }
     return most;
 }
-
-Status lora_merge_params(const Device *dev, const Lora *lora, double strength, const Mesh *mesh,
-                         Tensor flat, Arena *scratch)
-{
-    for (int64_t i = 0; i < lora->count; i++) {
-        const Param *p = lora->items[i].param;
-        LoraSlice slice = { .dim = p->cut };
-        if (!p->local) continue;
-        if (p->cut >= 0) {
-            slice.count = p->local_shape.dims[p->cut];
-            slice.first = slice.count * mesh->tp;
-        }
-        TRY(lora_merge(dev, &lora->items[i], strength, slice, params_view(p, flat), scratch));
-    }
-    return OK;
-}

@@ -40,9 +40,6 @@ typedef struct Safetensors Safetensors;
 
 /* Opens and checks the whole header. ERR_FORMAT names file and tensor; ERR_IO, ERR_MEMORY. */
 Status safetensors_open(const char *path, Safetensors **out);
-/* The same checks on a header in memory: `data_bytes` follow it. For fuzzing. */
-Status safetensors_check_header(const char *header, size_t length, int64_t data_bytes,
-                                const char *what);
 void safetensors_close(Safetensors *file);
 
 const char *safetensors_path(const Safetensors *file);

@@ -268,12 +268,3 @@ void safetensors_header_destroy(SafetensorsHeader *header)
     free(header->names);
     *header = (SafetensorsHeader){ 0 };
 }
-
-Status safetensors_check_header(const char *text, size_t length, int64_t data_bytes,
-                                const char *what)
-{
-    SafetensorsHeader header;
-    TRY(safetensors_header_parse(text, length, 8 + (int64_t)length, data_bytes, what, &header));
-    safetensors_header_destroy(&header);
-    return OK;
-}

@@ -110,11 +110,6 @@ const TextConfig *text_encoder_config(const TextEncoder *e)
     return &e->config;
 }
 
-const int64_t *text_encoder_lengths(const TextEncoder *e)
-{
-    return e->lengths;
-}
-
 const int64_t *text_encoder_offsets(const TextEncoder *e)
 {
     return e->offsets;
@@ -337,14 +332,4 @@ void text_encoder_fill(const TextEncoder *e, Tensor rows, Tensor out)
         memset(to + length * width, 0,
                (size_t)((e->config.max_length - length) * width) * sizeof *to);
     }
-}
-
-Status text_encoder_encode(TextEncoder *e, const char *what, const char *const *prompts,
-                           int64_t count, Tensor out)
-{
-    Tensor rows;
-    TRY(text_encoder_prepare(e, what, prompts, count));
-    TRY(text_encoder_run(e, &rows));
-    text_encoder_fill(e, rows, out);
-    return OK;
 }

@@ -64,14 +64,10 @@ Status text_encoder_run(TextEncoder *encoder, Tensor *rows);
 /* Rows that one prompt has. Not collective; errors as text_encoder_prepare's. */
 Status text_encoder_count(const TextEncoder *encoder, const char *what, const char *prompt,
                           int64_t *rows);
-/* Rows of each prompt, (count), and where they begin, (count + 1); views until the next prepare. */
-const int64_t *text_encoder_lengths(const TextEncoder *encoder);
+/* Where the rows of each prompt begin, (count + 1); a view until the next prepare. */
 const int64_t *text_encoder_offsets(const TextEncoder *encoder);
 
 /* out (count, max_length, d_model) F32 = `rows` after text_encoder_run, zeros behind each. */
 void text_encoder_fill(const TextEncoder *encoder, Tensor rows, Tensor out);
-/* All of it: out as above. Collective over the group. */
-Status text_encoder_encode(TextEncoder *encoder, const char *what, const char *const *prompts,
-                           int64_t count, Tensor out);
 
 #endif

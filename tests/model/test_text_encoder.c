@@ -94,8 +94,10 @@ static Status encode(int rank, const MeshGroups *groups, void *argument)
     TRY(device_open(&dev, "cpu", NULL, 1, false));
     TRY(text_encoder_open(&dev, groups->tensor, run->folder, &run->options, &encoder));
     run->out[rank] = calloc((size_t)tensor_count(tensor_of(NULL, F32, shape)), sizeof(float));
-    const Status s = text_encoder_encode(encoder, "prompt", expected.prompts, expected.count,
-                                         tensor_of(run->out[rank], F32, shape));
+    Tensor rows;
+    Status s = text_encoder_prepare(encoder, "prompt", expected.prompts, expected.count);
+    if (s == OK) s = text_encoder_run(encoder, &rows);
+    if (s == OK) text_encoder_fill(encoder, rows, tensor_of(run->out[rank], F32, shape));
     text_encoder_close(encoder);
     return s;
 }

@@ -111,13 +111,29 @@ static void rank_destroy(Rank *r)
     params_destroy(&r->params);
 }
 
+/* Every change into what the rank holds of its parameter. */
+static void merge_all(Rank *r, const Lora *lora, double strength, Arena *scratch)
+{
+    for (int64_t i = 0; i < lora->count; i++) {
+        const Param *p = lora->items[i].param;
+        LoraSlice slice = { .dim = p->cut };
+        if (!p->local) continue;
+        if (p->cut >= 0) {
+            slice.count = p->local_shape.dims[p->cut];
+            slice.first = slice.count * r->mesh.tp;
+        }
+        must(lora_merge(&device, &lora->items[i], strength, slice, params_view(p, r->flat),
+                        scratch));
+    }
+}
+
 static void merge(Rank *r, const char *path, double strength)
 {
     Arena scratch = { 0 };
     Lora lora;
     must(lora_read(path, &r->params, &lora));
     must(arena_create(&scratch, "merge", lora_scratch(&lora)));
-    must(lora_merge_params(&device, &lora, strength, &r->mesh, r->flat, &scratch));
+    merge_all(r, &lora, strength, &scratch);
     arena_destroy(&scratch);
     lora_destroy(&lora);
 }
