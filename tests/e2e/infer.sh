@@ -15,20 +15,6 @@ run() {
 }
 infer() { run "$ZOETROPE" infer --model "$work/run" --steps 3 --size 32x32 --frames 9 --fps 6 "$@"; }
 
-# check NAME CONDITION...: one condition a word, each a bash expression; the first false one is why
-check() {
-    local name=$1 condition
-    shift
-    for condition in "$@"; do
-        if ! eval "$condition"; then
-            not_ok "$name" "$condition (code $code: $(head -c 300 <<< "$said" | tail -n 1))"
-            return
-        fi
-    done
-    ok "$name"
-}
-# says TEXT: in the one line of error that there is
-says() { [ "$(grep -c '^zoetrope: ' <<< "$said")" = 1 ] && grep -qF -- "$1" <<< "$said"; }
 probe() { ffprobe -v error -count_frames -select_streams v -show_entries "$1" -of csv=p=0 "$2"; }
 nothing() { [ -z "$(find "$work" -name "$1*")" ]; }
 

@@ -1,12 +1,8 @@
 # Sourced by the scripts that train: a small dataset and runs of `tiny` on any mesh.
 # shellcheck shell=bash
-: "${ZOETROPE:?run me through tests/run.sh}"
-work=$(mktemp -d)
+# shellcheck source=tests/e2e/check_support.sh
+. tests/e2e/check_support.sh
 data=$work/data
-trap 'rm -rf "$work"' EXIT
-
-ok() { echo "ok $1"; }
-not_ok() { echo "not ok $1: $2"; }
 
 # make_dataset: $data from two moving test pictures with captions, 9 frames of 32x32. The scripts of one
 # tests/run.sh copy what the first of them made into $SHARED

@@ -14,20 +14,6 @@ run() {
     said=$(cat "$work/stderr")
 }
 
-# check NAME CONDITION...: one condition a word, each a bash expression; the first false one is why
-check() {
-    local name=$1 condition
-    shift
-    for condition in "$@"; do
-        if ! eval "$condition"; then
-            not_ok "$name" "$condition (code $code: $(head -c 300 <<< "$said" | tail -n 1))"
-            return
-        fi
-    done
-    ok "$name"
-}
-# says TEXT: in the one line of error that there is
-says() { [ "$(grep -c '^zoetrope: ' <<< "$said")" = 1 ] && grep -qF -- "$1" <<< "$said"; }
 # the frames of a video as bytes
 pixels() { ffmpeg -v error -i "$1" -f rawvideo -pix_fmt rgb24 - < /dev/null | sha256sum; }
 

@@ -5,27 +5,9 @@
 # shellcheck disable=SC2016,SC2034,SC2154,SC2317 # conditions are expressions that `check` evaluates
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-: "${ZOETROPE:?run me through tests/run.sh}"
-folders=$PWD/tests/fixtures/wan_pipelines
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-ok() { echo "ok $1"; }
-not_ok() { echo "not ok $1: $2"; }
-check() {
-    local name=$1 condition
-    shift
-    for condition in "$@"; do
-        eval "$condition" || { not_ok "$name" "$condition ($(tail -n 1 <<< "$said" | head -c 300))"; return; }
-    done
-    ok "$name"
-}
-
-mkdir "$work/clips"
-for i in 1 2 3; do
-    ffmpeg -v error -y -f lavfi -i testsrc2=size=48x32:rate=8:duration=2 -vf "hue=h=$((40 * i))" \
-        -pix_fmt yuv420p "$work/clips/$i.mp4" < /dev/null
-    echo "bars, number $i" > "$work/clips/$i.txt"
-done
+# shellcheck source=tests/e2e/wan_support.sh
+. tests/e2e/wan_support.sh
+make_clips
 # ingest NAME OPTION...
 ingest() {
     local name=$1

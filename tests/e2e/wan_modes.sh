@@ -4,12 +4,9 @@
 # shellcheck disable=SC2016,SC2034,SC2154,SC2317 # conditions are expressions that `check` evaluates
 set -u
 cd "$(dirname "$0")/../.." || exit 1
-: "${ZOETROPE:?run me through tests/run.sh}"
+# shellcheck source=tests/e2e/check_support.sh
+. tests/e2e/check_support.sh
 fixtures=$PWD/tests/fixtures/wan_pipelines
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-ok() { echo "ok $1"; }
-not_ok() { echo "not ok $1: $2"; }
 
 # infer MODEL ARGUMENT...: a few steps; the exit code in `code`, standard error in `said`
 infer() {
@@ -20,16 +17,6 @@ infer() {
     code=$?
     said=$(cat "$work/stderr")
 }
-# check NAME CONDITION...: one condition a word, each a bash expression; the first false one is why
-check() {
-    local name=$1 condition
-    shift
-    for condition in "$@"; do
-        eval "$condition" || { not_ok "$name" "$condition (code $code: $(tail -n 1 <<< "$said" | head -c 300))"; return; }
-    done
-    ok "$name"
-}
-says() { [ "$(grep -c '^zoetrope: ' <<< "$said")" = 1 ] && grep -qF -- "$1" <<< "$said"; }
 frames() { ffprobe -v error -count_frames -select_streams v -show_entries stream=width,height,nb_read_frames -of csv=p=0 "$1"; }
 # refused NAME CODE TEXT MODEL ARGUMENT...
 refused() {
