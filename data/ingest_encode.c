@@ -1,9 +1,9 @@
 #include "core/base/log.h"
+#include "core/base/ordered.h"
 #include "core/codec/condition.h"
 #include "core/codec/patch.h"
 #include "core/image/clip_vision.h"
 #include "data/ingest_pass.h"
-#include "data/ordered.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,6 +1,6 @@
 #include "core/base/log.h"
+#include "core/base/ordered.h"
 #include "data/ingest_pass.h"
-#include "data/ordered.h"
 
 #include <stdlib.h>
 #include <string.h>

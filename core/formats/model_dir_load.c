@@ -2,6 +2,7 @@
 #include "core/formats/model_dir.h"
 
 #include "core/base/log.h"
+#include "core/base/ordered.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,9 +112,10 @@ static Status check_set(const SafetensorsSet *set, const char *folder, Wanted wa
     return found == safetensors_set_tensors(set) ? OK : check_extra(set, wanted, params);
 }
 
-/* This rank's slice of one parameter: `values` (local_shape). */
+/* This rank's slice of one parameter: `values` (local_shape). An error that leaves *read true is of
+ * a value that is not finite. */
 static Status read_slice(const SafetensorsSet *set, Wanted wanted, const Param *param,
-                         const Mesh *mesh, bool any_value, Tensor values)
+                         const Mesh *mesh, Tensor values, bool *read)
 {
     const Safetensors *file;
     const SafetensorsEntry *entry;
@@ -123,11 +125,10 @@ static Status read_slice(const SafetensorsSet *set, Wanted wanted, const Param *
         slice.count = param->local_shape.dims[param->cut];
         slice.first = slice.count * mesh->tp;
     }
+    *read = false;
     TRY(safetensors_read(file, entry, slice, values));
-    const Status s = safetensors_check_finite(file, entry, values);
-    if (s == OK || !any_value) return s;
-    log_warn("%s", status_message());
-    return OK;
+    *read = true;
+    return safetensors_check_finite(file, entry, values);
 }
 
 static Status open_set(const char *folder, const char *base, Wanted wanted, const ParamList *params,
@@ -207,47 +208,44 @@ static int64_t load_bytes(const ParamList *params, Wanted wanted, const Tensor *
     return bytes;
 }
 
-/* How far the disk reads ahead of what is taken from it. */
-typedef struct Ahead {
-    int64_t next;  /* parameter that is not asked for yet */
-    int64_t bytes; /* asked for and not taken */
-} Ahead;
+/* Several threads read: while one waits for the disk, others copy, convert and check. More than the
+ * cores, because a rank may have one. */
+enum { READERS = 4 };
 
-enum { AHEAD_BYTES = 128 << 20 };
+typedef struct Reading {
+    const SafetensorsSet *set;
+    Wanted wanted;
+    const ParamList *params;
+    const Mesh *mesh;
+    const Tensor *views;
+    bool any_value; /* a value that is not finite is a warning */
+    Progress progress;
+    int64_t done; /* bytes of values that have been read */
+} Reading;
 
-static void read_ahead(const SafetensorsSet *set, Wanted wanted, const ParamList *params,
-                       const Tensor *views, Ahead *ahead)
+/* One parameter, if it is this rank's. What is said is said in the order of the parameters. */
+static Status read_param(Ordered *order, void *context, int reader, int64_t item)
 {
-    for (; ahead->next < params->count && ahead->bytes < AHEAD_BYTES; ahead->next++) {
-        const Param *param = &params->items[ahead->next];
-        const Safetensors *file;
-        const SafetensorsEntry *entry;
-        if (!param->local || !is_wanted(wanted, param)) continue;
-        if (!find_param(set, wanted, param, &file, &entry)) continue;
-        safetensors_prefetch(file, entry);
-        ahead->bytes += (int64_t)tensor_bytes(views[ahead->next]);
-    }
+    Reading *r = context;
+    const Param *param = &r->params->items[item];
+    bool read = false;
+    (void)reader;
+    if (!param->local || !is_wanted(r->wanted, param)) return OK;
+    const Status s = read_slice(r->set, r->wanted, param, r->mesh, r->views[item], &read);
+    if (s != OK && !(read && r->any_value)) return s;
+    TRY(ordered_wait(order, item));
+    if (s != OK) log_warn("%s", status_message());
+    r->done += (int64_t)tensor_bytes(r->views[item]);
+    progress_update(&r->progress, r->done >> 20, NULL);
+    return OK;
 }
 
 /* Reads the set, slice by slice, with a bar that shows how far and how fast. */
-static Status read_set(const SafetensorsSet *set, Wanted wanted, const ParamList *params,
-                       const Mesh *mesh, const Tensor *views, bool any_value)
+static Status read_set(Reading *r)
 {
-    Progress progress;
-    Ahead ahead = { 0 };
-    Status s = OK;
-    int64_t done = 0;
-    progress_begin(&progress, "load", "MiB", load_bytes(params, wanted, views) >> 20);
-    for (int64_t i = 0; i < params->count && s == OK; i++) {
-        const Param *param = &params->items[i];
-        if (!param->local || !is_wanted(wanted, param)) continue;
-        read_ahead(set, wanted, params, views, &ahead);
-        s = read_slice(set, wanted, param, mesh, any_value, views[i]);
-        ahead.bytes -= (int64_t)tensor_bytes(views[i]);
-        done += (int64_t)tensor_bytes(views[i]);
-        progress_update(&progress, done >> 20, NULL);
-    }
-    progress_end(&progress);
+    progress_begin(&r->progress, "load", "MiB", load_bytes(r->params, r->wanted, r->views) >> 20);
+    const Status s = ordered_run(r->params->count, READERS, read_param, r);
+    progress_end(&r->progress);
     return s;
 }
 
@@ -274,7 +272,13 @@ Status model_dir_load_views(const char *path, const char *folder, const ParamLis
     const Wanted wanted = { false, component };
     SafetensorsSet set = { 0 };
     TRY(open_set(below, model_dir_base(component), wanted, params, &set));
-    const Status s = read_set(&set, wanted, params, mesh, views, any_value);
+    Reading reading = { .set = &set,
+                        .wanted = wanted,
+                        .params = params,
+                        .mesh = mesh,
+                        .views = views,
+                        .any_value = any_value };
+    const Status s = read_set(&reading);
     safetensors_set_close(&set);
     return s;
 }

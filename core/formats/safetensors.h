@@ -69,8 +69,6 @@ Status safetensors_read(const Safetensors *file, const SafetensorsEntry *entry,
 /* The same of the elements from `first` on in the order of the file, as many as out has. */
 Status safetensors_read_elements(const Safetensors *file, const SafetensorsEntry *entry,
                                  int64_t first, Tensor out);
-/* Tells the system that the tensor will soon be read, so that the disk works meanwhile. */
-void safetensors_prefetch(const Safetensors *file, const SafetensorsEntry *entry);
 /* The format allows infinities and NaN; a model that has one gives nothing else ever after:
  * ERR_FORMAT. values: read from the tensor, F32 or BF16. */
 Status safetensors_check_finite(const Safetensors *file, const SafetensorsEntry *entry,

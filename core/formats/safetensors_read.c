@@ -144,8 +144,3 @@ const char *safetensors_metadata(const Safetensors *file, const char *key)
         if (strcmp(k, key) == 0) return value;
     return NULL;
 }
-
-void safetensors_prefetch(const Safetensors *file, const SafetensorsEntry *entry)
-{
-    (void)posix_fadvise(file->fd, (off_t)entry->begin, (off_t)entry->bytes, POSIX_FADV_WILLNEED);
-}

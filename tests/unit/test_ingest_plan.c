@@ -1,12 +1,10 @@
-/* Which bucket a video goes to, where its clips begin, and work that finishes in order. */
+/* Which bucket a video goes to and where its clips begin. */
 #include "data/ingest_plan.h"
-#include "data/ordered.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -58,47 +56,6 @@ static void chosen_clips_spread_over_the_video(void **state)
     assert_int_equal(ingest_clip_start(2, 3, 10, 4), 24);
 }
 
-enum { ITEMS = 40 };
-
-typedef struct Trace {
-    int64_t order[ITEMS], count;
-    int64_t fails; /* items from here on fail */
-} Trace;
-
-/* Later items are quicker, so that without waiting they would finish first. */
-static Status trace_item(Ordered *order, void *context, int worker, int64_t item)
-{
-    Trace *trace = context;
-    (void)worker;
-    usleep((useconds_t)(ITEMS - item) * 50);
-    if (item >= trace->fails) return status_fail(ERR_FORMAT, "item %lld", (long long)item);
-    TRY(ordered_wait(order, item));
-    trace->order[trace->count++] = item;
-    return OK;
-}
-
-static void many_workers_finish_in_order(void **state)
-{
-    (void)state;
-    for (int workers = 1; workers <= 8; workers *= 2) {
-        Trace trace = { .fails = ITEMS };
-        assert_int_equal(ordered_run(ITEMS, workers, trace_item, &trace), OK);
-        assert_int_equal(trace.count, ITEMS);
-        for (int64_t i = 0; i < ITEMS; i++) assert_int_equal(trace.order[i], i);
-    }
-}
-
-static void the_first_failure_in_order_is_the_answer(void **state)
-{
-    (void)state;
-    for (int workers = 1; workers <= 8; workers *= 2) {
-        Trace trace = { .fails = 20 };
-        assert_int_equal(ordered_run(ITEMS, workers, trace_item, &trace), ERR_FORMAT);
-        assert_string_equal(status_message(), "item 20");
-        assert_int_equal(trace.count, 20);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -106,8 +63,6 @@ int main(void)
         cmocka_unit_test(of_one_aspect_ratio_the_largest_that_does_not_enlarge),
         cmocka_unit_test(frames_are_the_longest_that_fit),
         cmocka_unit_test(chosen_clips_spread_over_the_video),
-        cmocka_unit_test(many_workers_finish_in_order),
-        cmocka_unit_test(the_first_failure_in_order_is_the_answer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-#include "data/ordered.h"
+#include "core/base/ordered.h"
 
 #include <omp.h>
 

@@ -4,8 +4,8 @@
  * Work runs side by side; what a work function does after ordered_wait runs one item at a time, in
  * the order of the items. The first failure in that order is the answer, as in a plain loop.
  */
-#ifndef ZT_DATA_ORDERED_H
-#define ZT_DATA_ORDERED_H
+#ifndef ZT_CORE_BASE_ORDERED_H
+#define ZT_CORE_BASE_ORDERED_H
 
 #include "core/base/status.h"
 
