@@ -33,7 +33,8 @@ Arena arena_planned(const char *name, size_t size)
 static char *reserve(size_t bytes)
 {
     const bool large = bytes >= LARGE;
-    char *base = aligned_alloc(large ? HUGE_PAGE : ARENA_ALIGN, bytes);
+    const size_t unit = large ? HUGE_PAGE : ARENA_ALIGN; /* of which a size must be a multiple */
+    char *base = aligned_alloc(unit, (bytes + unit - 1) / unit * unit);
     if (base && large) (void)madvise(base, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
     return base;
 }

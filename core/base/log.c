@@ -61,16 +61,6 @@ void log_warn(const char *format, ...)
     va_end(args);
 }
 
-void log_rank(const char *format, ...)
-{
-    char prefix[32];
-    (void)snprintf(prefix, sizeof prefix, "[rank %d] ", state.rank);
-    va_list args;
-    va_start(args, format);
-    write_line(prefix, format, args);
-    va_end(args);
-}
-
 void log_error(const char *format, ...)
 {
     va_list args;

@@ -1,8 +1,8 @@
 /*
  * log: what people read on standard error.
  *
- * log_info speaks once for the whole job (rank 0); log_rank speaks for one rank and names it. Lines
- * are lower case, values after their names, units given. Standard output is for programs only.
+ * log_info speaks once for the whole job (rank 0). Lines are lower case, values after their names,
+ * units given. Standard output is for programs only.
  * A progress bar is drawn in place when standard error is a terminal; otherwise a line now and
  * then.
  */
@@ -24,8 +24,7 @@ void log_set_rank(int rank, int size);
 void log_set_quiet(bool quiet);
 
 void log_info(const char *format, ...) __attribute__((format(printf, 1, 2)));
-void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2))); /* rank 0 only */
-void log_rank(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_warn(const char *format, ...) __attribute__((format(printf, 1, 2)));  /* rank 0 only */
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2))); /* every rank */
 /* The message of a failure, as the one error line of the job: rank 0 speaks, and once however often
  * it is called. Nothing for OK. */

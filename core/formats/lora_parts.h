@@ -10,8 +10,6 @@
 extern "C" {
 #endif
 
-/* The key of diffusers' metadata that holds an adapter's configuration as JSON. */
-
 /* Both names of every parameter of the transformer. ERR_FORMAT when it is no Wan transformer. */
 Status lora_names(const ParamList *params, WanNames *out);
 /* "blocks.0.attn1.to_q" of "blocks.0.attn1.to_q.weight". */

@@ -75,7 +75,8 @@ static Status find_runs(const Safetensors *file, const SafetensorsEntry *entry,
 static Status gather(const Safetensors *file, const SafetensorsEntry *entry, Runs runs, char *to)
 {
     if (runs.run == runs.stride)
-        return safetensors_read_bytes(file, entry->begin, to, (size_t)(runs.outer * runs.run));
+        return safetensors_read_bytes(file, entry->begin + runs.first, to,
+                                      (size_t)(runs.outer * runs.run));
     if (runs.run >= PIECE / 4) {
         for (int64_t i = 0; i < runs.outer; i++)
             TRY(safetensors_read_bytes(file, entry->begin + runs.first + i * runs.stride,

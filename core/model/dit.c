@@ -29,11 +29,8 @@ Status dit_bind(Dit *dit, Tensor weights, Tensor grads)
 
 Status dit_bind_store(Dit *dit, const WeightStore *store)
 {
-    Weights weights;
-    TRY(weights_bind_views(&dit->params, &dit->config, &dit->groups.mesh, store->views, &weights));
-    weights_destroy(&dit->weights);
-    dit->weights = weights;
-    return OK;
+    return weights_bind_views(&dit->params, &dit->config, &dit->groups.mesh, store->views,
+                              &dit->weights);
 }
 
 void dit_destroy(Dit *dit)

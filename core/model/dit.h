@@ -82,7 +82,7 @@ Status dit_create(const Device *dev, const ModelConfig *config, const MeshGroups
 /* Points the views into flat buffers of params.local_elements F32. grads none: inference only. */
 Status dit_bind(Dit *dit, Tensor weights, Tensor grads);
 /* Points the views into a store: inference only. Of two models of one configuration and mesh (the
- * experts of spec 6) it can be called again, for the other. */
+ * experts of spec 6) it can be called again, for the other, and does not fail then. */
 Status dit_bind_store(Dit *dit, const WeightStore *store);
 void dit_destroy(Dit *dit);
 

@@ -79,6 +79,12 @@ Status model_config_check_text(const TextConfig *c)
     TRY(check_ranges(ranges, sizeof ranges / sizeof ranges[0]));
     CHECK(c->layer_norm_epsilon > 0 && c->layer_norm_epsilon < 1, ERR_CONFIG,
           "text.layer_norm_epsilon is %g; it must be above 0 and below 1", c->layer_norm_epsilon);
+    /* a quarter of the buckets are single distances, the others are up to the largest (spec 9) */
+    CHECK(c->relative_attention_max_distance > c->relative_attention_num_buckets / 4, ERR_CONFIG,
+          "text.relative_attention_max_distance is %lld; it must be above a quarter of the %lld "
+          "text.relative_attention_num_buckets",
+          (long long)c->relative_attention_max_distance,
+          (long long)c->relative_attention_num_buckets);
     return OK;
 }
 

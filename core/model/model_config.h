@@ -63,12 +63,6 @@ static inline int64_t dit_patch_out(const DitConfig *c)
     return c->out_channels * c->patch_size[0] * c->patch_size[1] * c->patch_size[2];
 }
 
-/* Rows that cross-attention reads: image tokens and text. */
-static inline int64_t model_context_rows(const ModelConfig *c)
-{
-    return c->dit.image_rows + c->text.max_length;
-}
-
 #ifdef __cplusplus
 }
 #endif

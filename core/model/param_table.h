@@ -40,7 +40,7 @@ enum { OWN_TOKENS = -2 };
     X(IMAGE_NORM2_W, "condition_embedder.image_embedder.norm2.weight", DIMS(WIDTH),        -1, ONE) \
     X(IMAGE_NORM2_B, "condition_embedder.image_embedder.norm2.bias",   DIMS(WIDTH),        -1, ZERO)
 #define IMAGE_PLACE_PARAMS(X) \
-    X(IMAGE_POS, "condition_embedder.image_embedder.pos_embed", DIMS(ONE_, IMAGE_POSITIONS, IMAGE), -1, ZERO)
+    X(IMAGE_POS, "condition_embedder.image_embedder.pos_embed", DIMS(ONE_, IMAGE_POSITIONS, IMAGE), -1, POSITIONS)
 
 #define ATTENTION_PARAMS(X, ID, prefix) \
     X(ID##_Q_W,    prefix ".to_q.weight",     DIMS(WIDTH, WIDTH), 0, XAVIER) \

@@ -37,6 +37,7 @@ typedef enum Dim {
 
 typedef enum RowInit {
     ZERO,
+    POSITIONS, /* zero, and added to rows rather than multiplied with them */
     ONE,
     XAVIER,
     SMALL,
@@ -98,7 +99,8 @@ static void set_init(Param *p, RowInit init, const ModelConfig *c)
     const int64_t fan_in = tensor_width(tensor_of(NULL, F32, p->shape));
     p->init = INIT_NORMAL;
     switch (init) {
-    case ZERO: p->init = INIT_ZERO; break;
+    case ZERO:
+    case POSITIONS: p->init = INIT_ZERO; break;
     case ONE: p->init = INIT_ONE; break;
     case XAVIER: p->init = INIT_XAVIER; break;
     case SMALL: p->std = 0.02f; break;
@@ -109,7 +111,8 @@ static void set_init(Param *p, RowInit init, const ModelConfig *c)
     case T5_BIAS: p->std = 1.0f / sqrtf((float)c->text.d_model); break;
     }
     /* matrices decay; biases, norms, modulation tables and lookup tables do not */
-    p->decay = p->shape.ndim >= 2 && init != TABLE && init != T5_EMBEDDING && init != T5_BIAS;
+    p->decay = p->shape.ndim >= 2 && init != TABLE && init != POSITIONS && init != T5_EMBEDDING &&
+               init != T5_BIAS;
 }
 
 /* Where the rows of one group stand: component, virtual stage, block, name prefix. */
@@ -150,7 +153,7 @@ static void add_rows(ParamList *list, const ModelConfig *config, const Mesh *mes
         p->local_shape.ndim = p->shape.ndim;
         set_init(p, rows[i].init, config);
         p->product = place.component == COMPONENT_TRANSFORMER && rows[i].init != TABLE &&
-                     !strstr(p->name, "norm");
+                     rows[i].init != POSITIONS && !strstr(p->name, "norm");
         list->total += elements;
         bucket_count += (local_elements + 15) / 16 * 16;
         if (local) p->offset = list->local_elements + p->bucket_place;

@@ -18,14 +18,11 @@ ChunkBlocks weights_chunk(const ModelConfig *config, const Mesh *mesh, int chunk
     return blocks;
 }
 
-Status weights_bind_views(const ParamList *list, const ModelConfig *config, const Mesh *mesh,
-                          const Tensor *views, Weights *out)
+static Status alloc_blocks(const ModelConfig *config, const Mesh *mesh, Weights *out)
 {
-    Weights w = { .text_block_count = mesh->pp == 0 ? config->text.num_layers : 0 };
-    const int64_t layers = config->dit.num_layers;
-    const int chunks = mesh_chunks(mesh->shape);
-    const ChunkBlocks end = weights_chunk(config, mesh, chunks - 1);
-    w.block_count = end.local + end.count;
+    const ChunkBlocks end = weights_chunk(config, mesh, mesh_chunks(mesh->shape) - 1);
+    Weights w = { .block_count = end.local + end.count,
+                  .text_block_count = mesh->pp == 0 ? config->text.num_layers : 0 };
     w.blocks = calloc((size_t)w.block_count + 1, sizeof *w.blocks);
     w.text_blocks = calloc((size_t)w.text_block_count + 1, sizeof *w.text_blocks);
     if (!w.blocks || !w.text_blocks) {
@@ -33,23 +30,30 @@ Status weights_bind_views(const ParamList *list, const ModelConfig *config, cons
         return status_fail(ERR_MEMORY, "no memory for the views of %lld blocks",
                            (long long)w.block_count);
     }
+    *out = w;
+    return OK;
+}
+
+Status weights_bind_views(const ParamList *list, const ModelConfig *config, const Mesh *mesh,
+                          const Tensor *views, Weights *w)
+{
+    if (!w->blocks) TRY(alloc_blocks(config, mesh, w));
     const Tensor *p = views;
-    bind_group(p, list->first_count, w.first);
+    bind_group(p, list->first_count, w->first);
     p += list->first_count;
-    for (int c = 0; c < chunks; c++) {
+    for (int c = 0; c < mesh_chunks(mesh->shape); c++) {
         const ChunkBlocks b = weights_chunk(config, mesh, c);
         for (int64_t i = 0; i < b.count; i++)
             bind_group(p + (b.first + i) * list->block_count, list->block_count,
-                       w.blocks[b.local + i].at);
+                       w->blocks[b.local + i].at);
     }
-    p += layers * list->block_count;
-    bind_group(p, LAST_COUNT, w.last);
+    p += config->dit.num_layers * list->block_count;
+    bind_group(p, LAST_COUNT, w->last);
     p += LAST_COUNT;
-    if (list->text_count > 0) bind_group(p, TEXT_FIRST_COUNT, w.text_first);
+    if (list->text_count > 0) bind_group(p, TEXT_FIRST_COUNT, w->text_first);
     p += TEXT_FIRST_COUNT;
-    for (int64_t i = 0; i < w.text_block_count; i++)
-        bind_group(p + i * TEXT_BLOCK_COUNT, TEXT_BLOCK_COUNT, w.text_blocks[i].at);
-    *out = w;
+    for (int64_t i = 0; i < w->text_block_count; i++)
+        bind_group(p + i * TEXT_BLOCK_COUNT, TEXT_BLOCK_COUNT, w->text_blocks[i].at);
     return OK;
 }
 

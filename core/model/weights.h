@@ -34,7 +34,8 @@ typedef struct ChunkBlocks {
 
 ChunkBlocks weights_chunk(const ModelConfig *config, const Mesh *mesh, int chunk);
 
-/* Views into `flat` (local_elements, F32). Rows of other ranks stay absent. ERR_MEMORY. */
+/* Views into `flat` (local_elements, F32). Rows of other ranks stay absent. *out is zero, or bound
+ * for the same model and mesh: then nothing can fail. ERR_MEMORY. */
 Status weights_bind(const ParamList *list, const ModelConfig *config, const Mesh *mesh, Tensor flat,
                     Weights *out);
 /* The same with the view of each parameter given: (list->count), absent where not local. */

@@ -4,6 +4,7 @@
  */
 #include "core/formats/safetensors.h"
 #include "core/model/params.h"
+#include "core/model/weight_store.h"
 #include "tests/model/model_case.h"
 
 #include <math.h>
@@ -60,6 +61,43 @@ static void presets_have_the_published_sizes(void **state)
     check_total("wan-1.3b", 16, 1418996800, 825);
     check_total("wan-14b", 16, 14288491584, 1095);
     check_total("wan-5b", 48, 4999787712, 825);
+}
+
+/* A table that is added is no matrix that multiplies: FLF2V's positions of image tokens. */
+static void positions_stay_f32_and_do_not_decay(void **state)
+{
+    (void)state;
+    const Mesh mesh = mesh_of_rank(alone, 0);
+    ModelConfig config;
+    ParamList list;
+    bool found = false;
+
+    ok(model_config_preset("tiny", &config));
+    config.dit.image_dim = 1280;
+    config.dit.image_rows = config.dit.pos_embed_seq_len = 514;
+    ok(params_plan(&config, &mesh, &list));
+    for (int64_t i = 0; i < list.count; i++) {
+        const Param *p = &list.items[i];
+        if (!strstr(p->name, "pos_embed")) continue;
+        found = true;
+        assert_int_equal(weight_store_dtype(p, BF16), F32);
+        assert_false(p->decay || p->product);
+        assert_int_equal(p->init, INIT_ZERO);
+    }
+    assert_true(found);
+    params_destroy(&list);
+}
+
+static void distances_of_text_fit_their_buckets(void **state)
+{
+    (void)state;
+    ModelConfig config;
+    ok(model_config_preset("tiny", &config));
+    config.text.relative_attention_max_distance = 9;
+    ok(model_config_check(&config));
+    config.text.relative_attention_max_distance = 8; /* log(8 / 8) would divide */
+    assert_int_equal(model_config_check(&config), ERR_CONFIG);
+    assert_non_null(strstr(status_message(), "above a quarter of the 32"));
 }
 
 /* ---- the list on every mesh ----------------------------------------------------------------- */
@@ -307,6 +345,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(presets_have_the_published_sizes),
+        cmocka_unit_test(positions_stay_f32_and_do_not_decay),
+        cmocka_unit_test(distances_of_text_fit_their_buckets),
         cmocka_unit_test(every_rank_lists_the_whole_model_and_owns_its_part),
         cmocka_unit_test(initial_values_are_the_same_on_every_mesh),
         cmocka_unit_test(initial_values_have_their_deviations),

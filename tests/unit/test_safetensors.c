@@ -339,8 +339,9 @@ static void values_are_narrowed_to_bf16_in_every_slice(void **state)
         const SafetensorsEntry *e = safetensors_find(file, "w");
         const SafetensorsSlice slices[] = { { -1, 0, 0 },
                                             { 0, rows / 3, rows - rows / 3 },
-                                            { 1, width / 2, width - width / 2 } };
-        for (size_t k = 0; k < 3; k++) {
+                                            { 1, width / 2, width - width / 2 },
+                                            { 1, 0, width } };
+        for (size_t k = 0; k < 4; k++) {
             const SafetensorsSlice c = slices[k];
             const int64_t r0 = c.dim == 0 ? c.first : 0, r1 = c.dim == 0 ? r0 + c.count : rows;
             const int64_t c0 = c.dim == 1 ? c.first : 0, c1 = c.dim == 1 ? c0 + c.count : width;
