@@ -15,13 +15,14 @@ static Status draw_columns(Sheet *sheet, int row, Tensor frames, int64_t first, 
     return OK;
 }
 
-/* Rank 0's answer, told to the ranks that share the decoding; the others' own is OK. */
-static Status agree(const CodecStream *codec, Status own)
+Status latent_video_agree(const CodecStream *codec, Status own)
 {
-    uint8_t status = (uint8_t)own;
+    float ranks[ERR_STOPPED + 1] = { 0 }; /* with each status */
     if (!codec_is_shared(codec)) return own;
-    TRY(group_broadcast(codec_group(codec), tensor_of(&status, U8, SHAPE(1)), 0));
-    CHECK(own != OK || status == OK, (Status)status, "the rank that writes the video failed");
+    ranks[own] = 1;
+    TRY(group_all_reduce(codec_group(codec), tensor_of(ranks, F32, SHAPE(ERR_STOPPED + 1))));
+    for (int code = OK + 1; own == OK && code <= ERR_STOPPED; code++)
+        CHECK(ranks[code] == 0, (Status)code, "another rank of those that decode a video failed");
     return own;
 }
 
@@ -43,7 +44,7 @@ static Status push_groups(CodecStream *codec, Tensor latent, Tensor group, Video
         const Tensor frames = tensor_slice(group, 0, count);
 
         TRY(codec_decode(codec, frames, latent, t));
-        TRY(agree(codec, give_frames(video, sheet, sheet_row, frames, first, total)));
+        TRY(latent_video_agree(codec, give_frames(video, sheet, sheet_row, frames, first, total)));
         first += count;
     }
     return OK;
@@ -61,10 +62,11 @@ Status latent_video_push(CodecStream *codec, LatentGrid grid, Tensor tokens, Vid
 
     latent.data = malloc(tensor_bytes(latent));
     group.data = malloc(tensor_bytes(group));
-    if (!latent.data || !group.data) {
+    if (!latent.data || !group.data)
         s = status_fail(ERR_MEMORY, "no memory to decode a latent of %zu bytes",
                         tensor_bytes(latent));
-    } else {
+    s = latent_video_agree(codec, s);
+    if (s == OK) {
         tokens_to_latent(latent, tokens);
         s = push_groups(codec, latent, group, video, sheet, sheet_row);
     }
@@ -80,11 +82,12 @@ Status latent_video_write(const char *path, const VideoOutOptions *options, Code
     VideoOut *video = NULL;
     Status s;
 
-    TRY(agree(codec, writes ? video_out_open(path, options, &video) : OK));
-    s = latent_video_push(codec, grid, tokens, video, writes ? sheet : NULL, sheet_row);
-    if (s != OK || !video) {
+    s = latent_video_agree(codec, writes ? video_out_open(path, options, &video) : OK);
+    if (s == OK)
+        s = latent_video_push(codec, grid, tokens, video, writes ? sheet : NULL, sheet_row);
+    if (s != OK) {
         video_out_abort(video);
         return s;
     }
-    return video_out_commit(video);
+    return latent_video_agree(codec, video ? video_out_commit(video) : OK);
 }

@@ -5,7 +5,7 @@
  * each group goes to the video file, and where wanted to a contact sheet, before the next is made.
  *
  * Ranks may share the decoding (codec_is_shared): then all of the stream's group make the call with
- * the same tokens, and rank 0 alone has a file and a sheet. What fails there ends it on all.
+ * the same tokens, and rank 0 alone has a file and a sheet. What fails on one ends it on all.
  */
 #ifndef ZT_DATA_LATENT_VIDEO_H
 #define ZT_DATA_LATENT_VIDEO_H
@@ -24,6 +24,10 @@ typedef struct LatentGrid {
  * go. ERR_MEMORY and what video_out_push returns. */
 Status latent_video_push(CodecStream *codec, LatentGrid grid, Tensor tokens, VideoOut *video,
                          Sheet *sheet, int sheet_row);
+
+/* own, or, where it is OK, what another rank that shares the decoding failed with. Collective over
+ * them; without sharing, own. */
+Status latent_video_agree(const CodecStream *codec, Status own);
 
 /* Opens, pushes and commits one file; an error leaves nothing. sheet may be NULL. */
 Status latent_video_write(const char *path, const VideoOutOptions *options, CodecStream *codec,

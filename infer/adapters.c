@@ -12,7 +12,8 @@ enum { PATH_BYTES = 4096 };
 
 Status adapter_parse(const char *text, char path[PATH_BYTES], double *strength)
 {
-    const char *equals = strrchr(text, '=');
+    /* a path may hold a "=" of its own */
+    const char *equals = file_kind(text) == FILE_ABSENT ? strrchr(text, '=') : NULL;
     size_t length = strlen(text);
     *strength = 1.0;
     if (equals) {

@@ -7,7 +7,8 @@
 #include "core/base/options.h"
 #include "core/model/weight_store.h"
 
-/* "FILE" or "FILE=STRENGTH" into a path and a number, 1 where none is given. ERR_USAGE. */
+/* "FILE" or "FILE=STRENGTH" into a path and a number, 1 where none is given. What is there under
+ * the whole text is a file. ERR_USAGE. */
 Status adapter_parse(const char *text, char path[4096], double *strength);
 /* Every one of a list can be parsed and is there: known before minutes go into loading. ERR_USAGE,
  * ERR_IO. Not collective. */

@@ -29,14 +29,18 @@ static KnownFrames known_frames(const InferOptions *o)
     return o->backward ? (KnownFrames){ 0, o->overlap } : (KnownFrames){ o->overlap, 0 };
 }
 
-/* --continue leaves frames to make; a model that is given latent frames is given whole ones. */
-static Status check_overlap(const Engine *e, const InferOptions *o, bool beside)
+/* Frames are left to make; a model that is given latent frames is given whole ones. */
+static Status check_known(const Engine *e, const InferOptions *o, bool beside)
 {
     const int64_t overlap = o->overlap, less = overlap - (overlap + 3) % WAN_FRAMES;
+    const KnownFrames known = known_frames(o);
+    CHECK(known.before + known.after < o->frames, ERR_USAGE,
+          "%s: gives every one of %lld frames and leaves none to make: give more --frames",
+          o->continued    ? "--overlap"
+          : o->last_image ? "--last-image"
+                          : "--image",
+          (long long)o->frames);
     if (!o->continued) return OK;
-    CHECK(overlap < o->frames, ERR_USAGE,
-          "--overlap %lld: takes over every one of %lld frames and leaves none to make",
-          (long long)overlap, (long long)o->frames);
     CHECK(beside || overlap % WAN_FRAMES == 1, ERR_USAGE,
           "--overlap %lld: %s takes over 4 k + 1 frames, as %lld or %lld", (long long)overlap,
           e->path, (long long)less, (long long)less + WAN_FRAMES);
@@ -82,7 +86,7 @@ static Status check_model(const Engine *e, const InferOptions *o)
           "%s: in_channels is %lld; an image-to-video model with %lld latent channels has %lld",
           e->path, (long long)c->in_channels, (long long)c->out_channels,
           (long long)(2 * c->out_channels + CONDITION_MASK));
-    return check_overlap(e, o, beside);
+    return check_known(e, o, beside);
 }
 
 /* ---- the ways of telling --------------------------------------------------------------------- */

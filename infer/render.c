@@ -92,10 +92,10 @@ static Status write_video(Render *r, int64_t index, Tensor tokens)
     Sheet *sheet = r->sheet.pixels.data ? &r->sheet : NULL;
     char path[FILE_PATH_BYTES];
     char *record = NULL;
-    Status s;
+    Status s = request_path(r->request, index, path);
 
-    TRY(request_path(r->request, index, path));
-    TRY(record_write(r->engine, r->request, index, &r->options.denoise, &record));
+    if (s == OK) s = record_write(r->engine, r->request, index, &r->options.denoise, &record);
+    TRY(latent_video_agree(r->space.codec, s));
     const VideoOutOptions options = { .format = r->request->format,
                                       .width = (int)o->size.width,
                                       .height = (int)o->size.height,

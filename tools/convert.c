@@ -27,8 +27,8 @@ static const Option table[] = {
     { .name = "names", .type = OPTION_STRING, .choices = "diffusers|original|comfyui|peft",
       AT(names),
       .help = "to write; the other ones than FROM's. comfyui: model.diffusion_model.ORIGINAL" },
-    { .name = "dtype", .type = OPTION_STRING, .fallback = "keep", .choices = "keep|f32|bf16|f16",
-      AT(dtype), .help = "type of every tensor" },
+    { .name = "dtype", .type = OPTION_STRING, .choices = "keep|f32|bf16|f16", AT(dtype),
+      .help = "type of every tensor; keep (default): each has its own; a LoRA: f32 (default), bf16" },
     { .name = "shard-size", .type = OPTION_STRING, .argument = "SIZE", AT(shard_size),
       .help = "most bytes in a file, as 500MB; FROM's files, cut at 5GB when they become diffusers'" },
     { .name = "heads", .type = OPTION_INT, .fallback = "0", .min = 0, .max = 1024, AT(heads),
@@ -88,8 +88,8 @@ static Status understand(const Arguments *a, ConvertOptions *out)
     if (a->names) o.style = strcmp(a->names, "diffusers") == 0 ? WAN_DIFFUSERS : WAN_ORIGINAL;
     o.prefix = a->names && strcmp(a->names, "comfyui") == 0;
     for (int i = 0; i < 3; i++)
-        if (strcmp(a->dtype, dtypes[i].name) == 0) o.dtype = dtypes[i].dtype;
-    o.raw = a->weights && strcmp(a->weights, "raw") == 0;
+        if (a->dtype && strcmp(a->dtype, dtypes[i].name) == 0) o.dtype = dtypes[i].dtype;
+    o.weights = a->weights;
     if (a->shard_size) TRY(parse_size(a->shard_size, &o.shard_bytes));
     *out = o;
     return OK;
@@ -201,7 +201,7 @@ static Status convert_checkpoint(const char *from, const char *partial,
           "%.60s...: the path is too long", partial);
     (void)snprintf(links, sizeof links, "%s.links", partial);
     TRY(file_remove_tree(links));
-    Status s = convert_gather(from, chosen.raw, links);
+    Status s = convert_gather(from, chosen.weights, links);
     if (s == OK) s = convert_pipeline(links, partial, &chosen, writer);
     KeptStatus kept = { 0 };
     status_keep(&kept, s);
@@ -217,6 +217,9 @@ static Status convert_folder(const char *from, const char *partial, const char *
 
     TRY(file_remove_tree(partial));
     TRY(convert_is_checkpoint(from, &checkpoint));
+    CHECK(!options->weights || checkpoint, ERR_USAGE,
+          "--weights %s: %s is no checkpoint of a model that was fine-tuned", options->weights,
+          from);
     Status s = checkpoint  ? convert_checkpoint(from, partial, options, writer)
                : component ? convert_component(from, partial, false, options, writer)
                            : convert_pipeline(from, partial, options, writer);
@@ -235,7 +238,8 @@ static Status check_lora(const Arguments *a, bool file)
     CHECK(a->names, ERR_USAGE, "--lora-of %s: say --names diffusers, comfyui or peft", a->lora_of);
     CHECK(!a->shard_size && !a->weights && a->heads == 0, ERR_USAGE,
           "--lora-of %s: --shard-size, --weights and --heads are for models", a->lora_of);
-    CHECK(strcmp(a->dtype, "f16") != 0, ERR_USAGE, "--dtype f16: a LoRA is written in f32 or bf16");
+    CHECK(!a->dtype || strcmp(a->dtype, "f32") == 0 || strcmp(a->dtype, "bf16") == 0, ERR_USAGE,
+          "--dtype %s: a LoRA is written in f32 or bf16", a->dtype);
     const bool peft = strcmp(a->names, "peft") == 0;
     CHECK(file != peft, ERR_USAGE, "%s: a LoRA of --names %s is a %s", a->to, a->names,
           peft ? "folder" : "file, named FILE.safetensors");
@@ -247,7 +251,7 @@ static Status run_lora(const Arguments *a, const char *partial, const char *fina
     const LoraStyle style = strcmp(a->names, "diffusers") == 0 ? LORA_DIFFUSERS
                             : strcmp(a->names, "peft") == 0    ? LORA_PEFT
                                                                : LORA_ORIGINAL;
-    const DType dtype = strcmp(a->dtype, "bf16") == 0 ? BF16 : F32;
+    const DType dtype = a->dtype && strcmp(a->dtype, "bf16") == 0 ? BF16 : F32;
 
     TRY(convert_lora(a->from, a->lora_of, style, dtype, partial, final));
     printf("%s\n", final);
@@ -272,6 +276,8 @@ static Status run(const Arguments *a)
     }
     CHECK(!a->names || strcmp(a->names, "peft") != 0, ERR_USAGE,
           "--names peft: is for a LoRA: give --lora-of MODEL");
+    CHECK(!file || !a->weights, ERR_USAGE, "--weights %s: %s is one file; take a folder",
+          a->weights, a->to);
     CHECK(!file || !a->shard_size, ERR_USAGE, "--shard-size %s: %s is one file", a->shard_size,
           a->to);
     CHECK(!file || file_kind(a->from) == FILE_REGULAR || convert_base(a->from), ERR_USAGE,

@@ -52,13 +52,17 @@ static Status link_all(const char *folder, const char *links)
 }
 
 /* The trained transformer, averaged where that is wanted and there. */
-static Status link_trained(const char *path, const ModelDir *model, bool raw, const char *links)
+static Status link_trained(const char *path, const ModelDir *model, const char *weights,
+                           const char *links)
 {
     char folder[64];
     const char *name = model_base_folder(model, COMPONENT_TRANSFORMER);
     (void)snprintf(folder, sizeof folder, "%s_ema", name);
-    const bool averaged = !raw && model_dir_has(path, folder);
-    return link_as(path, averaged ? folder : name, links, name);
+    const bool raw = weights && strcmp(weights, "raw") == 0, averaged = model_dir_has(path, folder);
+    CHECK(!weights || raw || averaged, ERR_USAGE,
+          "--weights ema: %s holds no averaged weights (train.ema was 0); leave --weights out",
+          path);
+    return link_as(path, averaged && !raw ? folder : name, links, name);
 }
 
 Status convert_is_checkpoint(const char *path, bool *out)
@@ -71,7 +75,7 @@ Status convert_is_checkpoint(const char *path, bool *out)
     return OK;
 }
 
-Status convert_gather(const char *path, bool raw, const char *links)
+Status convert_gather(const char *path, const char *weights, const char *links)
 {
     char folder[FILE_PATH_BYTES];
     ModelDir model = { 0 };
@@ -81,7 +85,7 @@ Status convert_gather(const char *path, bool raw, const char *links)
           "programs load beside that model",
           path, model.base);
     TRY(file_make_folders(links));
-    TRY(link_trained(path, &model, raw, links));
+    TRY(link_trained(path, &model, weights, links));
     (void)snprintf(folder, sizeof folder, "%s", path);
     for (int depth = 0; folder[0] && depth < 16; depth++) {
         TRY(link_all(folder, links));

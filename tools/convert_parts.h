@@ -27,7 +27,7 @@ typedef struct ConvertOptions {
     DType dtype;         /* DTYPE_COUNT: each tensor keeps its own */
     int64_t shard_bytes; /* most bytes of tensors in a file; 0: as FROM's files are, see below */
     int64_t cut_bytes;   /* where FROM's files are cut when names become diffusers' */
-    bool raw;            /* of a checkpoint: the last weights, not the averaged ones */
+    const char *weights; /* of a checkpoint: "raw" or "ema"; NULL: averaged where there are such */
     int64_t heads;       /* of a transformer; 0: as its config.json says, or of 128 */
 } ConvertOptions;
 
@@ -89,9 +89,10 @@ Status convert_copy(ConvertWriter *writer, const char *from, const char *to);
 
 /* Whether the folder is a checkpoint that refers to the model it began from. */
 Status convert_is_checkpoint(const char *path, bool *out);
-/* Makes `links`, a folder of links to all that such a checkpoint is a pipeline of. raw: the last
- * weights rather than the averaged ones. ERR_USAGE for low-rank changes, ERR_IO, ERR_FORMAT. */
-Status convert_gather(const char *path, bool raw, const char *links);
+/* Makes `links`, a folder of links to all that such a checkpoint is a pipeline of. weights:
+ * as in ConvertOptions. ERR_USAGE for low-rank changes and averages that are not there, ERR_IO,
+ * ERR_FORMAT. */
+Status convert_gather(const char *path, const char *weights, const char *links);
 
 /* A LoRA of this model, a pipeline directory or its transformer's folder, under other names: the
  * file FINAL, or for PEFT a folder, made as PARTIAL. dtype F32 or BF16. ERR_USAGE for changes of

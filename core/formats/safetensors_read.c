@@ -12,6 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+enum { READ_AHEAD = 1 << 20 };
+
 struct Safetensors {
     char *path; /* owned */
     int fd;     /* owned */
@@ -22,6 +24,9 @@ struct Safetensors {
 Status safetensors_read_bytes(const Safetensors *file, int64_t offset, void *bytes, size_t length)
 {
     char *to = bytes;
+    /* all of it at once: threads that read side by side would spoil the guess of what comes next */
+    if (length >= READ_AHEAD)
+        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
     while (length > 0) {
         ssize_t n;
         RETRY(n, pread(file->fd, to, length, (off_t)offset));

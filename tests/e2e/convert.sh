@@ -159,6 +159,8 @@ refused a_lora_of_no_model 3 "are no Wan transformer, VAE or umT5 encoder" conve
 refused a_lora_under_no_names 2 "say --names" convert "$work/lora1.safetensors" "$work/no.safetensors" --lora-of "$work/base"
 refused a_lora_of_peft_in_a_file 2 "is a folder" convert "$work/lora1.safetensors" "$work/no.safetensors" "${as[@]}" peft
 refused a_lora_cut_into_shards 2 "are for models" convert "$work/lora1.safetensors" "$work/no.safetensors" "${as[@]}" comfyui --shard-size 1GB
+refused a_lora_of_unsaid_type 2 "written in f32 or bf16" convert "$work/lora1.safetensors" "$work/no.safetensors" "${as[@]}" comfyui --dtype keep
+refused weights_of_no_checkpoint 2 "is no checkpoint" convert "$work/m" "$work/no" --names original --weights ema
 refused a_lora_of_another_model 3 "lora1.safetensors" convert "$work/lora1.safetensors" "$work/no.safetensors" --lora-of "$work/m" --names comfyui
 refused peft_without_a_lora 2 "give --lora-of MODEL" convert "$original" "$work/no" --names peft
 

@@ -55,6 +55,9 @@ infer "$fixtures/i2v_a14b" --size 32x48 --continue "$work/clip.mp4" --backward -
 check a_clip_is_begun_earlier '[ $code = 0 ]' '! cmp -s "$work/c2.mp4" "$work/c3.mp4"'
 infer "$fixtures/t2v" --size 48x32 --lora tests/fixtures/wan_lora/diffusers.safetensors --out "$work/no.mp4"
 check a_lora_of_another_model_is_refused '[ $code = 3 ]' 'says "blocks"'
+cp tests/fixtures/wan_lora/diffusers.safetensors "$work/r=4.safetensors"
+infer "$fixtures/t2v" --size 48x32 --lora "$work/r=4.safetensors" --out "$work/no.mp4"
+check a_path_may_hold_an_equals_sign '[ $code = 3 ]' 'says "r=4.safetensors"' 'says "blocks"'
 infer "$fixtures/t2v" --size 48x32 --dtype bf16 --out "$work/b.mp4"
 check weights_may_be_kept_in_bf16 '[ $code = 0 ]' 'grep -q BF16 <<< "$said"'
 

@@ -317,7 +317,7 @@ static void strength_says_how_much_of_a_video_stays(void **state)
 
 typedef struct Bad {
     const char *model, *image, *last, *video, *continued;
-    int64_t overlap;
+    int64_t overlap, frames; /* 0: as always */
     bool backward;
     const char *says;
 } Bad;
@@ -335,6 +335,8 @@ static void what_a_model_cannot_take_is_refused(void **state)
         { .model = "ti2v", .continued = clip, .backward = true, .says = "at the start only" },
         { .model = "ti2v", .continued = clip, .overlap = 6, .says = "4 k + 1 frames, as 5 or 9" },
         { .model = "ti2v", .continued = clip, .overlap = 9, .says = "leaves none to make" },
+        { .model = "i2v_a14b", .image = png, .frames = 1, .says = "--image: gives every one of 1" },
+        { .model = "flf2v", .image = png, .last = png, .frames = 1, .says = "--last-image: gives" },
         { .model = "i2v_a14b", .continued = clip, .overlap = 9, .says = "leaves none to make" },
     };
     char out[FILE_PATH_BYTES], model[FILE_PATH_BYTES];
@@ -350,6 +352,7 @@ static void what_a_model_cannot_take_is_refused(void **state)
         o.continued = b->continued;
         o.backward = b->backward;
         if (b->overlap > 0) o.overlap = b->overlap;
+        if (b->frames > 0) o.frames = b->frames;
         assert_int_equal(infer_run(comm, &o), ERR_USAGE);
         if (!strstr(status_message(), b->says))
             fail_msg("'%s' is not in: %s", b->says, status_message());
