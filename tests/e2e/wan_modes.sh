@@ -130,6 +130,20 @@ broken boundary
 sed -i 's/"transformer_2": \[/"transformer_2": [ "diffusers", "WanTransformer3DModel"], "x": [/' "$broken/model_index.json"
 refused a_second_expert_without_a_boundary 3 'boundary_ratio' "$broken" --size 48x32
 
+# ---- a video that cannot be put into place -------------------------------------------------------
+
+# the ranks share the decoding; the one that writes fails at the very end of the first of two
+printf 'a fox\na dog\n' > "$work/two.txt"
+timeout 60 mpirun -n 2 "$ZOETROPE" infer --model "$fixtures/t2v" --prompts "$work/two.txt" --out "$work/two" \
+    --size 144x96 --steps 2 --tensor 2 --threads 1 > "$work/said" 2>&1 < /dev/null &
+launched=$!
+for _ in $(seq 5000); do [ -e "$work/two/0001-a-fox.mp4.tmp" ] && break; sleep 0.002; done
+mkdir -p "$work/two/0001-a-fox.mp4/taken"
+wait $launched
+code=$?
+said=$(cat "$work/said")
+check a_failed_commit_ends_every_rank '[ $code = 3 ]' 'says "0001-a-fox.mp4: rename"' '[ ! -e "$work/two/0002-a-dog.mp4" ]'
+
 # ---- sizes that nobody gave ----------------------------------------------------------------------
 
 # refused by its model, once the size is known: 100x60 in the area of 832x480
