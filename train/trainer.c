@@ -21,10 +21,13 @@ static Status look(Run *run, StepMetrics *m)
 {
     TrainState *s = &run->state;
     const TrainKeys *keys = &s->config.train;
+    const HeldoutOptions options = { .seed = (uint64_t)s->config.run.seed,
+                                     .bins = HELDOUT_BINS,
+                                     .high = 1 };
     double bins[HELDOUT_BINS];
     if (s->heldout && due(keys->heldout_every, run->done))
-        TRY(heldout_loss(s->comm, &s->groups, &s->velocity, &s->heldout_space, s->heldout,
-                         (uint64_t)s->config.run.seed, HELDOUT_BINS, bins, &m->heldout));
+        TRY(heldout_loss(s->comm, &s->groups, &s->velocity, &s->heldout_space, s->heldout, &options,
+                         bins, &m->heldout));
     if (due(keys->sample_every, run->done)) TRY(samples_render(s, run->done));
     return OK;
 }

@@ -78,6 +78,17 @@ check a_checkpoint_becomes_a_whole_pipeline 'cmp -s "$two/transformer/diffusion_
     '! cmp -s "$two/transformer_2/diffusion_pytorch_model.safetensors" "$work/pipeline/transformer_2/diffusion_pytorch_model.safetensors"' \
     '[ -f "$work/pipeline/vae/config.json" ]' '[ ! -e "$work/pipeline/optimizer" ]'
 
+# evaluated MODEL OPTION...: its losses, a line a timestep
+evaluated() { "$ZOETROPE" evaluate --model "$1" --data "$work/data" "${@:2}" 2> /dev/null < /dev/null | awk '/^[0-9]/ { print $2 }'; }
+# 125, 375 and 625 are the second's, 875 is the first's
+one=$work/one
+cp -r "$two" "$one" && cp "$base/model_index.json" "$one/"
+cp "$work/pipeline/transformer_2"/*.safetensors "$one/transformer/"
+pair=$(evaluated "$work/pipeline" --bins 4)
+check each_expert_is_evaluated_at_its_timesteps '[ "$(head -n 3 <<< "$pair")" = "$(evaluated "$one" --bins 4 | head -n 3)" ]' \
+    '[ "$(tail -n 1 <<< "$pair")" = "$(evaluated "$base" --bins 4 | tail -n 1)" ]' \
+    '[ "$pair" != "$(evaluated "$base" --bins 4)" ]' '[ "$pair" != "$(evaluated "$one" --bins 4)" ]'
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 "$ZOETROPE" ingest "$work/clips" --out "$work/plain" --size 48x32 --frames 9 --fps 8 --vae "$base" > /dev/null 2>&1
