@@ -89,6 +89,21 @@ check each_expert_is_evaluated_at_its_timesteps '[ "$(head -n 3 <<< "$pair")" = 
     '[ "$(tail -n 1 <<< "$pair")" = "$(evaluated "$base" --bins 4 | tail -n 1)" ]' \
     '[ "$pair" != "$(evaluated "$base" --bins 4)" ]' '[ "$pair" != "$(evaluated "$one" --bins 4)" ]'
 
+# of one clip and nothing learnt: the lower half's four parts are the first four of the whole's eight
+halves=$work/halves
+cp -r "$two" "$halves" && sed -i 's/"boundary_ratio": 0.875/"boundary_ratio": 0.5/' "$halves/model_index.json"
+mkdir "$work/single" && cp "$work/clips/1".* "$work/single"
+"$ZOETROPE" ingest "$work/single" --out "$work/clip" --size 48x32 --frames 9 --fps 8 --vae "$base" \
+    --text-encoder "$base" > /dev/null 2>&1
+tune 1 half model.from="$halves" model.expert=low train.lr=0 train.steps=1 train.heldout_every=1 \
+    data.train="$work/clip" data.heldout="$work/clip"
+want=$("$ZOETROPE" evaluate --model "$halves" --data "$work/clip" --bins 8 --seed 1234 2> /dev/null < /dev/null |
+    awk '/^[0-9]/ && n++ < 4 { sum += $2 } END { print sum / 4 }')
+found=$(sed -nE 's/.*"heldout_loss":([-0-9.e+]*).*/\1/p' "$work/half/metrics.jsonl")
+# four decimals are printed
+check an_experts_heldout_loss_is_of_its_timesteps '[ $code = 0 ]' \
+    'awk -v a="$want" -v b="$found" "BEGIN { exit !(b > 0 && (a - b) ^ 2 < 1e-8) }"'
+
 # ---- what is refused -----------------------------------------------------------------------------
 
 "$ZOETROPE" ingest "$work/clips" --out "$work/plain" --size 48x32 --frames 9 --fps 8 --vae "$base" > /dev/null 2>&1
