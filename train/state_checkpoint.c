@@ -3,6 +3,7 @@
 
 #include "core/base/digest.h"
 #include "core/base/log.h"
+#include "core/formats/model_base.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -134,9 +135,11 @@ static Status begin(TrainState *s)
     const Mesh *mesh = &s->groups.mesh;
     const Tensor weights = s->weights;
     const char *folder = c->expert == 2 ? "transformer_2" : "transformer";
+    char holder[FILE_PATH_BYTES];
     if (!c->from[0]) return params_init(params, mesh, (uint64_t)c->run.seed, weights);
-    log_info("begins from %s/%s", c->from, folder);
-    TRY(model_dir_load_params(c->from, folder, params, mesh, weights));
+    TRY(model_base_holder(&c->base, c->from, folder, holder));
+    log_info("begins from %s/%s", holder, folder);
+    TRY(model_dir_load_params(holder, folder, params, mesh, weights));
     if (c->lora.rank > 0) return begin_changes(s);
     if (c->base.text != TEXT_BYTES) return OK;
     return model_dir_load_params(c->from, "text_encoder", params, mesh, weights);

@@ -301,6 +301,10 @@ static Status check_base(const TrainConfig *c)
           "such",
           c->from);
     CHECK(c->base.text != TEXT_NONE, ERR_CONFIG, "model.from %s has no text encoder", c->from);
+    CHECK(!c->base.low_rank, ERR_CONFIG,
+          "model.from %s is a LoRA checkpoint, whose changes are not weights to begin from: name "
+          "its base %s, or a folder that another program has merged both into",
+          c->from, c->base.base);
     return OK;
 }
 

@@ -78,6 +78,13 @@ check a_checkpoint_becomes_a_whole_pipeline 'cmp -s "$two/transformer/diffusion_
     '! cmp -s "$two/transformer_2/diffusion_pytorch_model.safetensors" "$work/pipeline/transformer_2/diffusion_pytorch_model.safetensors"' \
     '[ -f "$work/pipeline/vae/config.json" ]' '[ ! -e "$work/pipeline/optimizer" ]'
 
+# what a checkpoint has not trained itself is its base's
+once=(model.expert=high train.steps=1 checkpoint.every=0)
+tune 1 first "${once[@]}" model.from="$two"
+tune 1 other "${once[@]}" model.from="$checkpoint"
+check the_other_expert_begins_from_the_bases '[ $code = 0 ]' 'grep -qF "begins from $two/transformer" <<< "$said"' \
+    'cmp -s "$work"/{first,other}/checkpoints/step-00000001/transformer/diffusion_pytorch_model.safetensors'
+
 # evaluated MODEL OPTION...: its losses, a line a timestep
 evaluated() { "$ZOETROPE" evaluate --model "$1" --data "$work/data" "${@:2}" 2> /dev/null < /dev/null | awk '/^[0-9]/ { print $2 }'; }
 # 125, 375 and 625 are the second's, 875 is the first's
@@ -112,6 +119,7 @@ refused an_expert_of_one 'has one transformer' model.expert=high
 refused another_size_than_the_folders 'num_layers 2' model.num_layers=5
 refused a_model_of_pictures 'image-to-video model' model.from="$PWD/tests/fixtures/wan_pipelines/i2v" codec.vae="$base"
 refused clips_without_embeddings 'ingest with --text-encoder' data.train="$work/plain" data.heldout= train.heldout_every=0
+refused a_beginning_from_changes "its base $base" model.from="$work/low/checkpoints/step-00000004"
 refused a_layer_that_is_not_there 'lora.targets' lora.rank=2 'lora.targets=[attn1.to_z]'
 refused a_layer_that_is_no_matrix 'no matrix of the model' lora.rank=2 'lora.targets=[attn1.norm_q]'
 refused samples_while_training 'zoetrope infer' train.sample_every=2 'train.sample_prompts=[x]'
