@@ -49,6 +49,9 @@ typedef struct ModelDir {
 
 /* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */
 Status model_dir_read(const char *path, ModelDir *out);
+/* The same of one whose base is at `base` by now, whatever its base.json says; "": where that says.
+ */
+Status model_dir_read_over(const char *path, const char *base, ModelDir *out);
 /* The text encoder's configuration alone, of a directory that has one. */
 Status model_dir_read_text(const char *path, TextConfig *out);
 /* Makes the folders and writes all of those. ema: the _ema folders too. */

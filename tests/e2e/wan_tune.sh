@@ -60,6 +60,18 @@ cmp -s "$work/whole.mp4" "$work/low.mp4" && not_ok two_ways_of_tuning_differ "th
 said=$("$ZOETROPE" evaluate --model "$work/whole" --data "$work/data" --bins 2 2>&1 < /dev/null)
 check a_tuned_model_is_evaluated 'grep -q "^mean" <<< "$said"'
 
+# a base that has moved is where the configuration says
+cp -rL "$base" "$work/here"
+tune 1 moved model.from="$work/here" lora.rank=3 train.steps=2
+mv "$work/here" "$work/there"
+said=$("$ZOETROPE" infer --model "$work/moved" --prompt "a fox" --out "$work/moved.mp4" 2>&1 < /dev/null)
+check a_base_that_is_gone_is_named 'says "was made from $work/here"'
+tune 1 moved model.from="$work/here" lora.rank=3
+check a_base_that_is_nowhere_is_named '[ $code != 0 ]' 'says "$work/here: is not a folder"'
+tune 1 moved model.from="$work/there" lora.rank=3
+check changes_go_on_over_a_base_that_has_moved '[ $code = 0 ]' 'grep -q "resumed from" <<< "$said"' \
+    '! grep -q "changed since" <<< "$said"'
+
 # ---- two experts ---------------------------------------------------------------------------------
 
 # of text to video: the second transformer is the first under another name
