@@ -13,6 +13,7 @@
 #ifndef ZT_CORE_FORMATS_MODEL_DIR_H
 #define ZT_CORE_FORMATS_MODEL_DIR_H
 
+#include "core/base/digest.h"
 #include "core/base/file.h"
 #include "core/formats/safetensors_set.h"
 #include "core/model/params.h"
@@ -89,6 +90,12 @@ Status model_dir_read_slice(const SafetensorsSet *set, const Param *param, Safet
  * as many as out (F32) has. *bytes grows by what was read. ERR_FORMAT when one is not finite. */
 Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,
                                int64_t first, Tensor out, int64_t *bytes);
+
+/* Adds what a model of such a set is known by: of every tensor its name, its shape and its first
+ * 1,024 values as F32, the same for F32 and BF16 files of the same values. Whole models differ in
+ * nearly every tensor, and reading all of one would take minutes. */
+Status model_dir_digest_set(const SafetensorsSet *set, const ParamList *params,
+                            DigestStream *stream);
 
 /*
  * Turns what a user gives into a model directory: itself (a model directory or a checkpoint), or

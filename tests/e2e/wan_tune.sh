@@ -71,6 +71,10 @@ check a_base_that_is_nowhere_is_named '[ $code != 0 ]' 'says "$work/here: is not
 tune 1 moved model.from="$work/there" lora.rank=3
 check changes_go_on_over_a_base_that_has_moved '[ $code = 0 ]' 'grep -q "resumed from" <<< "$said"' \
     '! grep -q "changed since" <<< "$said"'
+# another model of the same sizes: the trained one in the first one's folder
+"$ZOETROPE" convert "$work/whole/checkpoints/step-00000004" "$work/another" --quiet > /dev/null 2>&1 < /dev/null
+tune 2 moved model.from="$work/another" lora.rank=3 parallel.data=2 train.steps=5
+check changes_over_another_base_warn '[ $code = 0 ]' 'grep -q "warning: .*changed since" <<< "$said"'
 
 # ---- two experts ---------------------------------------------------------------------------------
 
