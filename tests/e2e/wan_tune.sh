@@ -136,6 +136,12 @@ refused another_size_than_the_folders 'num_layers 2' model.num_layers=5
 refused a_model_of_pictures 'image-to-video model' model.from="$PWD/tests/fixtures/wan_pipelines/i2v" codec.vae="$base"
 refused clips_without_embeddings 'ingest with --text-encoder' data.train="$work/plain" data.heldout= train.heldout_every=0
 refused a_beginning_from_changes "its base $base" model.from="$work/low/checkpoints/step-00000004"
+with_another "$base" vae "$work/other_vae"
+refused latents_of_another_vae 'their latents do not compare' model.from="$work/other_vae"
+with_another "$base" text_encoder "$work/other_words"
+"$ZOETROPE" ingest "$work/clips" --out "$work/words" --size 48x32 --frames 9 --fps 8 --vae "$base" \
+    --text-encoder "$work/other_words" > /dev/null 2>&1
+refused heldout_of_another_text_encoder 'different text encoders' data.heldout="$work/words"
 refused a_layer_that_is_not_there 'lora.targets' lora.rank=2 'lora.targets=[attn1.to_z]'
 refused a_layer_that_is_no_matrix 'no matrix of the model' lora.rank=2 'lora.targets=[attn1.norm_q]'
 refused samples_while_training 'zoetrope infer' train.sample_every=2 'train.sample_prompts=[x]'
