@@ -88,7 +88,8 @@ checkpoint=$work/expert/checkpoints/step-00000004
 check one_expert_is_trained '[ $code = 0 ]' '[ -d "$checkpoint/transformer_2" ]' '[ ! -e "$checkpoint/transformer" ]'
 said=$("$ZOETROPE" infer --model "$work/expert" --prompt "a fox" --size 48x32 --frames 5 --steps 4 \
     --out "$work/expert.mp4" 2>&1 < /dev/null)
-check both_experts_are_sampled '[ -s "$work/expert.mp4" ]'
+check both_experts_are_sampled '[ -s "$work/expert.mp4" ]' \
+    'grep -q "guidance 4 and 3 of the low-noise expert" <<< "$said"'
 said=$("$ZOETROPE" convert "$checkpoint" "$work/pipeline" --quiet 2>&1 < /dev/null)
 check a_checkpoint_becomes_a_whole_pipeline 'cmp -s "$two/transformer/diffusion_pytorch_model.safetensors" "$work/pipeline/transformer/diffusion_pytorch_model.safetensors"' \
     '! cmp -s "$two/transformer_2/diffusion_pytorch_model.safetensors" "$work/pipeline/transformer_2/diffusion_pytorch_model.safetensors"' \
