@@ -77,8 +77,6 @@ Status h5_array_append(H5Array *array, int64_t rows, const void *data);
  * is not negative; the true shape is in h5_array_shape. */
 Status h5_array_open(H5File *file, const char *path, const H5Shape *expected, H5Array **out);
 const H5Shape *h5_array_shape(const H5Array *array);
-/* Bytes of one row. */
-size_t h5_array_row_bytes(const H5Array *array);
 /* dst = rows [first, first + rows) */
 Status h5_array_read(H5Array *array, int64_t first, int64_t rows, void *dst);
 /* dst = entries [first, first + count) along dimension 1 of one row. Only the chunks they lie in

@@ -98,7 +98,6 @@ Status h5_array_create(H5File *file, const char *path, const H5Shape *shape, con
     TRY(array_alloc(file, path, &array));
     array->shape = *shape;
     array->shape.dims[0] = 0;
-    array->row_bytes = (size_t)(row * bytes);
 
     h5_lock();
     const Status s = create_locked(array, chunk);
@@ -291,11 +290,6 @@ Status h5_array_read_part(H5Array *array, int64_t row, int64_t first, int64_t co
 const H5Shape *h5_array_shape(const H5Array *array)
 {
     return &array->shape;
-}
-
-size_t h5_array_row_bytes(const H5Array *array)
-{
-    return array->row_bytes;
 }
 
 void h5_array_close(H5Array *array)

@@ -55,7 +55,6 @@ static Status check_extent(H5Array *array, const H5Shape *expected)
     CHECK(count > 0 && count / MAX_EXPANSION <= array->file->size_bytes / width, ERR_FORMAT,
           "%s: %s claims %lld values in a file of %lld bytes", array->file->path, array->path,
           (long long)count, (long long)array->file->size_bytes);
-    array->row_bytes = (size_t)(h5_product(array->shape.dims, 1, expected->ndim) * width);
     return OK;
 }
 

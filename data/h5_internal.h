@@ -19,7 +19,6 @@ struct H5Array {
     const H5File *file; /* view */
     H5Shape shape;
     int64_t chunk[H5_MAX_DIMS];
-    size_t row_bytes;
     bool checksums; /* when reading: every chunk has one, which the library checks */
     char path[];
 };
@@ -42,7 +41,7 @@ Status h5_check_links(const H5File *file, const char *path);
 
 /* Elements of dims[from .. ndim), or -1 when that does not fit. */
 int64_t h5_product(const int64_t *dims, int from, int ndim);
-/* Fills shape, chunk, row_bytes and checksums of an array that is open, and checks them. Lock held.
+/* Fills shape, chunk and checksums of an array that is open, and checks them. Lock held.
  */
 Status h5_check_array(H5Array *array, const H5Shape *expected);
 

@@ -110,13 +110,6 @@ static Status fill_tables(Loader *loader)
     return OK;
 }
 
-static int64_t largest(const int64_t *values, int64_t count)
-{
-    int64_t most = 0;
-    for (int64_t i = 0; i < count; i++) most = values[i] > most ? values[i] : most;
-    return most;
-}
-
 /* Most latent values of a clip that this rank reads. At least 1, as latents of no token are not the
  * same as none. */
 static int64_t own_elements(const LoaderOptions *o, BucketList buckets)
@@ -141,11 +134,6 @@ static int64_t whole_elements(const LoaderOptions *o, BucketList buckets)
         most = all > most ? all : most;
     }
     return most;
-}
-
-static int64_t clips_of_micro(const SamplerOptions *o)
-{
-    return o->micro_batch < o->batch ? o->micro_batch : o->batch;
 }
 
 Status loader_sizes(const LoaderOptions *o, BucketList buckets, LoaderSizes *out)
@@ -310,17 +298,6 @@ void loader_drop(Loader *loader, const int64_t *marks)
 double loader_wait_s(const Loader *loader)
 {
     return loader->wait_s;
-}
-
-int64_t loader_max_micros(const Loader *loader)
-{
-    return sampler_max_micros(&loader->sampler, loader->options.size);
-}
-
-int64_t loader_max_micro_tokens(const Loader *loader)
-{
-    return clips_of_micro(&loader->options.sampler) *
-           largest(loader->bucket_tokens, loader->sampler.clips.bucket_count);
 }
 
 size_t loader_buffer_bytes(const Loader *loader)

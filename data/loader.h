@@ -96,10 +96,6 @@ void loader_drop(Loader *loader, const int64_t *marks);
 int64_t loader_clip_of(const Loader *loader, int64_t number);
 /* Seconds loader_next has waited since the loader was made. */
 double loader_wait_s(const Loader *loader);
-/* Most micro-batches that any step gives any data rank, and most clips x tokens (of the whole clip)
- * of one: what activations are planned for. */
-int64_t loader_max_micros(const Loader *loader);
-int64_t loader_max_micro_tokens(const Loader *loader);
 size_t loader_buffer_bytes(const Loader *loader);
 /* Stops the thread and frees everything; NULL is fine. */
 void loader_destroy(Loader *loader);

@@ -4,6 +4,7 @@
 #include "data/frames_in.h"
 
 #include <math.h>
+#include <stdio.h>
 
 /* The negative prompt that the public models were tuned with: part of how they are sampled, as the
  * weights are (Wan2.1 and 2.2, shared_config; Apache-2.0). It names overexposure, blur, subtitles,
@@ -57,12 +58,26 @@ InferOptions settings_unset(void)
     return (InferOptions){ .guidance = NAN, .guidance_low = NAN };
 }
 
-static void fill_guidance(InferOptions *o, const ModelDir *model, const ModelDefaults *d)
+static Status fill_guidance(InferOptions *o, const ModelDir *model, const ModelDefaults *d)
 {
     const bool given = !isnan(o->guidance);
+    CHECK(isnan(o->guidance_low) || model->boundary > 0, ERR_USAGE,
+          "--guidance-low %g: %s has one transformer; use --guidance", o->guidance_low, o->model);
     if (!given) o->guidance = d->guidance;
     if (isnan(o->guidance_low))
         o->guidance_low = given || model->boundary == 0 ? o->guidance : d->guidance_low;
+    return OK;
+}
+
+static void tell(const InferOptions *o, const ModelDir *model, const ModelDefaults *d)
+{
+    char low[48] = "";
+    if (model->text != TEXT_UMT5) return;
+    if (model->boundary > 0)
+        (void)snprintf(low, sizeof low, " and %g of the low-noise expert", o->guidance_low);
+    log_info("settings of %s: %lldx%lld, %lld frames, %lld steps, shift %g, guidance %g%s", d->kind,
+             (long long)o->size.width, (long long)o->size.height, (long long)o->frames,
+             (long long)o->steps, o->shift, o->guidance, low);
 }
 
 static int64_t nearest(int64_t side, int64_t step)
@@ -107,7 +122,7 @@ Status settings_fill(InferOptions *o, const ModelDir *model, int64_t step)
 {
     const ModelDefaults *d = model_defaults(model);
     if (o->steps == 0) o->steps = d->steps;
-    fill_guidance(o, model, d);
+    TRY(fill_guidance(o, model, d));
     if (o->shift == 0) o->shift = d->shift > 0 ? d->shift : model->shift;
     if (o->size.width == 0) o->size = d->size;
     if (o->frames == 0) o->frames = d->frames;
@@ -115,10 +130,6 @@ Status settings_fill(InferOptions *o, const ModelDir *model, int64_t step)
     if (!o->negative) o->negative = d->negative;
     if (o->video && o->strength == 0) o->strength = STRENGTH;
 
-    if (model->text == TEXT_UMT5)
-        log_info("settings of %s: %lldx%lld, %lld frames, %lld steps, shift %g, guidance %g%s",
-                 d->kind, (long long)o->size.width, (long long)o->size.height, (long long)o->frames,
-                 (long long)o->steps, o->shift, o->guidance,
-                 o->guidance_low != o->guidance ? " (then lower)" : "");
+    tell(o, model, d);
     return check_size(o, step);
 }

@@ -31,7 +31,7 @@ InferOptions settings_unset(void);
  * picture. ERR_IO, ERR_FORMAT. */
 Status settings_fit_picture(InferOptions *options, const ModelDir *model, int64_t step);
 /* Fills in what was not given. `step`: pixels that sides are multiples of. ERR_USAGE for sizes that
- * the model cannot make. */
+ * the model cannot make and guidance of an expert that it has not. */
 Status settings_fill(InferOptions *options, const ModelDir *model, int64_t step);
 
 #endif

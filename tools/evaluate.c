@@ -135,6 +135,11 @@ static Status plan_velocity(Engine *engine, const Dataset *ds, int64_t rows, Vel
 
 static Status measure_losses(Engine *engine, const EvaluateOptions *o, Dataset *ds)
 {
+    const HeldoutOptions options = { .seed = (uint64_t)o->seed,
+                                     .bins = (int)o->bins,
+                                     .high = 1,
+                                     .boundary = engine->model.boundary,
+                                     .experts = &engine->experts };
     double losses[HELDOUT_BINS_MAX], mean = 0;
     Velocity velocity = { 0 };
     HeldoutSpace space = { 0 };
@@ -147,8 +152,8 @@ static Status measure_losses(Engine *engine, const EvaluateOptions *o, Dataset *
     if (s == OK) {
         log_info("loss of %lld clips at %lld timesteps", (long long)dataset_clips(ds),
                  (long long)o->bins);
-        s = heldout_loss(engine->comm, &engine->mesh, &velocity, &space, ds, (uint64_t)o->seed,
-                         (int)o->bins, losses, &mean);
+        s = heldout_loss(engine->comm, &engine->mesh, &velocity, &space, ds, &options, losses,
+                         &mean);
     }
     heldout_space_destroy(&space);
     velocity_destroy(&velocity);

@@ -135,7 +135,8 @@ static Status open_stored(const char *path, CheckpointState *state, CheckpointSe
 {
     ModelDir stored;
     CheckpointState present = *state;
-    TRY(model_dir_read(path, &stored));
+    /* what it was made from may have moved since: it is where the configuration says */
+    TRY(model_dir_read_over(path, state->model->base, &stored));
     TRY(model_config_compare(path, &stored.config, &state->model->config));
     TRY(checkpoint_read_progress(path, &state->progress));
     if (state->ema.data && !holds_average(path, state)) present.ema = tensor_none();

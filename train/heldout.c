@@ -108,8 +108,20 @@ static Status tell_clip(Velocity *velocity, const Dataset *ds, int64_t clip, con
                            : velocity_captions(velocity, &caption, 1);
 }
 
-static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, uint64_t seed, int bins,
-                           const HeldoutSpace *work, double *sums)
+/* The middle of a part. */
+static float time_of(const HeldoutOptions *o, int bin)
+{
+    return (float)(o->low + (o->high - o->low) * ((bin + 0.5) / o->bins));
+}
+
+static bool is_of(const HeldoutOptions *o, int expert, int bin)
+{
+    return generate_expert(o->boundary, 1000.0f * time_of(o, bin)) == expert;
+}
+
+/* In the bins of one expert, whose weights are there. */
+static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, const HeldoutOptions *o,
+                           int expert, const HeldoutSpace *work, double *sums)
 {
     const Dit *dit = velocity->dit;
     const int64_t *p = dit->config.dit.patch_size;
@@ -119,12 +131,13 @@ static Status measure_clip(Velocity *velocity, Dataset *ds, int64_t clip, uint64
     const Tensor x_t = shaped(work->x_t, b), target = shaped(work->target, b);
     const Tensor v = shaped(work->v, b);
     TRY(tell_clip(velocity, ds, clip, b, work));
-    for (int bin = 0; bin < bins; bin++) {
-        float t = ((float)bin + 0.5f) / (float)bins;
+    for (int bin = 0; bin < o->bins; bin++) {
+        if (!is_of(o, expert, bin)) continue;
+        float t = time_of(o, bin);
         const Tensor time = tensor_of(&t, F32, SHAPE(1));
-        const uint64_t id = (uint64_t)(clip * bins + bin);
+        const uint64_t id = (uint64_t)(clip * o->bins + bin);
         double sum = 0.0;
-        TRY(op_normal(dit->dev, noise, rng_make(seed, RNG_EVAL, id), 0));
+        TRY(op_normal(dit->dev, noise, rng_make(o->seed, RNG_EVAL, id), 0));
         TRY(op_flow_mix(dit->dev, x_t, target, latents, noise, time));
         t *= 1000.0f;
         TRY(velocity_eval(velocity, shape, v, x_t, time));
@@ -167,28 +180,48 @@ static Status read_clip(Dataset *ds, int64_t clip, const HeldoutSpace *space)
                                   tensor_reshape(shaped(space->condition, b), shape));
 }
 
-Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, HeldoutSpace *space,
-                    Dataset *ds, uint64_t seed, int bins, double *losses, double *mean)
+/* The clips of this replica. Collective over the world. */
+static Status measure_clips(Comm *comm, const MeshGroups *groups, Velocity *velocity, Dataset *ds,
+                            const HeldoutOptions *o, int expert, const HeldoutSpace *space)
 {
     const Mesh *mesh = &groups->mesh;
-    const int64_t count = dataset_clips(ds) * bins;
     double *sums = space->sums.data;
     Status s = OK;
-    assert(tensor_count(space->sums) == count);
-    memset(sums, 0, (size_t)count * sizeof *sums);
     for (int64_t first = 0; first < dataset_clips(ds); first += mesh->shape.data) {
         const int64_t clip = first + mesh->dp;
         const bool mine = clip < dataset_clips(ds);
         if (mine) s = read_clip(ds, clip, space);
         TRY(comm_agree(comm, s == OK ? stop_check("measuring the held-out loss") : s));
-        if (mine) s = measure_clip(velocity, ds, clip, seed, bins, space, sums + clip * bins);
+        if (mine) s = measure_clip(velocity, ds, clip, o, expert, space, sums + clip * o->bins);
         /* inside the model nothing fails on one rank alone that the others could outlive */
         if (s != OK) comm_abort(comm, s);
+    }
+    return OK;
+}
+
+static bool has_bins(const HeldoutOptions *o, int expert)
+{
+    for (int bin = 0; bin < o->bins; bin++)
+        if (is_of(o, expert, bin)) return true;
+    return false;
+}
+
+Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, HeldoutSpace *space,
+                    Dataset *ds, const HeldoutOptions *o, double *losses, double *mean)
+{
+    const int64_t count = dataset_clips(ds) * o->bins;
+    double *sums = space->sums.data;
+    assert(tensor_count(space->sums) == count);
+    memset(sums, 0, (size_t)count * sizeof *sums);
+    for (int expert = 0; expert < 2; expert++) {
+        if (!has_bins(o, expert)) continue;
+        if (o->boundary > 0) TRY(comm_agree(comm, o->experts->use(o->experts->context, expert)));
+        TRY(measure_clips(comm, groups, velocity, ds, o, expert, space));
     }
     /* all ranks of a replica hold the same sums: one of them reports; with the others' zeros the
      * all-reduce is a gather */
     if (groups->replica->rank != 0) memset(sums, 0, (size_t)count * sizeof *sums);
     TRY(group_all_reduce(comm_world(comm), space->sums));
-    find_losses(ds, sums, bins, losses, mean);
+    find_losses(ds, sums, o->bins, losses, mean);
     return OK;
 }

@@ -2,15 +2,17 @@
  * heldout: the loss on clips that are not trained on, at fixed timesteps and fixed noise, so that
  * its curve moves only because the model does.
  *
- * Every clip is measured with its first wording at the middle of each of `bins` equal parts of
- * (0, 1); the noise is a function of (seed, clip, bin). Loss = sum / count over all elements, clips
- * added in the order of the data: in exact numerics the same bits on every mesh.
+ * Every clip is measured with its first wording at the middle of each of `bins` equal parts of the
+ * timesteps; the noise is a function of (seed, clip, bin). Of a model with two experts each bin is
+ * measured with the one that takes its timestep in sampling. Loss = sum / count over all elements,
+ * clips added in the order of the data: in exact numerics the same bits on every mesh.
  */
 #ifndef ZT_TRAIN_HELDOUT_H
 #define ZT_TRAIN_HELDOUT_H
 
 #include "comm/comm.h"
 #include "core/model/velocity.h"
+#include "core/solver/generate.h"
 #include "data/dataset.h"
 
 enum { HELDOUT_BINS = 4, HELDOUT_BINS_MAX = 64 }; /* of training; of anybody */
@@ -32,11 +34,20 @@ typedef struct HeldoutSpace {
 Status heldout_space_create(const Dit *dit, BucketList buckets, int bins, HeldoutSpace *out);
 void heldout_space_destroy(HeldoutSpace *space);
 
-/* bins: as the space was made for. losses (bins) by timestep bin, *mean over all; the same on every
+typedef struct HeldoutOptions {
+    uint64_t seed;
+    int bins;         /* as the space was made for */
+    double low, high; /* of the timesteps of [0, 1] that are measured */
+    /* two experts that are both measured: DenoiseOptions.boundary, and who switches; or zero */
+    double boundary;
+    const GenerateExperts *experts;
+} HeldoutOptions;
+
+/* losses (bins) by timestep bin, *mean over all; the same on every
  * rank. Clips are dealt over the data replicas. Collective over the world; an error on any rank is
  * an error on all, ERR_STOPPED between two clips when a signal came. */
 Status heldout_loss(Comm *comm, const MeshGroups *groups, Velocity *velocity, HeldoutSpace *space,
-                    Dataset *ds, uint64_t seed, int bins, double *losses, double *mean);
+                    Dataset *ds, const HeldoutOptions *options, double *losses, double *mean);
 
 /* Shapes of a dataset's buckets in patches, batch 1: what a Velocity for it plans. The caller frees
  * *shapes. */

@@ -55,6 +55,24 @@ static Status take_channels(TrainState *s, const DatasetInfo *info)
     return OK;
 }
 
+/* As many channels do not make the same latents. Rank 0: a VAE's digest is over all of it. */
+static Status check_base_codec(const TrainState *s, const DatasetInfo *info)
+{
+    const TrainConfig *c = &s->config;
+    char digest[DIGEST_HEX];
+    if (!c->from[0] || comm_rank(s->comm) != 0) return OK;
+    TRY(codec_digest_of(c->from, digest));
+    if (!digest[0])
+        log_warn("model.from %s has neither codec/ nor vae/: whether its latents are those of "
+                 "data.train %s is not known",
+                 c->from, c->data.train);
+    CHECK(!digest[0] || strcmp(digest, info->codec_digest) == 0, ERR_CONFIG,
+          "data.train %s was made with codec %.12s, model.from %s has %.12s: their latents do not "
+          "compare; ingest the clips with the model's own",
+          c->data.train, info->codec_digest, c->from, digest);
+    return OK;
+}
+
 /* Embeddings of a frozen encoder come with the clips. */
 static Status check_text(const TrainState *s, const Dataset *ds)
 {
@@ -72,6 +90,43 @@ static Status check_text(const TrainState *s, const Dataset *ds)
     return OK;
 }
 
+/* What made the parts of the clips that the model reads. */
+static Status check_same_makers(const TrainState *s)
+{
+    const TrainConfig *c = &s->config;
+    const DatasetInfo *train = dataset_info(s->train), *heldout = dataset_info(s->heldout);
+    const bool wan = c->codec == CODEC_WAN;
+    const struct {
+        const char *what, *option, *of, *heldout, *train;
+        bool read;
+    } makers[] = {
+        { "codecs", wan ? "vae" : "codec", wan ? c->codec_vae : c->data.train,
+          heldout->codec_digest, train->codec_digest, true },
+        { "text encoders", "text-encoder", "of data.train", heldout->text_digest,
+          train->text_digest, c->text_encoder == TEXT_KEY_UMT5 },
+        { "image encoders", "image-encoder", "of data.train", heldout->image_digest,
+          train->image_digest, c->model.dit.image_rows > 0 },
+    };
+    for (size_t i = 0; i < sizeof makers / sizeof *makers; i++)
+        CHECK(!makers[i].read || strcmp(makers[i].heldout, makers[i].train) == 0, ERR_CONFIG,
+              "data.heldout %s and data.train %s have different %s (%.12s, %.12s); ingest the "
+              "held-out clips with --%s %s",
+              c->data.heldout, c->data.train, makers[i].what, makers[i].heldout, makers[i].train,
+              makers[i].option, makers[i].of);
+    return OK;
+}
+
+static Status open_heldout(TrainState *s)
+{
+    const TrainConfig *c = &s->config;
+    if (!c->data.heldout[0]) return OK;
+    TRY(dataset_open(c->data.heldout, &s->heldout));
+    s->heldout_sizes = dataset_bucket_list(s->heldout);
+    TRY(check_text(s, s->heldout));
+    TRY(clip_condition_check(&c->model.dit, c->from, s->heldout));
+    return check_same_makers(s);
+}
+
 static Status open_data(TrainState *s)
 {
     TrainConfig *c = &s->config;
@@ -83,19 +138,9 @@ static Status open_data(TrainState *s)
     TRY(clip_condition_check(&c->model.dit, c->from, s->train));
     s->condition = info->condition;
     TRY(open_codec(s, info));
+    TRY(check_base_codec(s, info));
     TRY(model_config_check(&c->model));
-    if (!c->data.heldout[0]) return OK;
-    TRY(dataset_open(c->data.heldout, &s->heldout));
-    s->heldout_sizes = dataset_bucket_list(s->heldout);
-    TRY(check_text(s, s->heldout));
-    TRY(clip_condition_check(&c->model.dit, c->from, s->heldout));
-    CHECK(strcmp(dataset_info(s->heldout)->codec_digest, info->codec_digest) == 0, ERR_CONFIG,
-          "data.heldout %s and data.train %s have different codecs (%.12s, %.12s); ingest the "
-          "held-out clips with --%s %s",
-          c->data.heldout, c->data.train, dataset_info(s->heldout)->codec_digest,
-          info->codec_digest, c->codec == CODEC_WAN ? "vae" : "codec",
-          c->codec == CODEC_WAN ? c->codec_vae : c->data.train);
-    return OK;
+    return open_heldout(s);
 }
 
 /* Collective. */

@@ -44,10 +44,11 @@ typedef struct TrainState {
     ExactGrads exact;    /* owned; exact numerics */
     LowRank low_rank;    /* owned; lora.rank: what the optimizer works on instead of weights */
     char *lora_metadata; /* owned; of its files */
-    TrainStep step;      /* owned */
-    Velocity velocity;   /* owned; when held-out loss is asked for */
-    HeldoutSpace heldout_space; /* owned; likewise */
-    Sampling sampling;          /* owned; when samples are asked for */
+    char base_digest[DIGEST_HEX]; /* of the model that it changes, once loaded; "": of none */
+    TrainStep step;               /* owned */
+    Velocity velocity;            /* owned; when held-out loss is asked for */
+    HeldoutSpace heldout_space;   /* owned; likewise */
+    Sampling sampling;            /* owned; when samples are asked for */
     LoaderSizes loader_sizes;
     Loader *loader;          /* owned; NULL until it is opened */
     ModelDir model;          /* what checkpoints say of the model */

@@ -3,6 +3,7 @@
 
 #include "core/base/digest.h"
 #include "core/base/log.h"
+#include "core/formats/model_base.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -29,8 +30,8 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
     memset(&same.codec_vae, 0, sizeof same.codec_vae); /* the data's digest has its digest */
     memset(&same.data.train, 0, sizeof same.data.train);
     memset(&same.data.heldout, 0, sizeof same.data.heldout);
-    memset(&same.from, 0, sizeof same.from);
-    same.data.max_bad = 0; /* when a run ends, not what it computes */
+    memset(&same.from, 0, sizeof same.from); /* base_digest says whether it is another */
+    same.data.max_bad = 0;                   /* when a run ends, not what it computes */
     same.parallel = (ParallelKeys){ 0 };
     same.comm = (CommKeys){ 0 };
     if (c->numerics) {
@@ -47,6 +48,7 @@ static Status run_digest(const TrainState *s, char out[DIGEST_HEX])
     CHECK(stream, ERR_MEMORY, "no memory for the configuration's text");
     Status status = train_config_print(&same, stream);
     (void)fprintf(stream, "data %s\n", dataset_digest(s->train));
+    if (s->base_digest[0]) (void)fprintf(stream, "base %s\n", s->base_digest);
     CHECK(fclose(stream) == 0, ERR_MEMORY, "no memory for the configuration's text");
     Digest digest;
     if (status == OK) status = digest_bytes(text, length, &digest);
@@ -117,6 +119,51 @@ static Status check_resume(const TrainState *s, const CheckpointProgress *p, con
     return OK;
 }
 
+/* The transformer that is trained, in the directory of model.from's chain that has it. */
+static Status find_begun(const TrainConfig *c, char holder[FILE_PATH_BYTES], const char **folder)
+{
+    *folder = c->expert == 2 ? "transformer_2" : "transformer";
+    return model_base_holder(&c->base, c->from, *folder, holder);
+}
+
+/* Not collective. */
+static Status digest_set(const SafetensorsSet *set, const ParamList *params, char out[DIGEST_HEX])
+{
+    DigestStream *stream;
+    Digest digest;
+    TRY(digest_stream_create(&stream));
+    const Status s = model_dir_digest_set(set, params, stream);
+    if (s == OK) {
+        digest_stream_finish(stream, &digest);
+        digest_hex(&digest, out);
+    }
+    digest_stream_destroy(stream);
+    return s;
+}
+
+static Status digest_base(TrainState *s)
+{
+    char holder[FILE_PATH_BYTES], path[FILE_PATH_BYTES];
+    const char *folder;
+    SafetensorsSet set = { 0 };
+    TRY(find_begun(&s->config, holder, &folder));
+    TRY(file_join(path, holder, folder));
+    TRY(model_dir_open_set(path, model_dir_base(COMPONENT_TRANSFORMER), false,
+                           COMPONENT_TRANSFORMER, &s->dit.params, &set));
+    const Status status = digest_set(&set, &s->dit.params, s->base_digest);
+    safetensors_set_close(&set);
+    return status;
+}
+
+/* By its values: a fine-tuned model has the names and sizes of the one it was made from, and a path
+ * says nothing. Collective over the world. */
+static Status know_base(TrainState *s)
+{
+    TRY(comm_agree(s->comm, comm_rank(s->comm) == 0 ? digest_base(s) : OK));
+    return group_broadcast(comm_world(s->comm), tensor_of(s->base_digest, U8, SHAPE(DIGEST_HEX)),
+                           0);
+}
+
 /* Low-rank changes begin with those of seed and names; the model they change is read anew whenever
  * a run starts. Not collective. */
 static Status begin_changes(TrainState *s)
@@ -133,10 +180,12 @@ static Status begin(TrainState *s)
     const ParamList *params = &s->dit.params;
     const Mesh *mesh = &s->groups.mesh;
     const Tensor weights = s->weights;
-    const char *folder = c->expert == 2 ? "transformer_2" : "transformer";
+    char holder[FILE_PATH_BYTES];
+    const char *folder;
     if (!c->from[0]) return params_init(params, mesh, (uint64_t)c->run.seed, weights);
-    log_info("begins from %s/%s", c->from, folder);
-    TRY(model_dir_load_params(c->from, folder, params, mesh, weights));
+    TRY(find_begun(c, holder, &folder));
+    log_info("begins from %s/%s", holder, folder);
+    TRY(model_dir_load_params(holder, folder, params, mesh, weights));
     if (c->lora.rank > 0) return begin_changes(s);
     if (c->base.text != TEXT_BYTES) return OK;
     return model_dir_load_params(c->from, "text_encoder", params, mesh, weights);
@@ -149,7 +198,10 @@ Status train_state_load(TrainState *s, int64_t *step)
     char path[FILE_PATH_BYTES];
     bool found = false;
     /* a checkpoint of changes does not hold the model */
-    if (changes) TRY(comm_agree(s->comm, begin(s)));
+    if (changes) {
+        TRY(comm_agree(s->comm, begin(s)));
+        TRY(know_base(s));
+    }
     TRY(checkpoint_load(s->comm, &s->groups, s->config.run.dir, &state, &found, path));
     *step = 0;
     if (found) {

@@ -264,11 +264,30 @@ static Status name_file(const char *path, Status status)
     return status_fail(status, "%s: %s", path, message);
 }
 
-/* A frozen encoder's rows, as public models read them. */
-static void use_frozen_text(TrainConfig *config)
+/* A size of the text encoder that `key` gave, 0: none, and what the model has in its place. */
+static void sizes_of_text(const ConfigKey *key, const TrainConfig *c, const TextConfig *model,
+                          double *given, double *own)
 {
-    const int64_t width = config->model.dit.text_dim > 0 ? config->model.dit.text_dim : UMT5_WIDTH;
-    config->model.text = (TextConfig){ .max_length = FROZEN_TEXT_ROWS, .d_model = width };
+    const char *one = (const char *)c + key->offset;
+    const char *other = (const char *)model + (key->offset - offsetof(TrainConfig, model.text));
+    const bool whole = key->type == CONFIG_INT;
+    *given = whole ? (double)*(const int64_t *)one : *(const double *)one;
+    *own = whole ? (double)*(const int64_t *)other : *(const double *)other;
+}
+
+/* A frozen encoder's rows, as the model reads them; keys may say the same and no other. */
+static Status use_frozen_text(TrainConfig *c, const TextConfig *model)
+{
+    double given, own;
+    for (const ConfigKey *key = keys; key->name; key++) {
+        if (strncmp(key->name, "text.", 5) != 0 || !key->word) continue;
+        sizes_of_text(key, c, model, &given, &own);
+        CHECK(given == 0 || given == own, ERR_CONFIG,
+              "%s is %g, but of the frozen encoder umt5 that %s reads it is %g: leave the key out",
+              key->name, given, c->from[0] ? c->from : "the model", own);
+    }
+    c->model.text = *model;
+    return OK;
 }
 
 /* From nothing: sizes of a preset. */
@@ -276,8 +295,10 @@ static Status resolve_preset(TrainConfig *config)
 {
     ModelConfig preset;
     TRY(model_config_preset(config->preset, &preset));
+    const int64_t width = config->model.dit.text_dim > 0 ? config->model.dit.text_dim : UMT5_WIDTH;
+    const TextConfig frozen = { .max_length = FROZEN_TEXT_ROWS, .d_model = width };
     if (config->text_encoder == TEXT_KEY_UMT5)
-        use_frozen_text(config);
+        TRY(use_frozen_text(config, &frozen));
     else
         resolve_text(&config->model.text, &preset.text);
     /* the transformer reads what the text encoder writes, whatever its width */
@@ -301,6 +322,10 @@ static Status check_base(const TrainConfig *c)
           "such",
           c->from);
     CHECK(c->base.text != TEXT_NONE, ERR_CONFIG, "model.from %s has no text encoder", c->from);
+    CHECK(!c->base.low_rank, ERR_CONFIG,
+          "model.from %s is a LoRA checkpoint, whose changes are not weights to begin from: name "
+          "its base %s, or a folder that another program has merged both into",
+          c->from, c->base.base);
     return OK;
 }
 
@@ -311,9 +336,13 @@ static Status resolve_base(TrainConfig *config)
     TRY(model_dir_read(config->from, &config->base));
     const ModelConfig *base = &config->base.config;
     TRY(check_base(config));
+    CHECK(
+        config->text_encoder == TEXT_KEY_BYTES || config->base.text == TEXT_UMT5, ERR_CONFIG,
+        "text.encoder is umt5, but model.from %s has a text encoder of its own: leave the key out",
+        config->from);
     config->text_encoder = config->base.text == TEXT_UMT5 ? TEXT_KEY_UMT5 : TEXT_KEY_BYTES;
     if (config->text_encoder == TEXT_KEY_UMT5)
-        model->text = base->text;
+        TRY(use_frozen_text(config, &base->text));
     else
         resolve_text(&model->text, &base->text);
     resolve_dit(&model->dit, &base->dit, base->dit.text_dim);

@@ -106,7 +106,7 @@ typedef struct TrainConfig {
     RunKeys run;
     char preset[CONFIG_NAME_MAX];
     char from[CONFIG_PATH_MAX]; /* a model directory that training begins from; "": from nothing */
-    int expert;                 /* of its two: 0 none, 1 high, 2 low; train_expert_names */
+    int expert;                 /* of its two: 0 none, 1 high, 2 low */
     ModelConfig model;
     ModelDir base;                   /* what `from` is; zero without */
     int text_encoder;                /* TextSource */

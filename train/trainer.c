@@ -15,16 +15,21 @@ static bool due(int64_t every, int64_t done)
     return every > 0 && done % every == 0;
 }
 
-/* Held-out loss and sample videos, where this step is one for them. ERR_STOPPED on every rank when
- * a signal cut them short: what is missing can be had from the checkpoint. */
+/* Held-out loss, at the timesteps that are trained, and sample videos, where this step is one for
+ * them. ERR_STOPPED on every rank when a signal cut them short: what is missing can be had from the
+ * checkpoint. */
 static Status look(Run *run, StepMetrics *m)
 {
     TrainState *s = &run->state;
     const TrainKeys *keys = &s->config.train;
+    const HeldoutOptions options = { .seed = (uint64_t)s->config.run.seed,
+                                     .bins = HELDOUT_BINS,
+                                     .low = s->step.flow.low,
+                                     .high = s->step.flow.high };
     double bins[HELDOUT_BINS];
     if (s->heldout && due(keys->heldout_every, run->done))
-        TRY(heldout_loss(s->comm, &s->groups, &s->velocity, &s->heldout_space, s->heldout,
-                         (uint64_t)s->config.run.seed, HELDOUT_BINS, bins, &m->heldout));
+        TRY(heldout_loss(s->comm, &s->groups, &s->velocity, &s->heldout_space, s->heldout, &options,
+                         bins, &m->heldout));
     if (due(keys->sample_every, run->done)) TRY(samples_render(s, run->done));
     return OK;
 }

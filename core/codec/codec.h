@@ -59,6 +59,9 @@ typedef struct CodecReference {
 } CodecReference;
 
 Status codec_reference_read(const char *folder, CodecReference *out);
+/* Digest of a model directory's codec, "" where it has none. A VAE that it only refers to need not
+ * be there; one of its own is read. ERR_FORMAT, ERR_IO, ERR_MEMORY. */
+Status codec_digest_of(const char *model_dir, char out[DIGEST_HEX]);
 
 /* "linear" or "wan": what datasets say. */
 const char *codec_name(CodecKind kind);

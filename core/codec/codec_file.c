@@ -135,6 +135,27 @@ Status codec_load(const char *model_dir, int use, Codec *out)
     return load_wan(vae, use, out);
 }
 
+Status codec_digest_of(const char *model_dir, char out[DIGEST_HEX])
+{
+    char own[FILE_PATH_BYTES], vae[FILE_PATH_BYTES];
+    bool refers, has_own, has_vae;
+    CodecReference reference;
+    Codec codec;
+    TRY(find_part(model_dir, "codec", reference_name, &refers, own));
+    TRY(find_part(model_dir, "codec", config_name, &has_own, own));
+    TRY(find_part(model_dir, "vae", config_name, &has_vae, vae));
+    out[0] = 0;
+    if (refers) {
+        TRY(codec_reference_read(own, &reference));
+        memcpy(out, reference.digest, DIGEST_HEX);
+    } else if (has_own || has_vae) {
+        TRY(codec_load(model_dir, 0, &codec));
+        memcpy(out, codec.digest, DIGEST_HEX);
+        codec_destroy(&codec);
+    }
+    return OK;
+}
+
 Status codec_save(const Codec *codec, const char *vae, const char *folder)
 {
     char path[FILE_PATH_BYTES];

@@ -102,12 +102,27 @@ Status model_base_holder(const ModelDir *model, const char *path, const char *na
     return OK;
 }
 
+/* What nobody has may be missing because the base is. */
+static Status check_found(const ModelDir *model, const char *path, const char *file)
+{
+    FileKind own, base;
+    if (!model->base[0]) return OK;
+    TRY(file_look(file, &own));
+    TRY(file_look(model->base, &base));
+    CHECK(own != FILE_ABSENT || base != FILE_ABSENT, ERR_IO,
+          "%s: was made from %s (" MODEL_BASE_NAME "), which is not there: move it, or a link to "
+          "it, back",
+          path, model->base);
+    return OK;
+}
+
 Status model_base_find(const ModelDir *model, const char *path, const char *name,
                        char out[FILE_PATH_BYTES])
 {
     char holder[FILE_PATH_BYTES];
     TRY(model_base_holder(model, path, name, holder));
-    return file_join(out, holder, name);
+    TRY(file_join(out, holder, name));
+    return check_found(model, path, out);
 }
 
 const char *model_base_folder(const ModelDir *model, Component component)

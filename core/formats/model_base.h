@@ -26,7 +26,7 @@ Status model_base_write(const char *path, const ModelDir *model);
 /* The directory that has NAME: PATH, its base, that one's base, ...; PATH when none has. */
 Status model_base_holder(const ModelDir *model, const char *path, const char *name,
                          char out[FILE_PATH_BYTES]);
-/* HOLDER/NAME. */
+/* HOLDER/NAME. ERR_IO says so when none has it and the base is not there. */
 Status model_base_find(const ModelDir *model, const char *path, const char *name,
                        char out[FILE_PATH_BYTES]);
 /* "transformer", "transformer_2" or "text_encoder": where a component that is trained is stored. */

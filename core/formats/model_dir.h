@@ -13,6 +13,7 @@
 #ifndef ZT_CORE_FORMATS_MODEL_DIR_H
 #define ZT_CORE_FORMATS_MODEL_DIR_H
 
+#include "core/base/digest.h"
 #include "core/base/file.h"
 #include "core/formats/safetensors_set.h"
 #include "core/model/params.h"
@@ -49,6 +50,9 @@ typedef struct ModelDir {
 
 /* Reads model_index.json and the configurations of all parts. ERR_FORMAT names file and key. */
 Status model_dir_read(const char *path, ModelDir *out);
+/* The same of one whose base is at `base` by now, whatever its base.json says; "": where that says.
+ */
+Status model_dir_read_over(const char *path, const char *base, ModelDir *out);
 /* The text encoder's configuration alone, of a directory that has one. */
 Status model_dir_read_text(const char *path, TextConfig *out);
 /* Makes the folders and writes all of those. ema: the _ema folders too. */
@@ -86,6 +90,12 @@ Status model_dir_read_slice(const SafetensorsSet *set, const Param *param, Safet
  * as many as out (F32) has. *bytes grows by what was read. ERR_FORMAT when one is not finite. */
 Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Param *param,
                                int64_t first, Tensor out, int64_t *bytes);
+
+/* Adds what a model of such a set is known by: of every tensor its name, its shape and its first
+ * 1,024 values as F32, the same for F32 and BF16 files of the same values. Whole models differ in
+ * nearly every tensor, and reading all of one would take minutes. */
+Status model_dir_digest_set(const SafetensorsSet *set, const ParamList *params,
+                            DigestStream *stream);
 
 /*
  * Turns what a user gives into a model directory: itself (a model directory or a checkpoint), or

@@ -263,7 +263,7 @@ Status model_dir_read_text(const char *path, TextConfig *out)
     return OK;
 }
 
-Status model_dir_read(const char *path, ModelDir *out)
+Status model_dir_read_over(const char *path, const char *base, ModelDir *out)
 {
     ModelDir model = { 0 };
     FileKind kind;
@@ -271,11 +271,17 @@ Status model_dir_read(const char *path, ModelDir *out)
     CHECK(kind == FILE_FOLDER, ERR_IO, "%s: is not a folder; a model directory is wanted", path);
     TRY(read_index(path, &model));
     TRY(model_base_read(path, &model));
+    if (model.base[0] && base[0]) (void)snprintf(model.base, sizeof model.base, "%s", base);
     TRY(read_components(path, &model));
     TRY(checked(path, model_config_check(&model.config)));
     TRY(read_scheduler(path, &model));
     *out = model;
     return OK;
+}
+
+Status model_dir_read(const char *path, ModelDir *out)
+{
+    return model_dir_read_over(path, "", out);
 }
 
 static Status save_part(const char *path, const char *folder, const char *name, JsonWriter *w)

@@ -171,6 +171,25 @@ Status model_dir_read_elements(const SafetensorsSet *set, bool prefix, const Par
     return safetensors_check_finite(file, entry, out);
 }
 
+Status model_dir_digest_set(const SafetensorsSet *set, const ParamList *params,
+                            DigestStream *stream)
+{
+    enum { VALUES = 1024 };
+    float values[VALUES];
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < params->count; i++) {
+        const Param *param = &params->items[i];
+        const int64_t all = tensor_count(tensor_of(NULL, F32, param->shape));
+        const int64_t count = all < VALUES ? all : VALUES;
+        TRY(model_dir_read_elements(set, false, param, 0, tensor_of(values, F32, SHAPE(count)),
+                                    &bytes));
+        digest_stream_update(stream, param->name, strlen(param->name) + 1);
+        digest_stream_update(stream, param->shape.dims, sizeof param->shape.dims);
+        digest_stream_update(stream, values, (size_t)count * sizeof *values);
+    }
+    return OK;
+}
+
 /* The component whose folder, or whose folder + "_ema", this is. */
 static Component component_of(const char *folder)
 {

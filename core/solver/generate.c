@@ -67,11 +67,16 @@ static Status condition(const Conditioned *c)
     return velocity_condition(c->velocity, &own, c->rows);
 }
 
+int generate_expert(double boundary, float t)
+{
+    return boundary > 0 && (double)t < 1000 * boundary ? 1 : 0;
+}
+
 /* The other expert's weights make other keys of the same condition. */
 static Status choose_expert(Conditioned *c, float t)
 {
     const double boundary = c->options->denoise.boundary;
-    const int expert = boundary > 0 && (double)t < 1000 * boundary ? 1 : 0;
+    const int expert = generate_expert(boundary, t);
 
     if (boundary == 0 || expert == c->expert) return OK;
     TRY(c->options->experts->use(c->options->experts->context, expert));

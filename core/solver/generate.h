@@ -36,6 +36,9 @@ typedef struct GenerateOptions {
                       unconditional ones of the same samples; NULL or alone: both here */
 } GenerateOptions;
 
+/* Which of them evaluates at timestep t of [0, 1000); boundary 0: there is one. */
+int generate_expert(double boundary, float t);
+
 /* Rows of the Velocity that `samples` samples at a time need. halves: as above. */
 int64_t generate_rows(int64_t samples, double guidance, const Group *halves);
 

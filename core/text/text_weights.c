@@ -175,20 +175,7 @@ Status text_weights_embed(const TextWeights *weights, const int32_t *ids, int64_
 
 Status text_weights_digest(const TextWeights *weights, DigestStream *stream)
 {
-    enum { VALUES = 1024 };
-    float values[VALUES];
-    int64_t bytes = 0;
-    for (int64_t i = 0; i < weights->params.count; i++) {
-        const Param *param = &weights->params.items[i];
-        const int64_t all = tensor_count(tensor_of(NULL, F32, param->shape));
-        const int64_t count = all < VALUES ? all : VALUES;
-        TRY(model_dir_read_elements(&weights->set, false, param, 0,
-                                    tensor_of(values, F32, SHAPE(count)), &bytes));
-        digest_stream_update(stream, param->name, strlen(param->name) + 1);
-        digest_stream_update(stream, param->shape.dims, sizeof param->shape.dims);
-        digest_stream_update(stream, values, (size_t)count * sizeof *values);
-    }
-    return OK;
+    return model_dir_digest_set(&weights->set, &weights->params, stream);
 }
 
 void text_weights_close(TextWeights *weights)

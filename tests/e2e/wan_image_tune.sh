@@ -101,6 +101,10 @@ tune 1 refused i2v latents
 refused clips_without_image_tokens 'ingest with --image-encoder'
 tune 1 refused i2v both
 refused clips_with_another_condition 'condition is first-last'
+with_another "$base" image_encoder "$work/other_eyes"
+ingest eyes "${text[@]}" --condition first --image-encoder "$work/other_eyes"
+tune 1 refused i2v first data.heldout="$work/eyes"
+refused heldout_of_another_image_encoder 'different image encoders'
 said=$("$ZOETROPE" evaluate --model "$work/i2v" --data "$work/plain" --bins 2 2>&1 < /dev/null)
 code=$?
 refused an_evaluation_without_conditions 'ingest with --condition first --image-encoder'

@@ -79,6 +79,7 @@ refused noise_of_another_shape 3 'this video needs' "$fixtures/t2v" --size 32x32
 refused a_lora_that_is_not_there 3 'nowhere.safetensors: no such file' "$fixtures/t2v" --size 48x32 --lora "$work/nowhere.safetensors"
 check and_is_named_before_texts_are_encoded '! grep -q "text encoder" <<< "$said"'
 refused a_lora_for_an_expert_that_is_not_there 2 'use --lora' "$fixtures/t2v" --size 48x32 --lora-low x.safetensors
+refused guidance_of_an_expert_that_is_not_there 2 'use --guidance' "$fixtures/t2v" --size 48x32 --guidance-low 3
 
 # ---- damaged and foreign folders -----------------------------------------------------------------
 

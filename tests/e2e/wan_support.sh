@@ -14,3 +14,13 @@ make_clips() {
         echo "bars, number $i" > "$work/clips/$i.txt"
     done
 }
+
+# with_another FOLDER PART COPY: FOLDER as COPY, one bit of the first value of its PART changed
+with_another() {
+    local file byte at
+    cp -rL "$1" "$3" && chmod -R u+w "$3"
+    file=$(ls "$3/$2"/*.safetensors | head -n 1)
+    at=$((8 + $(od -An -t u8 -N 8 "$file")))
+    byte=$(od -An -t u1 -j $at -N 1 "$file")
+    printf %b "\\x$(printf %02x $((byte ^ 4)))" | dd of="$file" bs=1 seek=$at conv=notrunc status=none
+}

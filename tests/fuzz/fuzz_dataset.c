@@ -78,7 +78,7 @@ static Status read_latents(H5File *h5, const DatasetBucket *bucket)
     TRY(shard_open_latents(h5, bucket, &latents));
     Status s = OK;
     const H5Shape *shape = h5_array_shape(latents);
-    if (h5_array_row_bytes(latents) <= sizeof values) {
+    if (shape->dims[1] * shape->dims[2] <= (int64_t)(sizeof values / sizeof values[0])) {
         s = h5_array_read(latents, shape->dims[0] - 1, 1, values);
         if (s == OK && shape->dims[1] > 1) s = h5_array_read_part(latents, 0, 1, 1, values);
     }

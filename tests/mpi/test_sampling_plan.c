@@ -308,6 +308,8 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
+    /* the others may still read it */
+    if (comm_barrier(comm) != OK) return -1;
     return comm_rank(comm) != 0 || file_remove_tree(root) == OK ? 0 : -1;
 }
 

@@ -116,7 +116,8 @@ static void read_shard(const char *dir, FuzzProgress *progress)
         static uint16_t values[1 << 16];
         H5Array *latents = NULL;
         s = shard_open_latents(file, &shard.buckets[i], &latents);
-        if (s == OK && h5_array_row_bytes(latents) <= sizeof(values)) {
+        const int64_t count = s == OK ? shard.buckets[i].tokens * shard.buckets[i].patch : 0;
+        if (s == OK && count <= (int64_t)(sizeof(values) / sizeof(values[0]))) {
             s = h5_array_read(latents, 0, 1, values);
         }
         h5_array_close(latents);

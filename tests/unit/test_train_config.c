@@ -169,6 +169,36 @@ static void what_does_not_fit_together_is_named(void **state)
     }
 }
 
+/* What cannot be changed is not taken in silence. */
+static void keys_of_a_frozen_encoder_must_agree(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *message; /* NULL: it loads */
+    } cases[] = {
+        { "text: { encoder: umt5, d_model: 4096, max_length: 512 }\n", NULL },
+        { "text: { encoder: umt5, d_model: 64 }\n",
+          "text.d_model is 64, but of the frozen encoder umt5 that the model reads it is 4096" },
+        { "text: { encoder: umt5, num_layers: 3 }\n", "text.num_layers is 3, but" },
+        { "text: { encoder: umt5, layer_norm_epsilon: 0.5 }\n",
+          "text.layer_norm_epsilon is 0.5, but" },
+        { "text: { encoder: umt5 }\nmodel: { text_dim: 64 }\n", NULL },
+        { "model: { from: " PUBLIC "/Wan2.1-T2V-1.3B }\ntext: { max_length: 512 }\n", NULL },
+        { "model: { from: " PUBLIC "/Wan2.1-T2V-1.3B }\ntext: { max_length: 77 }\n",
+          "text.max_length is 77, but of the frozen encoder umt5 that " PUBLIC
+          "/Wan2.1-T2V-1.3B reads it is 512: leave the key out" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char text[512];
+        TrainConfig config;
+        (void)snprintf(text, sizeof text, MINIMAL "%s", cases[i].text);
+        const Status s = load(text, NULL, &config);
+        if (cases[i].message && s == OK) print_error("taken: %s\n", cases[i].text);
+        assert_int_equal(s, cases[i].message ? ERR_CONFIG : OK);
+        if (cases[i].message) assert_non_null(strstr(status_message(), cases[i].message));
+    }
+}
+
 static void time_limits_are_as_slurm_writes_them(void **state)
 {
     (void)state;
@@ -207,6 +237,7 @@ int main(void)
         cmocka_unit_test(auto_is_zero),
         cmocka_unit_test(schedules_have_their_words),
         cmocka_unit_test(what_does_not_fit_together_is_named),
+        cmocka_unit_test(keys_of_a_frozen_encoder_must_agree),
         cmocka_unit_test(time_limits_are_as_slurm_writes_them),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
