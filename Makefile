@@ -19,6 +19,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 
 # core/cpu is compiled once for each instruction set; core/device.c chooses at run time
 CPU_SOURCES  := $(wildcard core/cpu/*.c)
+BF16_SOURCES := $(wildcard core/cpu/bf16/*.c)
 LIB_SOURCES  := $(filter-out tools/main.c $(CPU_SOURCES),\
                   $(wildcard core/*.c core/*/*.c comm/*.c data/*.c train/*.c infer/*.c tools/*.c))
 # a library without an interface for C has an owner that gives it one
@@ -38,13 +39,15 @@ FAULT_SHARED  := $(filter-out $(FAULT_SOURCES) $(FAULT_SHIM),$(wildcard tests/fa
 PLANTED      := $(patsubst tests/%.sed,$(BUILD)/%,$(wildcard tests/planted/*.sed))
 PLANTED_SILENT := $(patsubst tests/%.sed,$(BUILD)/%,$(wildcard tests/planted/silent/*.sed))
 ISAS         := x86_64 avx2 avx512
+BF16_ISAS    := avx512_bf16 amx
 SCRIPTS      := $(wildcard tools/*.sh tests/*.sh tests/*/*.sh slurm/*.sh slurm/*.sbatch .ci/run)
 
 OBJ      := $(BUILD)/obj
 LIBRARY  := $(BUILD)/libzoetrope.a
 PROGRAM  := $(BUILD)/zoetrope
 LIB_OBJS := $(LIB_SOURCES:%.c=$(OBJ)/%.o) $(CXX_SOURCES:%.cc=$(OBJ)/%.o) $(OBJ)/version.o \
-            $(foreach isa,$(ISAS),$(CPU_SOURCES:%.c=$(OBJ)/%.$(isa).o))
+            $(foreach isa,$(ISAS),$(CPU_SOURCES:%.c=$(OBJ)/%.$(isa).o)) \
+            $(foreach isa,$(BF16_ISAS),$(BF16_SOURCES:%.c=$(OBJ)/%.$(isa).o))
 
 # ---- flags ---------------------------------------------------------------------------------------
 
@@ -73,6 +76,9 @@ CPU_FLAGS    := -O3 -fno-math-errno -fno-trapping-math -ffp-contract=fast
 FLAGS_x86_64 := -march=x86-64
 FLAGS_avx2   := -march=x86-64-v3
 FLAGS_avx512 := -march=x86-64-v4 -mprefer-vector-width=512
+# beside CPU_ISA avx512, whose vectors they use
+FLAGS_avx512_bf16 := $(FLAGS_avx512) -mavx512bf16
+FLAGS_amx    := $(FLAGS_avx512_bf16) -mamx-tile -mamx-bf16
 
 # ---- targets for people --------------------------------------------------------------------------
 
@@ -229,6 +235,14 @@ $(OBJ)/core/cpu/%.$(1).o: core/cpu/%.c $(BUILD)/flags
 	$$(Q)$$(COMPILE) $$(CPU_FLAGS) $$(FLAGS_$(1)) -DCPU_ISA=$(1) -MMD -MP -c $$< -o $$@
 endef
 $(foreach isa,$(ISAS),$(eval $(call compile_for_isa,$(isa))))
+
+define compile_for_bf16
+$(OBJ)/core/cpu/bf16/%.$(1).o: core/cpu/bf16/%.c $(BUILD)/flags
+	@mkdir -p $$(@D)
+	@echo "  CC   $$< $(1)"
+	$$(Q)$$(COMPILE) $$(CPU_FLAGS) $$(FLAGS_$(1)) -DCPU_ISA=avx512 -DBF16_ISA=$(1) -MMD -MP -c $$< -o $$@
+endef
+$(foreach isa,$(BF16_ISAS),$(eval $(call compile_for_bf16,$(isa))))
 
 $(LIBRARY): $(LIB_OBJS)
 	@echo "  AR   $@"

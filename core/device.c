@@ -1,12 +1,16 @@
 #include "core/device.h"
 
+#include <cpuid.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include "core/base/clock.h"
 #include "core/blas/gemm.h"
+#include "core/cpu/bf16/table.h"
 #include "core/cpu/table.h"
 
 typedef struct Isa {
@@ -76,9 +80,60 @@ Status device_open(Device *device, const char *kind, const char *isa, int thread
     TRY(check_table(chosen.device, table));
     *device = (Device){ .name = chosen.device,
                         .table = table,
+                        .f32_table = table,
                         .threads = threads > 0 ? threads : affinity_cores(),
                         .exact = exact };
     return OK;
+}
+
+/* ---- BF16 ------------------------------------------------------------------------------------ */
+
+enum { BF16_ISA_COUNT = 2 };
+
+/* The kernel hands tiles out for the asking; from then on threads may use them. */
+static bool ask_for_tiles(void)
+{
+    enum { REQUEST = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    unsigned a, b, c, d = 0;
+    const unsigned tile_bf16 = 1u << 22, tile = 1u << 24;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return false;
+    if ((d & tile_bf16) == 0 || (d & tile) == 0) return false;
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+}
+
+/* The fastest first. Dot products are as fast as F32 ones on Intel's cores, and twice on AMD's. */
+static void list_bf16(Isa isas[BF16_ISA_COUNT], bool asked)
+{
+    __builtin_cpu_init();
+    const bool dots = __builtin_cpu_supports("avx512bf16") != 0;
+    isas[0] = (Isa){ "amx", "cpu avx512, bf16 amx", bf16_table_amx, dots && ask_for_tiles() };
+    isas[1] = (Isa){ "avx512_bf16", "cpu avx512, bf16", bf16_table_avx512_bf16,
+                     dots && (asked || __builtin_cpu_is("amd")) };
+}
+
+Status device_take_bf16(Device *device, const char *isa)
+{
+    Isa isas[BF16_ISA_COUNT];
+    CHECK(!device->exact, ERR_CONFIG, "device: exact numerics are those of F32, not of bf16");
+    list_bf16(isas, isa != NULL);
+    for (int i = 0; i < BF16_ISA_COUNT; i++) {
+        if (isa ? strcmp(isa, isas[i].isa) != 0 : !isas[i].present) continue;
+        CHECK(isas[i].present, ERR_DEVICE, "device: this machine has no %s", isa);
+        device->name = isas[i].device;
+        device->table = isas[i].table();
+        device->bf16 = true;
+        return OK;
+    }
+    CHECK(!isa, ERR_CONFIG, "device: '%s' is not amx or avx512_bf16", isa);
+    return OK;
+}
+
+Device device_in_f32(const Device *device)
+{
+    Device twin = *device;
+    twin.table = device->f32_table;
+    twin.bf16 = false;
+    return twin;
 }
 
 Status device_arena(const Device *device, const char *name, size_t size, Arena *out)
@@ -109,7 +164,7 @@ Status device_measure_gemm(const Device *device, double *gflops)
     const double start_s = clock_seconds();
     for (int runs = 0; runs < 3 || clock_seconds() - start_s < budget_s; runs++) {
         const double run_s = clock_seconds();
-        TRY_TO(done, s, gemm_f32(&gemm, device->threads));
+        TRY_TO(done, s, device->table->gemm(device, &gemm));
         const double took_s = clock_seconds() - run_s;
         if (took_s < best_s) best_s = took_s;
     }

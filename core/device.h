@@ -21,10 +21,13 @@ typedef struct OpTable OpTable; /* core/op_table.h: one function pointer an op *
 typedef struct Device {
     const char *name; /* "cpu avx512" */
     const OpTable *table;
-    int threads; /* OpenMP threads an op may use */
-    bool exact;  /* numerics: exact. Linear ops by core/cpu/gemm_exact.h rather than oneDNN: bits do
-                    not depend on how rows, columns and heads are cut over ranks. They do depend on
-                    the instruction set, which is in the name. */
+    const OpTable *f32_table; /* the same but for products in BF16 */
+    int threads;              /* OpenMP threads an op may use */
+    bool bf16;  /* dtype: bf16. Products of matrices, attention's too, round what they multiply to
+                   BF16 and sum in F32 */
+    bool exact; /* numerics: exact. Linear ops by core/cpu/gemm_exact.h rather than oneDNN: bits do
+                   not depend on how rows, columns and heads are cut over ranks. They do depend on
+                   the instruction set, which is in the name. */
     bool counting; /* a plan's: memory is counted, not reserved, and nothing may be computed */
 } Device;
 
@@ -32,12 +35,19 @@ typedef struct Device {
  * threads: 0 for the cores of this process' affinity mask. exact: as above.
  * ERR_CONFIG, ERR_DEVICE. */
 Status device_open(Device *device, const char *kind, const char *isa, int threads, bool exact);
+/* The same device with BF16 compute, by tiles (AMX) or dot products (AVX512_BF16) of BF16. isa:
+ * NULL for the fastest, or "amx", "avx512_bf16" (tests). Where there is none that is faster than
+ * F32, the device stays as it is: F32 is more precise. ERR_CONFIG, ERR_DEVICE. */
+Status device_take_bf16(Device *device, const char *isa);
+/* A BF16 device's F32 twin, for what the original keeps in F32 (spec 5); others: the same. */
+Device device_in_f32(const Device *device);
 
 /* Reserves an arena on the device; on a counting device one of the same size without memory.
  * ERR_MEMORY names the arena and the size. */
 Status device_arena(const Device *device, const char *name, size_t size, Arena *out);
 
-/* f32 GEMM rate in GFLOP/s, measured now (about 0.2 s): what MFU is a share of. */
+/* GEMM rate of the device's arithmetic in GFLOP/s, measured now (about 0.2 s): what MFU is a share
+ * of. */
 Status device_measure_gemm(const Device *device, double *gflops);
 
 #ifdef __cplusplus

@@ -74,8 +74,12 @@ extern "C" {
 
 #define OP_SLOT(name, ...) Status (*name)(const Device *dev, __VA_ARGS__);
 
+struct Gemm; /* core/blas/gemm.h */
+
 struct OpTable {
     OP_LIST(OP_SLOT)
+    /* what the linear ops share */
+    Status (*gemm)(const Device *dev, const struct Gemm *gemm);
     size_t (*attention_scratch)(const Device *dev, int64_t q_tokens, int64_t k_tokens,
                                 int64_t head_dim);
 };

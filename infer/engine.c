@@ -208,6 +208,8 @@ static Status look(Engine *e, const EngineOptions *o)
 {
     TRY(choose_weights(e, o->weights));
     TRY(choose_dtype(e, o));
+    e->compute = e->device;
+    if (e->dtype == BF16 && !o->exact) TRY(device_take_bf16(&e->compute, NULL));
     TRY(codec_load(e->path, codec_use(&e->device, WAN_DECODES), &e->codec));
     TRY(check_parts(e, o));
     for (int i = 0; i < 2; i++)
@@ -223,7 +225,7 @@ static int experts_of(const Engine *e)
 /* Room for the weights, which the model looks at from here on: those of the first expert. */
 static Status reserve(Engine *e, const EngineOptions *o)
 {
-    TRY(dit_create(&e->device, &e->model.config, &e->mesh, RECOMPUTE_NONE,
+    TRY(dit_create(&e->compute, &e->model.config, &e->mesh, RECOMPUTE_NONE,
                    o->exact ? EXACT_CHUNKS : 0, &e->dit));
     for (int i = 0; i < experts_of(e); i++)
         TRY(weight_store_create(&e->device, &e->dit.params, e->dtype, &e->weights[i]));
@@ -268,7 +270,7 @@ Status engine_load(Engine *e, const EngineOptions *options)
     const double bytes = (double)(e->weights[0].arena.size + e->weights[1].arena.size);
     log_info("model %s (%s weights, %s) %.2f M parameters, mesh %s, %s, %d threads a rank", e->path,
              e->ema ? "averaged" : "raw", dtype_name(e->dtype), (double)e->dit.params.total * 1e-6,
-             mesh_describe(e->mesh.mesh.shape, mesh), e->device.name, e->device.threads);
+             mesh_describe(e->mesh.mesh.shape, mesh), e->compute.name, e->device.threads);
     log_info("loaded %.0f MiB a rank in %.1f s, %.2f GB/s", bytes * 0x1p-20,
              clock_seconds() - start, bytes * 1e-9 / (clock_seconds() - start));
     return OK;

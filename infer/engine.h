@@ -44,7 +44,8 @@ typedef struct Engine {
     Dit dit;
     WeightStore weights[2]; /* owned; the second: of the expert below the boundary */
     GenerateExperts experts;
-    DType dtype; /* of the weights */
+    DType dtype;    /* of the weights */
+    Device compute; /* of the transformer: in BF16 where its weights are; VAE and encoders in F32 */
     bool ema;
 } Engine;
 

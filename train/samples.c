@@ -27,7 +27,7 @@ Status sampling_create(const Dit *dit, const MeshGroups *groups, const Codec *co
     TRY_TO(failed, status, tensor_alloc(&s.arena, F32, latents, "x", &s.x));
     if (codec->channels > 0)
         TRY_TO(failed, status,
-               codec_stream_create(dit->dev, codec, true, groups->replica, b->h * codec->stride[1],
+               codec_stream_create(&dit->f32, codec, true, groups->replica, b->h * codec->stride[1],
                                    b->w * codec->stride[2], &s.codec));
     *out = s;
     return OK;

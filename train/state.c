@@ -175,10 +175,9 @@ static ReducerWay reducer_way(const TrainState *s)
 static Status open_device(TrainState *s)
 {
     const TrainConfig *c = &s->config;
-    TRY(device_open(&s->device, train_device_name(c), NULL, threads_of_rank(s), c->numerics != 0));
-    CHECK(c->dtype != 2, ERR_CONFIG,
-          "dtype: bf16 compute needs a CUDA device; this run is on %s: take dtype f32 or auto",
-          s->device.name);
+    TRY(train_device_open(c, threads_of_rank(s), &s->device));
+    if (c->dtype == 2 && !s->device.bf16)
+        log_warn("dtype: this machine has no bf16 that is faster than f32; it computes in f32");
     s->reduce = reducer_way(s);
     return OK;
 }

@@ -41,8 +41,7 @@ Status state_plan_rank(const StatePlan *plan, const Mesh *mesh, RankMemory *memo
                      .condition = CONDITION_FIRST /* the others are as large */ };
     Status status = OK;
     s.groups = mesh_groups_described(mesh, storage);
-    TRY(device_open(&s.device, train_device_name(&plan->config), NULL, plan->threads,
-                    plan->config.numerics != 0));
+    TRY(train_device_open(&plan->config, plan->threads, &s.device));
     s.device.counting = true;
     TRY_TO(done, status, count_codec(&plan->config, &s.codec));
     TRY_TO(done, status, train_state_reserve(&s));

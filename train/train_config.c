@@ -420,10 +420,14 @@ Status train_time_limit_parse(const char *text, double *seconds)
     return OK;
 }
 
-const char *train_device_name(const TrainConfig *config)
+Status train_device_open(const TrainConfig *config, int threads, Device *out)
 {
     static const char *const names[] = { "auto", "cpu", "cuda" };
-    return names[config->device];
+    const bool exact = config->numerics != 0, bf16 = config->dtype == 2;
+    CHECK(!exact || !bf16, ERR_CONFIG,
+          "dtype: bf16 does not go with numerics: exact, whose order of sums is that of f32");
+    TRY(device_open(out, names[config->device], NULL, threads, exact));
+    return bf16 ? device_take_bf16(out, NULL) : OK;
 }
 
 int train_exact_chunks(const TrainConfig *config)

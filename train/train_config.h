@@ -11,6 +11,7 @@
 #include "core/base/config.h"
 #include "core/base/status.h"
 #include "core/codec/codec.h"
+#include "core/device.h"
 #include "core/formats/model_dir.h"
 #include "core/model/model_config.h"
 #include "core/parallel/schedule.h"
@@ -118,7 +119,7 @@ typedef struct TrainConfig {
     ParallelKeys parallel;
     CommKeys comm;
     CheckpointKeys checkpoint;
-    int device;   /* 0 auto, 1 cpu, 2 cuda: train_device_name */
+    int device;   /* 0 auto, 1 cpu, 2 cuda */
     int numerics; /* 0 fast, 1 exact */
     int dtype;    /* 0 auto, 1 f32, 2 bf16 */
 } TrainConfig;
@@ -133,8 +134,9 @@ Status train_config_parse(const char *name, const char *text, size_t length, Tra
 Status train_config_print(const TrainConfig *config, FILE *stream);
 /* run.time_limit in seconds; 0: none, -1: auto. ERR_CONFIG. */
 Status train_time_limit_parse(const char *text, double *seconds);
-/* "auto", "cpu" or "cuda": what device_open takes. */
-const char *train_device_name(const TrainConfig *config);
+/* The device of the configuration, in its dtype and numerics, with that many threads. ERR_CONFIG,
+ * ERR_DEVICE. */
+Status train_device_open(const TrainConfig *config, int threads, Device *out);
 /* Canonical chunks of exact numerics; 0: fast. */
 int train_exact_chunks(const TrainConfig *config);
 /* Most clips that go through the model at once. Exact numerics compute a micro-batch clip by clip:

@@ -168,7 +168,7 @@ static Status attention_backward_kernel(const Device *dev, Tensor dq, Tensor dk,
 {
     const AttentionSize size = attention_size(q, k);
     const int64_t each = attention_backward_floats(size.head_dim);
-    const int64_t diagonals = size.q_tokens + size.k_tokens - 1;
+    const float *bias = options->rel_bias.data;
     const int64_t samples = drel_bias.data ? size.batch : 1; /* that one task takes in order */
     const size_t mark = arena_mark(scratch);
     Tensor threads;
@@ -179,25 +179,20 @@ static Status attention_backward_kernel(const Device *dev, Tensor dq, Tensor dk,
         const Tile t = tile_at(tensor_f32(threads) + omp_get_thread_num() * each, size.head_dim);
         const int64_t head = task % size.heads;
         for (int64_t s = 0; s < samples; s++) {
-            const int64_t sample = task / size.heads + s,
-                          zero = head * diagonals + size.q_tokens - 1;
-            const int64_t at_q = sample * size.q_tokens * size.stride + head * size.head_dim;
-            const int64_t at_k = sample * size.k_tokens * size.stride + head * size.head_dim;
-            const Head h = {
-                .dq = tensor_f32(dq) + at_q,
-                .dk = tensor_f32(dk) + at_k,
-                .dv = tensor_f32(dv) + at_k,
-                .dbias = drel_bias.data ? tensor_f32(drel_bias) + zero : NULL,
-                .dout = tensor_f32(dout) + at_q,
-                .q = tensor_f32(q) + at_q,
-                .k = tensor_f32(k) + at_k,
-                .v = tensor_f32(v) + at_k,
-                .out = tensor_f32(out) + at_q,
-                .lse = tensor_f32(lse) + (sample * size.heads + head) * size.q_tokens,
-                .bias = options->rel_bias.data ? tensor_f32(options->rel_bias) + zero : NULL,
-                .keys = attention_keys(options, size, sample),
-                .scale = options->scale,
-            };
+            const AttentionPlace at = attention_place(options, size, task / size.heads + s, head);
+            const Head h = { .dq = tensor_f32(dq) + at.q,
+                             .dk = tensor_f32(dk) + at.k,
+                             .dv = tensor_f32(dv) + at.k,
+                             .dbias = drel_bias.data ? tensor_f32(drel_bias) + at.bias : NULL,
+                             .dout = tensor_f32(dout) + at.q,
+                             .q = tensor_f32(q) + at.q,
+                             .k = tensor_f32(k) + at.k,
+                             .v = tensor_f32(v) + at.k,
+                             .out = tensor_f32(out) + at.q,
+                             .lse = tensor_f32(lse) + at.lse,
+                             .bias = bias ? bias + at.bias : NULL,
+                             .keys = at.keys,
+                             .scale = options->scale };
             backward_head(&t, &h, size);
         }
     }

@@ -39,6 +39,24 @@ static inline int64_t attention_keys(const AttentionOptions *options, AttentionS
     return length < 0 ? 0 : cpu_min(length, size.k_tokens);
 }
 
+/* Where one head of one sample begins in the tensors of a call. */
+typedef struct AttentionPlace {
+    int64_t q, k, lse; /* its first query, key and sum: elements from the start */
+    int64_t bias;      /* that of key 0 for query 0 */
+    int64_t keys;      /* that are not masked */
+} AttentionPlace;
+
+static inline AttentionPlace attention_place(const AttentionOptions *options, AttentionSize size,
+                                             int64_t sample, int64_t head)
+{
+    const int64_t diagonals = size.q_tokens + size.k_tokens - 1;
+    return (AttentionPlace){ .q = sample * size.q_tokens * size.stride + head * size.head_dim,
+                             .k = sample * size.k_tokens * size.stride + head * size.head_dim,
+                             .lse = (sample * size.heads + head) * size.q_tokens,
+                             .bias = head * diagonals + size.q_tokens - 1,
+                             .keys = attention_keys(options, size, sample) };
+}
+
 /* Lanes that `queries` take: whole vectors, which the compiler is shown. */
 static inline int64_t attention_lanes(int64_t queries)
 {
@@ -57,11 +75,6 @@ static inline void attention_load_columns(float *to, const float *from, int64_t 
 }
 
 /* Floats of scratch a thread needs. */
-static inline int64_t attention_forward_floats(int64_t head_dim)
-{
-    return QUERY_TILE * (2 * head_dim + KEY_TILE + 4);
-}
-
 static inline int64_t attention_backward_floats(int64_t head_dim)
 {
     return QUERY_TILE * (3 * head_dim + 2 * cpu_pad(head_dim) + 2 * KEY_TILE + 4) +

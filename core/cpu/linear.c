@@ -3,10 +3,15 @@
 #include "core/blas/gemm.h"
 #include "core/cpu/gemm_exact.h"
 
+static Status gemm_kernel(const Device *dev, const Gemm *gemm)
+{
+    return gemm_f32(gemm, dev->threads);
+}
+
 /* By the device's choice of arithmetic. */
 static Status multiply(const Device *dev, const Gemm *gemm)
 {
-    if (!dev->exact) return gemm_f32(gemm, dev->threads);
+    if (!dev->exact) return dev->table->gemm(dev, gemm);
     const ExactGemm exact = { .c = gemm->c,
                               .m = gemm->m,
                               .n = gemm->n,
@@ -148,6 +153,7 @@ static Status linear_cut_backward_input_kernel(const Device *dev, Tensor dx,
 
 void CPU_FILL(linear)(OpTable *table)
 {
+    table->gemm = gemm_kernel;
     table->linear = linear_kernel;
     table->linear_backward_input = linear_backward_input_kernel;
     table->linear_backward_weight = linear_backward_weight_kernel;

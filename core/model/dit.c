@@ -9,6 +9,7 @@ Status dit_create(const Device *dev, const ModelConfig *config, const MeshGroups
 {
     const Mesh *mesh = &groups->mesh;
     Dit dit = { .dev = dev,
+                .f32 = device_in_f32(dev),
                 .config = *config,
                 .groups = *groups,
                 .recompute = recompute,
@@ -49,6 +50,7 @@ TokenRange dit_own_tokens(const Dit *dit, DitShape shape)
 LayerContext dit_context(const Dit *dit, DitShape shape, Tensor rope)
 {
     return (LayerContext){ .dev = dit->dev,
+                           .f32 = &dit->f32,
                            .groups = &dit->groups,
                            .config = &dit->config.dit,
                            .tokens = dit_tokens(shape),

@@ -20,6 +20,7 @@
 
 typedef struct Dit {
     const Device *dev;
+    Device f32; /* its twin that computes in F32 */
     ModelConfig config;
     MeshGroups groups;      /* views */
     Recompute recompute;    /* of training */

@@ -76,9 +76,9 @@ static Status spread_times(const Device *dev, Tensor times, Tensor t)
 Status embed_forward(const LayerContext *ctx, const Weights *weights, Message out, Tensor patches,
                      Tensor t, Condition condition, EmbedActs *acts)
 {
-    const Device *dev = ctx->dev;
+    const Device *dev = ctx->f32;
     const Tensor *w = weights->first;
-    TRY(op_linear(dev, out.x, patches, patch_matrix(w[PATCH_W]), w[PATCH_B]));
+    TRY(op_linear(ctx->dev, out.x, patches, patch_matrix(w[PATCH_W]), w[PATCH_B]));
 
     TRY(spread_times(dev, acts->times, t));
     TRY(op_timestep_embedding(dev, acts->emb,
@@ -96,6 +96,7 @@ Status embed_backward(const LayerContext *ctx, const Weights *weights, const Wei
                       Message in, const EmbedActs *acts, Arena *scratch)
 {
     const Device *dev = ctx->dev;
+    const LayerContext time = layer_in_f32(ctx);
     const Tensor *w = weights->first, *g = grads->first;
     const size_t mark = arena_mark(scratch);
     TRY(token_sums_linear(ctx, SPAN_OWN, patch_matrix(g[PATCH_W]), g[PATCH_B], patches, d.x));
@@ -110,14 +111,14 @@ Status embed_backward(const LayerContext *ctx, const Weights *weights, const Wei
         SHAPE(d.condition.text.shape[0], d.condition.text.shape[1], d.condition.text.shape[2]),
         "embed.dc1", &dc1));
 
-    TRY(op_linear_backward_input(dev, dt1, as_rows(d.e0), w[TIME_PROJ_W], false));
-    TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TIME_PROJ_W], g[TIME_PROJ_B], acts->e_act,
+    TRY(op_linear_backward_input(time.dev, dt1, as_rows(d.e0), w[TIME_PROJ_W], false));
+    TRY(token_sums_linear(&time, SPAN_WHOLE, g[TIME_PROJ_W], g[TIME_PROJ_B], acts->e_act,
                           as_rows(d.e0)));
     TRY(op_silu_backward(dev, as_rows(d.e), dt1, as_rows(in.e), true));
-    TRY(op_linear_backward_input(dev, dt1, as_rows(d.e), w[TIME2_W], false));
-    TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TIME2_W], g[TIME2_B], acts->t1_act, as_rows(d.e)));
+    TRY(op_linear_backward_input(time.dev, dt1, as_rows(d.e), w[TIME2_W], false));
+    TRY(token_sums_linear(&time, SPAN_WHOLE, g[TIME2_W], g[TIME2_B], acts->t1_act, as_rows(d.e)));
     TRY(op_silu_backward(dev, dt1, dt1, acts->t1, false));
-    TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TIME1_W], g[TIME1_B], acts->emb, dt1));
+    TRY(token_sums_linear(&time, SPAN_WHOLE, g[TIME1_W], g[TIME1_B], acts->emb, dt1));
 
     TRY(op_linear_backward_input(dev, dc1, d.condition.text, w[TEXT2_W], false));
     TRY(token_sums_linear(ctx, SPAN_WHOLE, g[TEXT2_W], g[TEXT2_B], acts->c1_act, d.condition.text));
@@ -144,7 +145,7 @@ Status head_acts_alloc(Arena *arena, const ModelConfig *config, int64_t batch, i
 Status head_forward(const LayerContext *ctx, const Weights *weights, Tensor v, Tensor x, Tensor e,
                     HeadActs *acts)
 {
-    const Device *dev = ctx->dev;
+    const Device *dev = ctx->f32;
     const DitConfig *config = ctx->config;
     const Tensor *w = weights->last;
     TRY(op_modulation(dev, acts->mod, tensor_at(w[HEAD_MODULATION], 0), e));
@@ -154,9 +155,10 @@ Status head_forward(const LayerContext *ctx, const Weights *weights, Tensor v, T
     return op_patch_order(dev, v, acts->out, config->out_channels, true);
 }
 
-Status head_backward(const LayerContext *ctx, const Weights *weights, const Weights *grads,
+Status head_backward(const LayerContext *layer, const Weights *weights, const Weights *grads,
                      Message d, Tensor dv, Tensor x, const HeadActs *acts, Arena *scratch)
 {
+    const LayerContext precise = layer_in_f32(layer), *ctx = &precise;
     const Device *dev = ctx->dev;
     const DitConfig *config = ctx->config;
     const Tensor *w = weights->last, *g = grads->last;

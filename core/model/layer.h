@@ -22,6 +22,7 @@ enum { EXACT_CHUNKS = 8 };
 
 typedef struct LayerContext {
     const Device *dev;
+    const Device *f32; /* for what stays in F32 where the rest computes in BF16 (spec 5) */
     const MeshGroups *groups;
     const DitConfig *config;
     int64_t tokens; /* of the whole clip */
@@ -37,6 +38,14 @@ typedef struct Condition {
     Tensor text;  /* (batch, text, width) */
     Tensor image; /* (batch, image rows, width), or none */
 } Condition;
+
+/* The time path and the head are the original's in F32. */
+static inline LayerContext layer_in_f32(const LayerContext *ctx)
+{
+    LayerContext precise = *ctx;
+    precise.dev = ctx->f32;
+    return precise;
+}
 
 /* Heads of this tensor rank. */
 int64_t layer_heads(const LayerContext *ctx);

@@ -61,7 +61,7 @@ Status token_sums_linear(const LayerContext *ctx, TokenSpan span, Tensor dw, Ten
     const Chunks c = chunks_of(ctx, span, tensor_rows(x));
     if (!counts_here(ctx, span)) return OK;
     if (ctx->later) {
-        const WeightGrad call = { dw, db, x, dy, (int)span };
+        const WeightGrad call = { dw, db, x, dy, (int)span, ctx->dev == ctx->f32 };
         return weight_grads_record(ctx->later, ctx->dev, &call);
     }
     for (int i = 0; i < c.count; i++) {
@@ -77,7 +77,8 @@ Status token_sums_later(const LayerContext *ctx, WeightGrads *queue)
 {
     for (int i = 0; i < queue->count; i++) {
         const WeightGrad *call = &queue->calls[i];
-        TRY(token_sums_linear(ctx, (TokenSpan)call->span, call->dw, call->db, call->x, call->dy));
+        const LayerContext at = call->f32 ? layer_in_f32(ctx) : *ctx;
+        TRY(token_sums_linear(&at, (TokenSpan)call->span, call->dw, call->db, call->x, call->dy));
     }
     weight_grads_clear(queue);
     return OK;

@@ -18,6 +18,7 @@
 typedef struct WeightGrad {
     Tensor dw, db, x, dy; /* as op_linear_backward_weight's; dy: a view into the queue's arena */
     int span;             /* TokenSpan of the rows */
+    bool f32;             /* on the device that computes in F32 */
 } WeightGrad;
 
 typedef struct WeightGrads {

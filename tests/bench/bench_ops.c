@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/base/clock.h"
 #include "core/base/hash.h"
@@ -273,7 +274,10 @@ static void bench_memory(Bench *b, int64_t rows, int64_t width)
 int main(int argc, char **argv)
 {
     Device dev;
-    must(device_open(&dev, "cpu", argc > 1 ? argv[1] : NULL, argc > 2 ? atoi(argv[2]) : 0, false));
+    const char *isa = argc > 1 ? argv[1] : NULL;
+    const bool bf16 = isa && (strcmp(isa, "amx") == 0 || strcmp(isa, "avx512_bf16") == 0);
+    must(device_open(&dev, "cpu", bf16 ? NULL : isa, argc > 2 ? atoi(argv[2]) : 0, false));
+    if (bf16) must(device_take_bf16(&dev, isa));
     Bench b = { .dev = &dev };
     must(arena_create(&b.arena, "bench", (size_t)512 << 20));
     must(device_measure_gemm(&dev, &b.gemm));

@@ -62,7 +62,7 @@ static void bits_do_not_depend_on_threads(void **state)
 {
     (void)state;
     int bad = 0;
-    for (int isa = 0; isa < ISA_COUNT; isa++)
+    for (int isa = 0; isa < ALL_COUNT; isa++)
         for (int64_t i = 0; i < op_case_count; i++)
             bad += run_twice(&op_cases[i], isa_names[isa], 1, 3, "1 and 3 threads");
     assert_int_equal(bad, 0);

@@ -5,11 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const isa_names[ISA_COUNT] = { "x86-64", "avx2", "avx512" };
+const char *const isa_names[ALL_COUNT] = { "x86-64", "avx2", "avx512", "avx512_bf16", "amx" };
 
 bool open_isa(Device *dev, const char *isa, int threads)
 {
-    return device_open(dev, "cpu", isa, threads, false) == OK;
+    const bool bf16 = isa && (strcmp(isa, "amx") == 0 || strcmp(isa, "avx512_bf16") == 0);
+    if (device_open(dev, "cpu", bf16 ? NULL : isa, threads, false) != OK) return false;
+    return !bf16 || device_take_bf16(dev, isa) == OK;
 }
 
 static void must(Status s)
@@ -88,7 +90,7 @@ void trial_create(Trial *t, const Case *row, const int64_t *sizes, uint64_t seed
 
     /* exactly what the op says it needs: more would hide a lie */
     size_t bytes = 1 << 16;
-    for (int i = 0; strncmp(row->name, "attention", 9) == 0 && i < ISA_COUNT; i++) {
+    for (int i = 0; strncmp(row->name, "attention", 9) == 0 && i < ALL_COUNT; i++) {
         Device dev;
         if (!open_isa(&dev, isa_names[i], MOST_THREADS)) continue;
         const size_t need =

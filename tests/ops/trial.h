@@ -9,9 +9,10 @@
 
 #include "tests/ops/cases.h"
 
-enum { MOST_THREADS = 4, ISA_COUNT = 3 };
+enum { MOST_THREADS = 4, ISA_COUNT = 3, ALL_COUNT = 5 };
 
-extern const char *const isa_names[ISA_COUNT];
+/* Those of F32 products, then those of BF16 ones. */
+extern const char *const isa_names[ALL_COUNT];
 
 typedef struct Trial {
     const Case *row;

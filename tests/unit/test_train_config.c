@@ -109,10 +109,22 @@ static void auto_is_zero(void **state)
     assert_int_equal(load(MINIMAL, NULL, &config), OK);
     assert_true(config.parallel.data == 0 && config.parallel.threads == 0);
     assert_int_equal(config.parallel.zero, 1);
-    assert_string_equal(train_device_name(&config), "auto");
+    assert_int_equal(config.device, 0);
     assert_int_equal(load(MINIMAL "device: cpu\n", "parallel.data=2", &config), OK);
     assert_int_equal(config.parallel.data, 2);
-    assert_string_equal(train_device_name(&config), "cpu");
+    assert_int_equal(config.device, 1);
+}
+
+static void exact_numerics_are_those_of_f32(void **state)
+{
+    (void)state;
+    TrainConfig config;
+    Device dev;
+    assert_int_equal(load(MINIMAL "dtype: bf16\n", NULL, &config), OK);
+    assert_int_equal(train_device_open(&config, 1, &dev), OK);
+    assert_int_equal(load(MINIMAL "dtype: bf16\n", "numerics=exact", &config), OK);
+    assert_int_equal(train_device_open(&config, 1, &dev), ERR_CONFIG);
+    assert_non_null(strstr(status_message(), "dtype: bf16 does not go with numerics: exact"));
 }
 
 /* The words' numbers are the program's names for them. */
@@ -235,6 +247,7 @@ int main(void)
         cmocka_unit_test(what_is_printed_loads_back_the_same),
         cmocka_unit_test(keys_override_the_preset),
         cmocka_unit_test(auto_is_zero),
+        cmocka_unit_test(exact_numerics_are_those_of_f32),
         cmocka_unit_test(schedules_have_their_words),
         cmocka_unit_test(what_does_not_fit_together_is_named),
         cmocka_unit_test(keys_of_a_frozen_encoder_must_agree),
