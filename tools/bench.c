@@ -8,27 +8,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
-static const BenchCase cases[] = {
-    { "tiny", 5, 8, 8, 8 },
-    { "small", 4, 32, 32, 1 },
-};
-
-static const char *const captions[BENCH_CAPTIONS] = {
-    "a white parrot turns its head",
-    "a toy machine spins",
-    "cars race down a dusty road",
-    "a ball is thrown in the air",
-    "a city at night",
-    "waves on a beach",
-    "a person walks by",
-    "a dog on the floor",
-};
+enum { USUAL = 2 }; /* cases, when nobody says which */
 
 typedef struct BenchOptions {
     int64_t repeats;
-    const char *what, *preset;
+    const char *what, *preset, *dtype;
 } BenchOptions;
 
 static const Option table[] = {
@@ -47,9 +34,15 @@ static const Option table[] = {
       .help = "timed repeats after one warm-up; the median is shown" },
     { .name = "preset",
       .type = OPTION_STRING,
-      .choices = "tiny|small",
+      .choices = "tiny|small|block|wan-1.3b",
       .offset = offsetof(BenchOptions, preset),
-      .help = "only this preset" },
+      .help = "only this one, not tiny and small; block: one layer of wan-1.3b, whole" },
+    { .name = "dtype",
+      .type = OPTION_STRING,
+      .fallback = "f32",
+      .choices = "f32|bf16",
+      .offset = offsetof(BenchOptions, dtype),
+      .help = "of what is multiplied" },
     { .name = NULL },
 };
 
@@ -60,90 +53,6 @@ static const Command command = {
     "how much of the gradients' reduction hides behind the backward. Ranks are data-parallel.",
     table
 };
-
-static int64_t tokens_of(const BenchCase *job)
-{
-    return job->t * (job->h / 2) * (job->w / 2);
-}
-
-Status bench_create(Bench *b)
-{
-    const BenchCase *job = b->job;
-    TRY(model_config_preset(job->preset, &b->config));
-    TRY(dit_create(&b->device, &b->config, &b->groups, RECOMPUTE_NONE, 0, &b->dit));
-    const int64_t n = b->dit.params.local_elements, tokens = tokens_of(job);
-    const Shape clips = SHAPE(job->clips, tokens, dit_patch_out(&b->config.dit));
-    const size_t clip_bytes = tensor_bytes(tensor_of(NULL, F32, clips)) + ARENA_ALIGN;
-    TRY(arena_create(&b->arena, "bench",
-                     4 * ((size_t)n * sizeof(float) + ARENA_ALIGN) + 3 * clip_bytes));
-    Optimizer *o = &b->optimizer;
-    *o = (Optimizer){
-        .dev = &b->device, .params = &b->dit.params, .mesh = &b->groups.mesh, .ema = tensor_none()
-    };
-    Tensor *const flat[] = { &o->weights, &o->grads, &o->exp_avg, &o->exp_avg_sq };
-    for (int i = 0; i < 4; i++) TRY(tensor_alloc(&b->arena, F32, SHAPE(n), "bench", flat[i]));
-    TRY(tensor_alloc(&b->arena, F32, clips, "latents", &b->latents));
-    TRY(tensor_alloc(&b->arena, F32, clips, "velocity", &b->v));
-    TRY(tensor_alloc(&b->arena, F32, SHAPE(job->clips), "times", &b->times));
-    TRY(params_init(&b->dit.params, &b->groups.mesh, 1, o->weights));
-    TRY(dit_bind(&b->dit, o->weights, o->grads));
-    TRY(op_normal(&b->device, b->latents, rng_make(1, RNG_TEST, 0), 0));
-    TRY(op_fill(&b->device, b->times, 500.0f));
-    for (int i = 0; i < BENCH_CAPTIONS; i++) b->samples[i] = i;
-
-    const DitShape shape = dit_shape(job->clips, job->t, job->h / 2, job->w / 2);
-    const TrainStepOptions options = {
-        .flow = { .seed = 1, .logit_normal = true, .std = 1, .shift = 1 },
-        .shapes = &shape,
-        .shape_count = 1,
-        .micros_max = 1,
-        .reduce = b->reduce
-    };
-    TRY(train_step_create(&b->dit, &b->groups, o->grads, &options, &b->step));
-    return velocity_create(&b->dit, b->groups.pipeline, &shape, 1, job->clips, &b->velocity);
-}
-
-void bench_destroy(Bench *b)
-{
-    velocity_destroy(&b->velocity);
-    train_step_destroy(&b->step);
-    arena_destroy(&b->arena);
-    dit_destroy(&b->dit);
-}
-
-Status bench_train_once(Bench *b)
-{
-    const BenchCase *job = b->job;
-    const int64_t tokens = tokens_of(job), patch = dit_patch_out(&b->config.dit);
-    const MicroBatch micro = { .clips = job->clips,
-                               .t = job->t,
-                               .h = job->h,
-                               .w = job->w,
-                               .tokens = tokens,
-                               .patch = patch,
-                               .latents = b->latents,
-                               .samples = b->samples,
-                               .clip_ids = b->samples,
-                               .captions = captions };
-    const int ranks = b->groups.data->size;
-    const Batch batch = { .micro_count = 1,
-                          .micros = &micro,
-                          .global_clips = job->clips * ranks,
-                          .global_elements = job->clips * ranks * tokens * patch };
-    static const TrainKeys keys = {
-        .steps = 1, .lr = 1e-6, .schedule = LR_CONSTANT, .betas = { 0.9, 0.95 }, .eps = 1e-8
-    };
-    double loss = 0.0, norm = 0.0;
-    TRY(train_step_run(&b->step, &batch, &loss));
-    TRY(optimizer_square_norm(&b->optimizer, &norm));
-    return optimizer_update(&b->optimizer, &keys, 0, 1.0);
-}
-
-static Status denoise_once(Bench *b)
-{
-    const DitShape shape = dit_shape(b->job->clips, b->job->t, b->job->h / 2, b->job->w / 2);
-    return velocity_eval(&b->velocity, shape, b->v, b->latents, b->times);
-}
 
 static int compare(const void *a, const void *b)
 {
@@ -194,28 +103,44 @@ static void print_row(const Bench *b, const char *what, double seconds, double f
 {
     if (comm_rank(b->comm) != 0) return;
     const double gflops = flops / seconds * 1e-9;
-    const int64_t tokens = tokens_of(b->job) * b->job->clips * b->groups.data->size;
-    printf("%-6s %-14s %5d %7d %6lld %8.1f %9.0f %9.1f %9.1f %6.0f%%\n", b->job->preset, what,
+    const int64_t tokens = bench_tokens(b->job) * b->job->clips * b->groups.data->size;
+    struct rusage used;
+    (void)getrusage(RUSAGE_SELF, &used);
+    printf("%-8s %-14s %5d %7d %6lld %8.1f %9.0f %9.1f %9.1f %6.0f%% %7ld\n", b->job->name, what,
            b->groups.data->size, b->device.threads, (long long)tokens, seconds * 1e3,
-           (double)tokens / seconds, gflops, b->gemm_gflops, 100.0 * gflops / b->gemm_gflops);
+           (double)tokens / seconds, gflops, b->gemm_gflops, 100.0 * gflops / b->gemm_gflops,
+           used.ru_maxrss / 1024);
     (void)fflush(stdout);
+}
+
+static Status time_work(Bench *b, BenchWork work, int repeats)
+{
+    const double clips = (double)(b->job->clips * b->groups.data->size);
+    const int64_t tokens = bench_tokens(b->job), text = b->config.text.max_length;
+    const double forward = flops_forward(&b->config, tokens);
+    const struct {
+        const char *name;
+        Status (*once)(Bench *);
+        double flops; /* of a clip */
+    } works[] = { [BENCH_TRAIN] = { "training step", bench_train_once, 3 * forward },
+                  [BENCH_GRADIENTS] = { "both ways", bench_gradients_once, 3 * forward },
+                  [BENCH_DENOISE] = { "denoise step", bench_denoise_once,
+                                      flops_denoise(&b->config.dit, tokens, text) } };
+    double seconds = 0.0;
+    if (!(b->job->works & (int)work)) return OK;
+    TRY(measure_rate(b));
+    TRY(measure(b, works[work].once, repeats, &seconds));
+    print_row(b, works[work].name, seconds, clips * works[work].flops);
+    return OK;
 }
 
 static Status run_case(Bench *b, int repeats)
 {
-    const double clips = (double)(b->job->clips * b->groups.data->size);
-    const int64_t tokens = tokens_of(b->job);
-    double seconds = 0.0;
     TRY(bench_create(b));
-    TRY(measure_rate(b));
-    TRY(measure(b, bench_train_once, repeats, &seconds));
-    print_row(b, "training step", seconds, 3 * clips * flops_forward(&b->config, tokens));
-    TRY(velocity_captions(&b->velocity, captions, b->job->clips));
-    TRY(measure_rate(b));
-    TRY(measure(b, denoise_once, repeats, &seconds));
-    print_row(b, "denoise step", seconds,
-              clips * flops_denoise(&b->config.dit, tokens, b->config.text.max_length));
-    return OK;
+    TRY(time_work(b, BENCH_TRAIN, repeats));
+    TRY(time_work(b, BENCH_GRADIENTS, repeats));
+    if (b->job->works & BENCH_DENOISE) TRY(bench_prompt(b));
+    return time_work(b, BENCH_DENOISE, repeats);
 }
 
 Status bench_open(Comm *comm, Bench *out)
@@ -229,17 +154,24 @@ Status bench_open(Comm *comm, Bench *out)
     return comm_mesh(comm, mesh_shape(comm_size(comm), 1, 1, 1), &out->groups);
 }
 
+static bool is_chosen(const BenchOptions *options, int index)
+{
+    return options->preset ? strcmp(options->preset, bench_case(index)->name) == 0 : index < USUAL;
+}
+
 static Status run_steps(Comm *comm, const BenchOptions *options)
 {
     Bench base;
     TRY(bench_open(comm, &base));
+    if (strcmp(options->dtype, "bf16") == 0) TRY(device_take_bf16(&base.device, NULL));
     if (comm_rank(comm) == 0)
-        printf("%-6s %-14s %5s %7s %6s %8s %9s %9s %9s %7s\n", "model", "what", "ranks", "threads",
-               "tokens", "ms", "tokens/s", "GFLOP/s", "GEMM rate", "share");
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        if (options->preset && strcmp(options->preset, cases[i].preset) != 0) continue;
+        printf("%-8s %-14s %5s %7s %6s %8s %9s %9s %9s %7s %7s  %s\n", "model", "what", "ranks",
+               "threads", "tokens", "ms", "tokens/s", "GFLOP/s", "GEMM rate", "share", "MiB",
+               base.device.name);
+    for (int i = 0; bench_case(i); i++) {
+        if (!is_chosen(options, i)) continue;
         Bench b = base;
-        b.job = &cases[i];
+        b.job = bench_case(i);
         const Status status = comm_agree(comm, run_case(&b, (int)options->repeats));
         bench_destroy(&b);
         TRY(status);
@@ -251,9 +183,9 @@ static Status run(Comm *comm, const BenchOptions *options)
 {
     if (!options->what || strcmp(options->what, "steps") == 0) return run_steps(comm, options);
     TRY(bench_collectives(comm, (int)options->repeats));
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        if (options->preset && strcmp(options->preset, cases[i].preset) != 0) continue;
-        TRY(bench_overlap(comm, &cases[i], (int)options->repeats));
+    for (int i = 0; bench_case(i); i++) {
+        if (!is_chosen(options, i) || !(bench_case(i)->works & BENCH_TRAIN)) continue;
+        TRY(bench_overlap(comm, bench_case(i), (int)options->repeats));
     }
     return OK;
 }

@@ -60,7 +60,7 @@ static Status run(Bench *b, int repeats, ReducerWay chosen)
     const double *s = best.seconds;
     /* what of the reduction the step still waits for is not hidden */
     const double hidden = best.waited_s < s[ALONE] ? 1.0 - best.waited_s / s[ALONE] : 0.0;
-    printf("%-6s %5d %8.1f %11.1f %11.1f %11.1f %11.1f %6.0f%% %8s\n", b->job->preset,
+    printf("%-6s %5d %8.1f %11.1f %11.1f %11.1f %11.1f %6.0f%% %8s\n", b->job->name,
            b->groups.data->size, (double)b->dit.params.local_elements * 4 / (1 << 20),
            s[OVERLAPPED] * 1e3, s[AFTER] * 1e3, s[ALONE] * 1e3, best.waited_s * 1e3, 100.0 * hidden,
            chosen == REDUCER_BESIDE ? "overlap" : "after");

@@ -3,6 +3,7 @@
 #define ZT_TOOLS_BENCH_PARTS_H
 
 #include "comm/comm.h"
+#include "core/base/bf16.h"
 #include "core/model/velocity.h"
 #include "tools/bench.h"
 #include "train/optimizer.h"
@@ -10,13 +11,27 @@
 
 enum { BENCH_CAPTIONS = 8, BENCH_REPEATS_MAX = 100 };
 
-/* What is timed: a preset on clips of one shape. tiny as in the quickstart, small with 1,024
- * tokens. */
+/* What can be timed. */
+typedef enum BenchWork {
+    BENCH_TRAIN = 1,     /* forward, backward, norm of the gradients, update */
+    BENCH_GRADIENTS = 2, /* forward and backward */
+    BENCH_DENOISE = 4 /* one velocity: the transformer alone, with the prompt's keys and values */
+} BenchWork;
+
+/* A model on clips of one shape. tiny as in the quickstart, small with 1,024 tokens, block: one of
+ * wan-1.3b's with 4,096, wan-1.3b at 480x288 and 17 frames. */
 typedef struct BenchCase {
-    const char *preset;
-    int64_t t, h, w; /* latent frames, rows, columns */
-    int64_t clips;   /* of a rank's micro-batch */
+    const char *name, *preset; /* preset NULL: the name is that of one */
+    int64_t layers;            /* 0: the preset's */
+    bool frozen;               /* text comes as embeddings, as umT5's would */
+    int64_t t, h, w;           /* latent frames, rows, columns */
+    int64_t clips;             /* of a rank's micro-batch */
+    int works;                 /* of BenchWork */
 } BenchCase;
+
+/* NULL beyond the last. */
+const BenchCase *bench_case(int index);
+int64_t bench_tokens(const BenchCase *job);
 
 /* Everything one case needs. */
 typedef struct Bench {
@@ -26,11 +41,13 @@ typedef struct Bench {
     const BenchCase *job;
     ModelConfig config;
     Dit dit;
-    Arena arena;
+    Arena arena, trained;
+    WeightStore store; /* in place of trained, where nothing is */
     Optimizer optimizer;
     TrainStep step;
     Velocity velocity;
     Tensor latents, v, times; /* (clips, tokens, patch) twice, (clips) */
+    Tensor text;              /* (clips, text, text_dim), or none */
     ReducerWay reduce;        /* as a training run would choose, until changed */
     double gemm_gflops;       /* of all ranks */
     int64_t samples[BENCH_CAPTIONS];
@@ -41,8 +58,12 @@ Status bench_open(Comm *comm, Bench *out);
 /* The model and the step of b->job. Collective. */
 Status bench_create(Bench *b);
 void bench_destroy(Bench *b);
-/* One training step with its update. Collective. */
+/* Each once. Collective. */
 Status bench_train_once(Bench *b);
+Status bench_gradients_once(Bench *b);
+Status bench_denoise_once(Bench *b);
+/* Before the first bench_denoise_once, which times no prompt. Collective. */
+Status bench_prompt(Bench *b);
 typedef struct BenchTime {
     double seconds;  /* ranks starting and ending together */
     double waited_s; /* of them, this rank's main thread for others */
