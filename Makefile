@@ -106,6 +106,9 @@ quickstart:  ## clips, training and videos in minutes; CLIPS=folder takes your o
 bench: $(PROGRAM) $(BENCH_SOURCES:%.c=$(BUILD)/%)  ## measure training and sampling steps on this machine
 	@BUILD=$(BUILD) tools/bench.sh
 
+bench-peers: $(PROGRAM) $(BENCH_SOURCES:%.c=$(BUILD)/%)  ## the same work in PyTorch, in turns: ROUNDS=3; needs PyPI once
+	@BUILD=$(BUILD) tests/peers/peers.sh
+
 chaos:  ## KILLS=500 kills at random moments, SOAK_MINUTES=30 of faults of every kind, a table: 1.5 hours
 	@CC=$(CC) tools/bootstrap.sh
 	@$(MAKE) $(PARALLEL) all
@@ -146,7 +149,7 @@ compile_commands: compile_commands.json  ## what editors and clang-tidy read
 clean:  ## remove the build folder
 	rm -rf $(BUILD)
 
-.PHONY: all help test test-slurm quickstart bench chaos chaos_calls sanitize fuzz lint format install \
+.PHONY: all help test test-slurm quickstart bench bench-peers chaos chaos_calls sanitize fuzz lint format install \
         compile_commands clean run_tests run_fuzz FORCE
 
 C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* comm data train infer tools tests/*)) $(CXX_SOURCES)

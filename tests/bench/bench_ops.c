@@ -1,6 +1,7 @@
 /*
  * bench_ops: GFLOP/s and GB/s of the kernels that a training step spends its time in, beside the
- * plain GEMM rate.   bench_ops [ISA [THREADS]]
+ * plain GEMM rate.   bench_ops [best|bf16|ISA [THREADS [TOKENS]]]; TOKENS: only attention of so
+ * many
  *
  * Every figure is the best of the runs that fit a fifth of a second: what the kernel can do, not
  * what a busy machine left over.
@@ -271,27 +272,40 @@ static void bench_memory(Bench *b, int64_t rows, int64_t width)
     arena_release(&b->arena, mark);
 }
 
-int main(int argc, char **argv)
+/* "best" and "bf16": the machine's own choice; else an instruction set. */
+static Device open_device(const char *isa, int threads)
 {
     Device dev;
-    const char *isa = argc > 1 ? argv[1] : NULL;
-    const bool bf16 = isa && (strcmp(isa, "amx") == 0 || strcmp(isa, "avx512_bf16") == 0);
-    must(device_open(&dev, "cpu", bf16 ? NULL : isa, argc > 2 ? atoi(argv[2]) : 0, false));
-    if (bf16) must(device_take_bf16(&dev, isa));
+    const bool named = strcmp(isa, "amx") == 0 || strcmp(isa, "avx512_bf16") == 0;
+    const bool bf16 = named || strcmp(isa, "bf16") == 0, best = strcmp(isa, "best") == 0;
+    must(device_open(&dev, "cpu", bf16 || best ? NULL : isa, threads, false));
+    if (bf16) must(device_take_bf16(&dev, named ? isa : NULL));
+    return dev;
+}
+
+static void bench_all(Bench *b)
+{
+    bench_linear(b, 640, 256, 1024);
+    bench_linear(b, 1024, 512, 2048);
+    bench_linear(b, 8, 256, 1536);
+    bench_attention(b, 8, 80, 8, 32);
+    bench_attention(b, 1, 1024, 8, 64);
+    bench_attention(b, 1, 4096, 12, 128);
+    bench_memory(b, 640, 256);
+    bench_memory(b, 16384, 1024);
+}
+
+int main(int argc, char **argv)
+{
+    const Device dev = open_device(argc > 1 ? argv[1] : "best", argc > 2 ? atoi(argv[2]) : 0);
     Bench b = { .dev = &dev };
     must(arena_create(&b.arena, "bench", (size_t)512 << 20));
     must(device_measure_gemm(&dev, &b.gemm));
     printf("%s, %d threads, gemm %.1f GFLOP/s\n", dev.name, dev.threads, b.gemm);
-
-    bench_linear(&b, 640, 256, 1024);
-    bench_linear(&b, 1024, 512, 2048);
-    bench_linear(&b, 8, 256, 1536);
-    bench_attention(&b, 8, 80, 8, 32);
-    bench_attention(&b, 1, 1024, 8, 64);
-    bench_attention(&b, 1, 4096, 12, 128);
-    bench_memory(&b, 640, 256);
-    bench_memory(&b, 16384, 1024);
-
+    if (argc > 3)
+        bench_attention(&b, 1, atoll(argv[3]), 2, 128);
+    else
+        bench_all(&b);
     arena_destroy(&b.arena);
     return 0;
 }
