@@ -119,10 +119,14 @@ static inline __attribute__((always_inline)) void pack_panel(Pair *to, CellSourc
                                                              int64_t count, int64_t depth)
 {
     const int64_t strips = cpu_blocks(count, BLOCK) * STRIPS, cells = cells_of(depth);
-    for (int64_t i = 0; i < strips; i++)
-        for (int64_t p = 0; p < cells; p++)
-            pack_cell(to + (i * cells + p) * CELL_WORDS, s, along, turned, i * CELL_SIDE,
-                      count - i * CELL_SIDE, p * CELL_DEPTH, cpu_min(CELL_DEPTH, depth - p * CELL_DEPTH));
+    /* the inner loop goes on along the rows of memory */
+    const int64_t inner = along ? cells : strips;
+    for (int64_t n = 0; n < strips * cells; n++) {
+        const int64_t i = along ? n / inner : n % inner, p = along ? n % inner : n / inner;
+        pack_cell(to + (i * cells + p) * CELL_WORDS, s, along, turned, i * CELL_SIDE,
+                  count - i * CELL_SIDE, p * CELL_DEPTH,
+                  cpu_min(CELL_DEPTH, depth - p * CELL_DEPTH));
+    }
 }
 
 /* A panel of A, `count` rows of it, from A (count, depth) as it lies or from its transpose. */
