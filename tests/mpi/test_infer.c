@@ -188,6 +188,7 @@ static void make_run(Run *run, const char *name, int tensor, int pipeline)
                                    .negative = "dull",
                                    .steps = 4,
                                    .guidance = 3,
+                                   .guidance_low = NAN,
                                    .seed = 5,
                                    .frames = FRAMES,
                                    .fps = 8,

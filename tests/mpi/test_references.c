@@ -50,7 +50,8 @@ static InferOptions options_for(const char *model, const char *out, const char *
     o.frames = FRAMES;
     o.steps = 2;
     o.shift = 5;
-    o.guidance = o.guidance_low = 1;
+    o.guidance = 1;
+    o.guidance_low = NAN; /* of an expert alone */
     o.fps = 8;
     o.batch = 1;
     o.overlap = 5;

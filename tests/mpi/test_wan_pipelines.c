@@ -77,7 +77,7 @@ static void set_up_run(Run *r, const Pipeline *p, MeshShape mesh, int halves)
     o->steps = STEPS;
     o->shift = p->shift;
     o->guidance = p->guidance;
-    o->guidance_low = p->low;
+    o->guidance_low = p->low != p->guidance ? p->low : NAN; /* of an expert alone */
     o->fps = 8;
     o->batch = 1;
     o->overlap = 5;
