@@ -138,6 +138,10 @@ static Status open_stored(const char *path, CheckpointState *state, CheckpointSe
     /* what it was made from may have moved since: it is where the configuration says */
     TRY(model_dir_read_over(path, state->model->base, &stored));
     TRY(model_config_compare(path, &stored.config, &state->model->config));
+    CHECK(stored.trained == state->model->trained, ERR_CONFIG,
+          "%s: holds the expert model.expert=%s; go on with it, or train the other in another "
+          "run.dir",
+          path, stored.trained ? "low" : "high");
     TRY(checkpoint_read_progress(path, &state->progress));
     if (state->ema.data && !holds_average(path, state)) present.ema = tensor_none();
     return checkpoint_sets_create(&present, INT64_MAX, sets);

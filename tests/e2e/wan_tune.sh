@@ -90,6 +90,8 @@ said=$("$ZOETROPE" infer --model "$work/expert" --prompt "a fox" --size 48x32 --
     --out "$work/expert.mp4" 2>&1 < /dev/null)
 check both_experts_are_sampled '[ -s "$work/expert.mp4" ]' \
     'grep -q "guidance 4 and 3 of the low-noise expert" <<< "$said"'
+tune 1 expert model.from="$two" model.expert=high train.steps=6
+check another_expert_does_not_go_on '[ $code = 2 ]' 'grep -qF "holds the expert model.expert=low" <<< "$said"'
 said=$("$ZOETROPE" convert "$checkpoint" "$work/pipeline" --quiet 2>&1 < /dev/null)
 check a_checkpoint_becomes_a_whole_pipeline 'cmp -s "$two/transformer/diffusion_pytorch_model.safetensors" "$work/pipeline/transformer/diffusion_pytorch_model.safetensors"' \
     '! cmp -s "$two/transformer_2/diffusion_pytorch_model.safetensors" "$work/pipeline/transformer_2/diffusion_pytorch_model.safetensors"' \
