@@ -16,6 +16,7 @@
 extern "C" {
 #endif
 
+typedef struct Profile Profile; /* core/profile.h */
 typedef struct OpTable OpTable; /* core/op_table.h: one function pointer an op */
 
 typedef struct Device {
@@ -28,7 +29,8 @@ typedef struct Device {
     bool exact; /* numerics: exact. Linear ops by core/cpu/gemm_exact.h rather than oneDNN: bits do
                    not depend on how rows, columns and heads are cut over ranks. They do depend on
                    the instruction set, which is in the name. */
-    bool counting; /* a plan's: memory is counted, not reserved, and nothing may be computed */
+    Profile *profile; /* view: ops tell it how long they took; NULL: nobody asks */
+    bool counting;    /* a plan's: memory is counted, not reserved, and nothing may be computed */
 } Device;
 
 /* kind: "auto", "cpu" or "cuda". isa: NULL for the best, or "x86-64", "avx2", "avx512" (tests).

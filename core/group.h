@@ -41,7 +41,8 @@ typedef struct GroupOps {
 struct Group {
     int rank, size;
     const GroupOps *ops;
-    void *impl;       /* owned by who made the group */
+    void *impl;              /* owned by who made the group */
+    struct Profile *profile; /* view: calls tell it how long they took; NULL: nobody asks */
     const char *site; /* "file:line" of the last call: what a job that hangs or disagrees says */
 };
 

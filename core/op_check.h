@@ -7,8 +7,8 @@
 #ifndef ZT_CORE_OP_CHECK_H
 #define ZT_CORE_OP_CHECK_H
 
-#include "core/base/status.h"
-#include "core/base/tensor.h"
+#include "core/op_table.h"
+#include "core/profile.h"
 
 /* The tensor is there and some cut of its dimensions gives (rows, width). */
 Status op_check_matrix(const char *op, const char *name, Tensor t, DType dtype, int64_t rows,
@@ -28,5 +28,23 @@ Status op_check_count(const char *op, const char *name, int64_t value, int64_t e
     NEED_TYPE(w, (w).dtype == BF16 && !(dev)->exact ? BF16 : F32, rows, width)
 #define NEED_DIMS(t, ndim) TRY(op_check_dims(__func__, #t, t, ndim))
 #define NEED_COUNT(value, expected) TRY(op_check_count(__func__, #value, value, expected))
+
+/* What an op does, for its share of what the machine could. */
+typedef struct OpWork {
+    double flops, bytes;
+} OpWork;
+
+#define OP_FLOPS(count) ((OpWork){ .flops = (count) })
+#define OP_BYTES(count) ((OpWork){ .bytes = (double)(count) })
+
+static inline Status op_ran(const Device *dev, const char *name, OpWork work, Status status)
+{
+    profile_end(dev->profile, "ops", name, work.flops, work.bytes);
+    return status;
+}
+
+/* The backend's op, and a row of the device's profile where there is one. */
+#define OP_RUN(dev, work, name, ...) \
+    (profile_begin((dev)->profile), op_ran(dev, #name, work, (dev)->table->name(dev, __VA_ARGS__)))
 
 #endif

@@ -13,7 +13,7 @@ Status op_linear(const Device *dev, Tensor y, Tensor x, Tensor w, Tensor b)
     NEED_WEIGHT(dev, w, out, in);
     MAY(b, 1, out);
     NEED(y, rows, out);
-    return dev->table->linear(dev, y, x, w, b);
+    return OP_RUN(dev, OP_FLOPS(2.0 * (double)(rows * in * out)), linear, y, x, w, b);
 }
 
 Status op_linear_backward_input(const Device *dev, Tensor dx, Tensor dy, Tensor w, bool accumulate)
@@ -22,7 +22,8 @@ Status op_linear_backward_input(const Device *dev, Tensor dx, Tensor dy, Tensor 
     NEED(dy, rows, out);
     NEED_WEIGHT(dev, w, out, in);
     NEED(dx, rows, in);
-    return dev->table->linear_backward_input(dev, dx, dy, w, accumulate);
+    return OP_RUN(dev, OP_FLOPS(2.0 * (double)(rows * in * out)), linear_backward_input, dx, dy, w,
+                  accumulate);
 }
 
 Status op_linear_backward_weight(const Device *dev, Tensor dw, Tensor db, Tensor x, Tensor dy)
@@ -32,7 +33,8 @@ Status op_linear_backward_weight(const Device *dev, Tensor dw, Tensor db, Tensor
     NEED(dy, rows, out);
     NEED(dw, out, in);
     MAY(db, 1, out);
-    return dev->table->linear_backward_weight(dev, dw, db, x, dy);
+    return OP_RUN(dev, OP_FLOPS(2.0 * (double)(rows * in * out)), linear_backward_weight, dw, db, x,
+                  dy);
 }
 
 /* A sum over `width` is cut into equal chunks. */
@@ -51,7 +53,7 @@ Status op_linear_cut(const Device *dev, Tensor y, Tensor x, Tensor w, int parts)
     NEED_WEIGHT(dev, w, out, in);
     NEED(y, rows, out);
     TRY(check_parts(__func__, in, parts));
-    return dev->table->linear_cut(dev, y, x, w, parts);
+    return OP_RUN(dev, OP_FLOPS(2.0 * (double)(rows * in * out)), linear_cut, y, x, w, parts);
 }
 
 Status op_linear_cut_backward_input(const Device *dev, Tensor dx, const LinearPair *pairs,
@@ -61,13 +63,16 @@ Status op_linear_cut_backward_input(const Device *dev, Tensor dx, const LinearPa
           __func__, count, LINEAR_PAIRS);
     const int64_t rows = tensor_rows(dx), in = tensor_width(dx);
     NEED(dx, rows, in);
+    int64_t terms = 0;
     for (int p = 0; p < count; p++) {
         const int64_t out = tensor_width(pairs[p].dy);
+        terms += out;
         NEED(pairs[p].dy, rows, out);
         NEED_WEIGHT(dev, pairs[p].w, out, in);
         TRY(check_parts(__func__, out, parts));
     }
-    return dev->table->linear_cut_backward_input(dev, dx, pairs, count, parts, accumulate);
+    return OP_RUN(dev, OP_FLOPS(2.0 * (double)(rows * in * terms)), linear_cut_backward_input, dx,
+                  pairs, count, parts, accumulate);
 }
 
 /* ---- norms ---------------------------------------------------------------------------------- */
@@ -83,7 +88,8 @@ Status op_layernorm_modulate(const Device *dev, Tensor y, Tensor mean, Tensor rs
     NEED(y, rows, width);
     NEED(mean, rows, 1);
     NEED(rstd, rows, 1);
-    return dev->table->layernorm_modulate(dev, y, mean, rstd, x, shift, scale, eps);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), layernorm_modulate, y, mean, rstd, x, shift,
+                  scale, eps);
 }
 
 Status op_layernorm_modulate_backward(const Device *dev, Tensor dx, Tensor dshift, Tensor dscale,
@@ -100,8 +106,8 @@ Status op_layernorm_modulate_backward(const Device *dev, Tensor dx, Tensor dshif
     NEED(dx, rows, width);
     NEED(dshift, batch, width);
     NEED(dscale, batch, width);
-    return dev->table->layernorm_modulate_backward(dev, dx, dshift, dscale, dy, x, mean, rstd,
-                                                   scale, accumulate);
+    return OP_RUN(dev, OP_BYTES(5 * tensor_bytes(dx)), layernorm_modulate_backward, dx, dshift,
+                  dscale, dy, x, mean, rstd, scale, accumulate);
 }
 
 Status op_layernorm(const Device *dev, Tensor y, Tensor mean, Tensor rstd, Tensor x, Tensor w,
@@ -114,7 +120,7 @@ Status op_layernorm(const Device *dev, Tensor y, Tensor mean, Tensor rstd, Tenso
     NEED(y, rows, width);
     NEED(mean, rows, 1);
     NEED(rstd, rows, 1);
-    return dev->table->layernorm(dev, y, mean, rstd, x, w, b, eps);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), layernorm, y, mean, rstd, x, w, b, eps);
 }
 
 Status op_layernorm_backward(const Device *dev, Tensor dx, Tensor dw, Tensor db, Tensor dy,
@@ -129,7 +135,8 @@ Status op_layernorm_backward(const Device *dev, Tensor dx, Tensor dw, Tensor db,
     NEED(dx, rows, width);
     NEED(dw, 1, width);
     NEED(db, 1, width);
-    return dev->table->layernorm_backward(dev, dx, dw, db, dy, x, mean, rstd, w, accumulate);
+    return OP_RUN(dev, OP_BYTES(5 * tensor_bytes(dx)), layernorm_backward, dx, dw, db, dy, x, mean,
+                  rstd, w, accumulate);
 }
 
 Status op_sum_squares_rows(const Device *dev, Tensor ss, Tensor x, int parts)
@@ -138,7 +145,7 @@ Status op_sum_squares_rows(const Device *dev, Tensor ss, Tensor x, int parts)
     NEED(x, rows, width);
     NEED(ss, rows, 1);
     TRY(check_parts(__func__, width, parts));
-    return dev->table->sum_squares_rows(dev, ss, x, parts);
+    return OP_RUN(dev, OP_BYTES(1 * tensor_bytes(x)), sum_squares_rows, ss, x, parts);
 }
 
 Status op_rmsnorm(const Device *dev, Tensor y, Tensor x, Tensor ss, Tensor w, int64_t full_width,
@@ -149,7 +156,7 @@ Status op_rmsnorm(const Device *dev, Tensor y, Tensor x, Tensor ss, Tensor w, in
     NEED(ss, rows, 1);
     NEED(w, 1, width);
     NEED(y, rows, width);
-    return dev->table->rmsnorm(dev, y, x, ss, w, full_width, eps);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), rmsnorm, y, x, ss, w, full_width, eps);
 }
 
 Status op_rmsnorm_dot(const Device *dev, Tensor dot, Tensor dy, Tensor x, Tensor w, int parts)
@@ -160,7 +167,7 @@ Status op_rmsnorm_dot(const Device *dev, Tensor dot, Tensor dy, Tensor x, Tensor
     NEED(w, 1, width);
     NEED(dot, rows, 1);
     TRY(check_parts(__func__, width, parts));
-    return dev->table->rmsnorm_dot(dev, dot, dy, x, w, parts);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(x)), rmsnorm_dot, dot, dy, x, w, parts);
 }
 
 Status op_rmsnorm_backward(const Device *dev, Tensor dx, Tensor dw, Tensor dy, Tensor x, Tensor ss,
@@ -174,8 +181,8 @@ Status op_rmsnorm_backward(const Device *dev, Tensor dx, Tensor dw, Tensor dy, T
     NEED(w, 1, width);
     NEED(dx, rows, width);
     MAY(dw, 1, width);
-    return dev->table->rmsnorm_backward(dev, dx, dw, dy, x, ss, dot, w, full_width, eps,
-                                        accumulate);
+    return OP_RUN(dev, OP_BYTES(4 * tensor_bytes(dx)), rmsnorm_backward, dx, dw, dy, x, ss, dot, w,
+                  full_width, eps, accumulate);
 }
 
 /* ---- attention ------------------------------------------------------------------------------ */
@@ -189,7 +196,7 @@ Status op_rope(const Device *dev, Tensor x, Tensor table, int sign)
     NEED(table, tokens, head_dim / 2 * 2);
     NEED_COUNT(head_dim % 2, 0);
     CHECK(sign == 1 || sign == -1, ERR_DEVICE, "%s: sign is %d, expected 1 or -1", __func__, sign);
-    return dev->table->rope(dev, x, table, sign);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(x)), rope, x, table, sign);
 }
 
 /* What forward and backward share: q, k, v, out, lse and the options. */
@@ -215,11 +222,18 @@ static Status check_attention(const char *op, Tensor q, Tensor k, Tensor v, Tens
     return OK;
 }
 
+/* `products` of (q_tokens, head_dim) and (head_dim, k_tokens), a head; masked keys count, too */
+static double attention_flops(Tensor q, Tensor k, int products)
+{
+    return 2.0 * products * (double)tensor_count(q) * (double)k.shape[1];
+}
+
 Status op_attention(const Device *dev, Tensor out, Tensor lse, Tensor q, Tensor k, Tensor v,
                     const AttentionOptions *options, Arena *scratch)
 {
     TRY(check_attention(__func__, q, k, v, out, lse, options));
-    return dev->table->attention(dev, out, lse, q, k, v, options, scratch);
+    return OP_RUN(dev, OP_FLOPS(attention_flops(q, k, 2)), attention, out, lse, q, k, v, options,
+                  scratch);
 }
 
 Status op_attention_backward(const Device *dev, Tensor dq, Tensor dk, Tensor dv, Tensor drel_bias,
@@ -234,8 +248,8 @@ Status op_attention_backward(const Device *dev, Tensor dq, Tensor dk, Tensor dv,
     NEED(dk, k_rows, width);
     NEED(dv, k_rows, width);
     MAY(drel_bias, heads, q.shape[1] + k.shape[1] - 1);
-    return dev->table->attention_backward(dev, dq, dk, dv, drel_bias, dout, q, k, v, out, lse,
-                                          options, scratch);
+    return OP_RUN(dev, OP_FLOPS(attention_flops(q, k, 5)), attention_backward, dq, dk, dv,
+                  drel_bias, dout, q, k, v, out, lse, options, scratch);
 }
 
 Status op_attention_merge(const Device *dev, Tensor out, Tensor lse, Tensor part_out,
@@ -248,7 +262,8 @@ Status op_attention_merge(const Device *dev, Tensor out, Tensor lse, Tensor part
     NEED(lse, batch * heads, tokens);
     NEED(part_out, batch * tokens, width);
     NEED(part_lse, batch * heads, tokens);
-    return dev->table->attention_merge(dev, out, lse, part_out, part_lse);
+    return OP_RUN(dev, OP_BYTES(3 * tensor_bytes(out)), attention_merge, out, lse, part_out,
+                  part_lse);
 }
 
 size_t op_attention_scratch(const Device *dev, int64_t batch, int64_t heads, int64_t q_tokens,

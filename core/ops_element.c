@@ -11,7 +11,7 @@ Status op_gelu(const Device *dev, Tensor y, Tensor x)
     const int64_t rows = tensor_rows(x), width = tensor_width(x);
     NEED(x, rows, width);
     NEED(y, rows, width);
-    return dev->table->gelu(dev, y, x);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), gelu, y, x);
 }
 
 Status op_gelu_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x)
@@ -20,7 +20,7 @@ Status op_gelu_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x)
     NEED(x, rows, width);
     NEED(dy, rows, width);
     NEED(dx, rows, width);
-    return dev->table->gelu_backward(dev, dx, dy, x);
+    return OP_RUN(dev, OP_BYTES(3 * tensor_bytes(dx)), gelu_backward, dx, dy, x);
 }
 
 Status op_gelu_erf(const Device *dev, Tensor y, Tensor x)
@@ -28,7 +28,7 @@ Status op_gelu_erf(const Device *dev, Tensor y, Tensor x)
     const int64_t rows = tensor_rows(x), width = tensor_width(x);
     NEED(x, rows, width);
     NEED(y, rows, width);
-    return dev->table->gelu_erf(dev, y, x);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), gelu_erf, y, x);
 }
 
 Status op_gelu_erf_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x)
@@ -37,7 +37,7 @@ Status op_gelu_erf_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x)
     NEED(x, rows, width);
     NEED(dy, rows, width);
     NEED(dx, rows, width);
-    return dev->table->gelu_erf_backward(dev, dx, dy, x);
+    return OP_RUN(dev, OP_BYTES(3 * tensor_bytes(dx)), gelu_erf_backward, dx, dy, x);
 }
 
 Status op_silu(const Device *dev, Tensor y, Tensor x)
@@ -45,7 +45,7 @@ Status op_silu(const Device *dev, Tensor y, Tensor x)
     const int64_t rows = tensor_rows(x), width = tensor_width(x);
     NEED(x, rows, width);
     NEED(y, rows, width);
-    return dev->table->silu(dev, y, x);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), silu, y, x);
 }
 
 Status op_silu_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x, bool accumulate)
@@ -54,7 +54,7 @@ Status op_silu_backward(const Device *dev, Tensor dx, Tensor dy, Tensor x, bool 
     NEED(x, rows, width);
     NEED(dy, rows, width);
     NEED(dx, rows, width);
-    return dev->table->silu_backward(dev, dx, dy, x, accumulate);
+    return OP_RUN(dev, OP_BYTES(3 * tensor_bytes(dx)), silu_backward, dx, dy, x, accumulate);
 }
 
 Status op_gated_gelu(const Device *dev, Tensor y, Tensor a, Tensor b)
@@ -63,7 +63,7 @@ Status op_gated_gelu(const Device *dev, Tensor y, Tensor a, Tensor b)
     NEED(a, rows, width);
     NEED(b, rows, width);
     NEED(y, rows, width);
-    return dev->table->gated_gelu(dev, y, a, b);
+    return OP_RUN(dev, OP_BYTES(3 * tensor_bytes(y)), gated_gelu, y, a, b);
 }
 
 Status op_gated_gelu_backward(const Device *dev, Tensor da, Tensor db, Tensor dy, Tensor a,
@@ -75,7 +75,7 @@ Status op_gated_gelu_backward(const Device *dev, Tensor da, Tensor db, Tensor dy
     NEED(dy, rows, width);
     NEED(da, rows, width);
     NEED(db, rows, width);
-    return dev->table->gated_gelu_backward(dev, da, db, dy, a, b);
+    return OP_RUN(dev, OP_BYTES(5 * tensor_bytes(da)), gated_gelu_backward, da, db, dy, a, b);
 }
 
 Status op_gate_residual(const Device *dev, Tensor out, Tensor x, Tensor y, Tensor gate)
@@ -86,7 +86,7 @@ Status op_gate_residual(const Device *dev, Tensor out, Tensor x, Tensor y, Tenso
     NEED(y, rows, width);
     MAY(gate, batch, width);
     NEED(out, rows, width);
-    return dev->table->gate_residual(dev, out, x, y, gate);
+    return OP_RUN(dev, OP_BYTES(3 * tensor_bytes(out)), gate_residual, out, x, y, gate);
 }
 
 Status op_gate_residual_backward(const Device *dev, Tensor dy, Tensor dgate, Tensor dout, Tensor y,
@@ -99,14 +99,15 @@ Status op_gate_residual_backward(const Device *dev, Tensor dy, Tensor dgate, Ten
     NEED(gate, batch, width);
     NEED(dy, rows, width);
     NEED(dgate, batch, width);
-    return dev->table->gate_residual_backward(dev, dy, dgate, dout, y, gate);
+    return OP_RUN(dev, OP_BYTES(3 * tensor_bytes(dy)), gate_residual_backward, dy, dgate, dout, y,
+                  gate);
 }
 
 Status op_axpby(const Device *dev, Tensor y, float a, Tensor x, float b)
 {
     NEED(x, 1, tensor_count(x));
     NEED(y, 1, tensor_count(x));
-    return dev->table->axpby(dev, y, a, x, b);
+    return OP_RUN(dev, OP_BYTES(3 * tensor_bytes(y)), axpby, y, a, x, b);
 }
 
 Status op_take_tree_sum(const Device *dev, Tensor y, Tensor rows, int64_t first)
@@ -116,14 +117,14 @@ Status op_take_tree_sum(const Device *dev, Tensor y, Tensor rows, int64_t first)
     NEED(rows, n, tensor_width(rows));
     NEED_COUNT(n & (n - 1), 0);
     NEED_COUNT(first >= 0 && first + count <= tensor_width(rows), 1);
-    return dev->table->take_tree_sum(dev, y, rows, first);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), take_tree_sum, y, rows, first);
 }
 
 Status op_add_bias(const Device *dev, Tensor y, Tensor b)
 {
     NEED(y, tensor_rows(y), tensor_width(y));
     NEED(b, 1, tensor_width(y));
-    return dev->table->add_bias(dev, y, b);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), add_bias, y, b);
 }
 
 Status op_place_columns(const Device *dev, Tensor y, Tensor x, int64_t first)
@@ -132,13 +133,13 @@ Status op_place_columns(const Device *dev, Tensor y, Tensor x, int64_t first)
     NEED(y, rows, tensor_width(y));
     NEED(x, rows, width);
     NEED_COUNT(first >= 0 && first + width <= tensor_width(y), 1);
-    return dev->table->place_columns(dev, y, x, first);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), place_columns, y, x, first);
 }
 
 Status op_fill(const Device *dev, Tensor y, float value)
 {
     NEED(y, 1, tensor_count(y));
-    return dev->table->fill(dev, y, value);
+    return OP_RUN(dev, OP_BYTES(1 * tensor_bytes(y)), fill, y, value);
 }
 
 Status op_convert(const Device *dev, Tensor dst, Tensor src)
@@ -148,7 +149,7 @@ Status op_convert(const Device *dev, Tensor dst, Tensor src)
     CHECK(dst.dtype <= F16 && src.dtype <= F16, ERR_DEVICE,
           "%s: %s to %s, only F32, BF16 and F16 are converted", __func__, dtype_name(src.dtype),
           dtype_name(dst.dtype));
-    return dev->table->convert(dev, dst, src);
+    return OP_RUN(dev, OP_BYTES(1 * tensor_bytes(dst)), convert, dst, src);
 }
 
 /* ---- conditioning --------------------------------------------------------------------------- */
@@ -169,13 +170,13 @@ Status op_modulation(const Device *dev, Tensor m, Tensor table, Tensor e)
 {
     NEED_COUNT(table.data != NULL, 1);
     TRY(check_modulation(__func__, m, table, e));
-    return dev->table->modulation(dev, m, table, e);
+    return OP_RUN(dev, OP_BYTES(0), modulation, m, table, e);
 }
 
 Status op_modulation_backward(const Device *dev, Tensor dtable, Tensor de, Tensor dm)
 {
     TRY(check_modulation(__func__, dm, dtable, de));
-    return dev->table->modulation_backward(dev, dtable, de, dm);
+    return OP_RUN(dev, OP_BYTES(0), modulation_backward, dtable, de, dm);
 }
 
 Status op_timestep_embedding(const Device *dev, Tensor emb, Tensor t)
@@ -184,7 +185,7 @@ Status op_timestep_embedding(const Device *dev, Tensor emb, Tensor t)
     NEED(t, batch, 1);
     NEED(emb, batch, dim);
     NEED_COUNT(dim % 2, 0);
-    return dev->table->timestep_embedding(dev, emb, t);
+    return OP_RUN(dev, OP_BYTES(0), timestep_embedding, emb, t);
 }
 
 Status op_embedding(const Device *dev, Tensor y, Tensor table, Tensor ids)
@@ -193,7 +194,7 @@ Status op_embedding(const Device *dev, Tensor y, Tensor table, Tensor ids)
     NEED_TYPE(ids, I32, rows, 1);
     NEED(table, tensor_rows(table), width);
     NEED(y, rows, width);
-    return dev->table->embedding(dev, y, table, ids);
+    return OP_RUN(dev, OP_BYTES(0), embedding, y, table, ids);
 }
 
 Status op_embedding_backward(const Device *dev, Tensor dtable, Tensor dy, Tensor ids)
@@ -202,7 +203,7 @@ Status op_embedding_backward(const Device *dev, Tensor dtable, Tensor dy, Tensor
     NEED_TYPE(ids, I32, rows, 1);
     NEED(dtable, tensor_rows(dtable), width);
     NEED(dy, rows, width);
-    return dev->table->embedding_backward(dev, dtable, dy, ids);
+    return OP_RUN(dev, OP_BYTES(0), embedding_backward, dtable, dy, ids);
 }
 
 Status op_transpose(const Device *dev, Tensor y, Tensor x)
@@ -211,7 +212,7 @@ Status op_transpose(const Device *dev, Tensor y, Tensor x)
     NEED(x, x.shape[0], x.shape[1]);
     NEED_DIMS(y, 2);
     NEED(y, x.shape[1], x.shape[0]);
-    return dev->table->transpose(dev, y, x);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), transpose, y, x);
 }
 
 Status op_zero_tail(const Device *dev, Tensor x, Tensor lengths)
@@ -219,5 +220,5 @@ Status op_zero_tail(const Device *dev, Tensor x, Tensor lengths)
     NEED_DIMS(x, 3);
     NEED(x, x.shape[0] * x.shape[1], x.shape[2]);
     NEED_TYPE(lengths, I32, x.shape[0], 1);
-    return dev->table->zero_tail(dev, x, lengths);
+    return OP_RUN(dev, OP_BYTES(0), zero_tail, x, lengths);
 }

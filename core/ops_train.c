@@ -12,7 +12,7 @@ Status op_patch_order(const Device *dev, Tensor y, Tensor x, int64_t channels, b
     NEED_COUNT(width, channels * 4);
     NEED(x, rows, width);
     NEED(y, rows, width);
-    return dev->table->patch_order(dev, y, x, channels, to_patch);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(y)), patch_order, y, x, channels, to_patch);
 }
 
 Status op_flow_mix(const Device *dev, Tensor x_t, Tensor target, Tensor x, Tensor noise, Tensor t)
@@ -23,13 +23,13 @@ Status op_flow_mix(const Device *dev, Tensor x_t, Tensor target, Tensor x, Tenso
     NEED(noise, batch, each);
     NEED(x_t, batch, each);
     NEED(target, batch, each);
-    return dev->table->flow_mix(dev, x_t, target, x, noise, t);
+    return OP_RUN(dev, OP_BYTES(4 * tensor_bytes(x_t)), flow_mix, x_t, target, x, noise, t);
 }
 
 Status op_normal(const Device *dev, Tensor out, Rng rng, uint64_t first)
 {
     NEED(out, 1, tensor_count(out));
-    return dev->table->normal(dev, out, rng, first);
+    return OP_RUN(dev, OP_BYTES(1 * tensor_bytes(out)), normal, out, rng, first);
 }
 
 Status op_squared_error(const Device *dev, Tensor sums, Tensor v, Tensor target)
@@ -38,7 +38,7 @@ Status op_squared_error(const Device *dev, Tensor sums, Tensor v, Tensor target)
     NEED(v, batch, each);
     NEED(target, batch, each);
     NEED_TYPE(sums, F64, batch, 1);
-    return dev->table->squared_error(dev, sums, v, target);
+    return OP_RUN(dev, OP_BYTES(2 * tensor_bytes(v)), squared_error, sums, v, target);
 }
 
 Status op_squared_error_backward(const Device *dev, Tensor dv, Tensor v, Tensor target, float scale)
@@ -47,7 +47,8 @@ Status op_squared_error_backward(const Device *dev, Tensor dv, Tensor v, Tensor 
     NEED(v, 1, count);
     NEED(target, 1, count);
     NEED(dv, 1, count);
-    return dev->table->squared_error_backward(dev, dv, v, target, scale);
+    return OP_RUN(dev, OP_BYTES(3 * tensor_bytes(dv)), squared_error_backward, dv, v, target,
+                  scale);
 }
 
 /* ---- optimizer ------------------------------------------------------------------------------ */
@@ -61,12 +62,12 @@ Status op_adamw(const Device *dev, Tensor p, Tensor m, Tensor v, Tensor ema, Ten
     NEED(v, 1, count);
     NEED(g, 1, count);
     MAY(ema, 1, count);
-    return dev->table->adamw(dev, p, m, v, ema, g, step);
+    return OP_RUN(dev, OP_BYTES(7 * tensor_bytes(p)), adamw, p, m, v, ema, g, step);
 }
 
 Status op_square_norm(const Device *dev, Tensor sum, Tensor x)
 {
     NEED(x, 1, tensor_count(x));
     NEED_TYPE(sum, F64, 1, 1);
-    return dev->table->square_norm(dev, sum, x);
+    return OP_RUN(dev, OP_BYTES(1 * tensor_bytes(x)), square_norm, sum, x);
 }

@@ -7,26 +7,41 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
-
-enum { READ_AHEAD = 1 << 20 };
 
 struct Safetensors {
     char *path; /* owned */
     int fd;     /* owned */
+    pthread_mutex_t mutex;
+    atomic_bool missed;
+    pthread_mutex_t *disk; /* the mutex, also for those to whom the file is const */
+    atomic_bool *absent;   /* likewise: some of the file was not in memory */
     SafetensorsHeader header;
 };
 
-/* All of [offset, offset + length), or an error: the file may have shrunk since it was opened. */
-Status safetensors_read_bytes(const Safetensors *file, int64_t offset, void *bytes, size_t length)
+/* As much from the start on as the system has in memory: threads copy that side by side. */
+static size_t read_present(const Safetensors *file, int64_t offset, void *bytes, size_t length)
 {
-    char *to = bytes;
-    /* all of it at once: threads that read side by side would spoil the guess of what comes next */
-    if (length >= READ_AHEAD)
-        (void)posix_fadvise(file->fd, (off_t)offset, (off_t)length, POSIX_FADV_WILLNEED);
+    size_t have = 0;
+    while (have < length) {
+        const struct iovec rest = { (char *)bytes + have, length - have };
+        ssize_t n;
+        RETRY(n, preadv2(file->fd, &rest, 1, (off_t)offset + (off_t)have, RWF_NOWAIT));
+        if (n <= 0) break; /* not there, or not a system that can say so */
+        have += (size_t)n;
+    }
+    return have;
+}
+
+/* Or an error: the file may have shrunk since it was opened. */
+static Status read_rest(const Safetensors *file, int64_t offset, char *to, size_t length)
+{
     while (length > 0) {
         ssize_t n;
         RETRY(n, pread(file->fd, to, length, (off_t)offset));
@@ -38,6 +53,20 @@ Status safetensors_read_bytes(const Safetensors *file, int64_t offset, void *byt
         length -= (size_t)n;
     }
     return OK;
+}
+
+/* The disk is asked by one thread at a time, in order: then the system reads ahead of it. A file
+ * that is not in memory as a whole is only asked that way: reads of what is there would spoil the
+ * guess of what comes next. */
+Status safetensors_read_bytes(const Safetensors *file, int64_t offset, void *bytes, size_t length)
+{
+    const size_t have = atomic_load(file->absent) ? 0 : read_present(file, offset, bytes, length);
+    if (have == length) return OK;
+    atomic_store(file->absent, true);
+    pthread_mutex_lock(file->disk);
+    const Status s = read_rest(file, offset + (int64_t)have, (char *)bytes + have, length - have);
+    pthread_mutex_unlock(file->disk);
+    return s;
 }
 
 static Status read_header(Safetensors *file)
@@ -78,6 +107,9 @@ Status safetensors_open(const char *path, Safetensors **out)
     Safetensors *file = calloc(1, sizeof *file);
     CHECK(file, ERR_MEMORY, "%s: no memory to open it", path);
     file->fd = -1;
+    file->disk = &file->mutex;
+    file->absent = &file->missed;
+    (void)pthread_mutex_init(file->disk, NULL);
     file->path = strdup(path);
     CHECK_TO(fail, s, file->path, ERR_MEMORY, "%s: no memory to open it", path);
     /* a pipe of that name must not hang the job; links are followed: caches of models are made of
@@ -96,6 +128,7 @@ void safetensors_close(Safetensors *file)
 {
     if (!file) return;
     if (file->fd >= 0) (void)close(file->fd);
+    (void)pthread_mutex_destroy(file->disk);
     safetensors_header_destroy(&file->header);
     free(file->path);
     free(file);
