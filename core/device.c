@@ -1,7 +1,7 @@
 #include "core/device.h"
 
 #include <cpuid.h>
-#include <sched.h>
+#include <omp.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,14 +59,6 @@ static Status check_table(const char *device, const OpTable *table)
     return OK;
 }
 
-static int affinity_cores(void)
-{
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    return CPU_COUNT(&set);
-}
-
 Status device_open(Device *device, const char *kind, const char *isa, int threads, bool exact)
 {
     CHECK(strcmp(kind, "cuda") != 0, ERR_DEVICE,
@@ -81,7 +73,7 @@ Status device_open(Device *device, const char *kind, const char *isa, int thread
     *device = (Device){ .name = chosen.device,
                         .table = table,
                         .f32_table = table,
-                        .threads = threads > 0 ? threads : affinity_cores(),
+                        .threads = threads > 0 ? threads : omp_get_num_procs(),
                         .exact = exact };
     return OK;
 }
