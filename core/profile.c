@@ -34,7 +34,7 @@ void profile_restart(Profile *profile)
 
 static bool is_ours(const Profile *profile)
 {
-    return profile && pthread_equal(profile->thread, pthread_self());
+    return profile && !profile->paused && pthread_equal(profile->thread, pthread_self());
 }
 
 void profile_begin(Profile *profile)
@@ -55,7 +55,7 @@ static ProfileRow *row_of(Profile *p, const char *name)
 
 void profile_add(Profile *p, const char *lane, const char *name, double start, double end)
 {
-    if (!p || p->event_count >= p->event_most) return;
+    if (!p || p->paused || p->event_count >= p->event_most) return;
     p->events[p->event_count++] = (ProfileEvent){ name, lane, start, end };
 }
 
@@ -116,17 +116,32 @@ void profile_print(const Profile *profile, int64_t steps, double seconds, Profil
                   (long long)steps, 1e3 * seconds / (double)steps, limits.gflops, limits.gbytes);
 }
 
+static const char *const lanes[] = { "ops", "messages", "pipeline" };
+enum { LANES = sizeof lanes / sizeof lanes[0] };
+
+static int lane_of(const ProfileEvent *e)
+{
+    for (int i = 0; i < LANES; i++)
+        if (strcmp(lanes[i], e->lane) == 0) return i;
+    return LANES;
+}
+
 Status profile_events(const Profile *profile, int rank, char **out, size_t *length)
 {
     char *text = NULL;
     FILE *stream = open_memstream(&text, length);
     CHECK(stream, ERR_MEMORY, "no memory for a timeline");
+    for (int i = 0; i < LANES; i++)
+        (void)fprintf(stream,
+                      "{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":%d,\"tid\":%d,"
+                      "\"args\":{\"name\":\"%s\"}},\n",
+                      rank, i, lanes[i]);
     for (int64_t i = 0; i < profile->event_count; i++) {
         const ProfileEvent *e = &profile->events[i];
         (void)fprintf(stream,
-                      "{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":%d,\"tid\":\"%s\","
+                      "{\"name\":\"%s\",\"cat\":\"%s\",\"ph\":\"X\",\"pid\":%d,\"tid\":%d,"
                       "\"ts\":%.3f,\"dur\":%.3f},\n",
-                      e->name, e->lane, rank, e->lane, 1e6 * (e->start - profile->since),
+                      e->name, e->lane, rank, lane_of(e), 1e6 * (e->start - profile->since),
                       1e6 * (e->end - e->start));
     }
     const bool whole = fflush(stream) == 0 && !ferror(stream);

@@ -10,6 +10,7 @@
 #include "core/base/status.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -36,6 +37,7 @@ typedef struct ProfileEvent {
 typedef struct Profile {
     ProfileRow rows[PROFILE_ROWS];
     int count;
+    bool paused;
     pthread_t thread;     /* who may record; what others do beside it is not counted */
     double start;         /* of the call that is under way */
     ProfileEvent *events; /* owned; NULL: sums only */

@@ -179,7 +179,7 @@ static Status open_device(TrainState *s)
     if (c->dtype == 2 && !s->device.bf16)
         log_warn("dtype: this machine has no bf16 that is faster than f32; it computes in f32");
     s->reduce = reducer_way(s);
-    return OK;
+    return profiling_create(c, s->comm, &s->groups, &s->device, &s->profiling);
 }
 
 static Status open_saver(TrainState *s)
@@ -324,6 +324,12 @@ Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *out
     return status;
 }
 
+Status train_state_tell_profile(TrainState *s)
+{
+    return profiling_finish(&s->profiling, &s->config, s->comm, &s->device,
+                            s->gemm_gflops / comm_size(s->comm));
+}
+
 void train_state_destroy(TrainState *s)
 {
     checkpoint_saver_destroy(s->saver);
@@ -342,6 +348,7 @@ void train_state_destroy(TrainState *s)
     free(s->lora_metadata);
     bucket_shards_destroy(&s->shards);
     dit_destroy(&s->dit);
+    if (s->comm) profiling_destroy(&s->profiling, s->comm, &s->groups); /* of a plan: none */
     codec_destroy(&s->codec);
     dataset_close(s->train);
     dataset_close(s->heldout);

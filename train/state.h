@@ -17,6 +17,7 @@
 #include "train/memory.h"
 #include "train/optimizer.h"
 #include "train/samples.h"
+#include "train/profiling.h"
 #include "train/step.h"
 #include "train/train_config.h"
 #include "train/trust.h"
@@ -33,6 +34,7 @@ typedef struct TrainState {
     Codec codec;                           /* owned; none where nobody needs it */
     MeshGroups groups;
     Device device;
+    Profiling profiling;
     ReducerWay reduce;
     Dit dit;                                           /* owned */
     Arena weights_arena, grads_arena, optimizer_arena; /* owned */
@@ -55,6 +57,9 @@ typedef struct TrainState {
     double gemm_gflops;      /* of all ranks together */
     int64_t resident_before; /* bytes of the libraries and MPI, when the state was made */
 } TrainState;
+
+/* Where the time went, when the configuration asks. Collective over the world. */
+Status train_state_tell_profile(TrainState *state);
 
 /* Collective over the world. On failure everything is undone. */
 Status train_state_create(Comm *comm, const TrainConfig *config, TrainState *state);

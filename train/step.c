@@ -347,7 +347,8 @@ Status train_step_run(TrainStep *step, const Batch *batch, double *loss_sum)
                                   .forward = step_forward,
                                   .backward = step_backward,
                                   .weights = step_weights,
-                                  .message_count = step_message_count };
+                                  .message_count = step_message_count,
+                                  .profile = step->dit->dev->profile };
     TRY(pipeline_run(&step->schedule, step->groups->pipeline, &stage, &step->buffers));
     /* a replica without work in this step still takes part in every reduction */
     for (int i = 0; micros == 0 && i < step->dit->params.buckets; i++)

@@ -74,6 +74,8 @@ static const ConfigKey keys[] = {
     { REAL("train.caption_drop", train.caption_drop, "0.1", 0, 1) },
     { INT("train.max_skipped", train.max_skipped, "10", 1, 1e9) },
     { INT("train.check_every", train.check_every, "10", 0, 1e9) },
+    { ROW("train.profile", CONFIG_BOOL, train.profile), .fallback = "false" },
+    { TEXT("train.trace", train.trace), .fallback = "" },
     { INT("train.heldout_every", train.heldout_every, "0", 0, 1e9) },
     { INT("train.sample_every", train.sample_every, "0", 0, 1e9) },
     { ROW("train.sample_prompts", CONFIG_STRINGS, train.sample_prompts), .fallback = "[]",

@@ -61,6 +61,8 @@ typedef struct TrainKeys {
     double caption_drop;
     int64_t max_skipped;                 /* steps in a row whose gradient is not finite */
     int64_t heldout_every, sample_every; /* steps; 0: never */
+    bool profile;                        /* a table of where the time went, at the end */
+    char trace[CONFIG_PATH_MAX];         /* a timeline of every rank, for Perfetto; "": none */
     int64_t check_every; /* steps between comparisons of replicas, and one before each checkpoint
                             (train/replicas.h); 0: never. One costs about 1 % of a step of 1,000
                             tokens a rank, of more tokens less */

@@ -180,6 +180,7 @@ Status trainer_run(Comm *comm, const TrainConfig *config)
     status = comm_agree(comm, status);
     if (status == OK) status = begin(&run);
     if (status == OK) status = settle(&run, loop(&run));
+    if (status == OK) status = train_state_tell_profile(&run.state);
     if (status == OK) status = train_state_report_peak(&run.state);
     metrics_close(&run.metrics);
     damaged_clips_destroy(&run.damaged);

@@ -71,6 +71,7 @@ Status trainer_step(Run *run, StepMetrics *m)
     const double start = clock_seconds(), waited_s = comm_waited_s(s->comm);
     const double *control = run->control;
     double loss_sum = 0.0;
+    profiling_begin(&s->profiling);
     comm_set_step(s->comm, run->done + 1);
     *m = (StepMetrics){ .step = run->done + 1,
                         .lr = lr_at_step(&s->config.train, run->done),
@@ -108,6 +109,7 @@ Status trainer_step(Run *run, StepMetrics *m)
 
     find_slowest(run, m);
     m->step_s = clock_seconds() - start;
+    profiling_end(&s->profiling, m->step_s);
     m->wait_s = loader_wait_s(s->loader) - run->wait_s;
     run->wait_s += m->wait_s;
     m->tokens_per_s = (double)m->tokens / m->step_s;

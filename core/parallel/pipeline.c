@@ -1,5 +1,7 @@
 #include "core/parallel/pipeline.h"
 
+#include "core/profile.h"
+
 #include "core/base/clock.h"
 
 #include <assert.h>
@@ -100,10 +102,22 @@ static Status run_slot(const Runner *r, Slot slot)
 static Status run_row(const Runner *r)
 {
     const Slot *row = r->schedule->slots[r->group->rank];
+    static const char *const slot_names[SLOT_KINDS] = {
+        [SLOT_FORWARD] = "forward",
+        [SLOT_BACKWARD] = "backward",
+        [SLOT_WEIGHTS] = "weights",
+        [SLOT_SEND_FORWARD] = "send activations",
+        [SLOT_RECEIVE_FORWARD] = "receive activations",
+        [SLOT_SEND_BACKWARD] = "send gradients",
+        [SLOT_RECEIVE_BACKWARD] = "receive gradients",
+    };
     Trace *trace = r->stage->trace;
+    Profile *profile = r->stage->profile;
     for (int i = 0; i < r->schedule->counts[r->group->rank]; i++) {
-        const double start = trace ? clock_seconds() : 0.0;
+        const double start = trace || profile ? clock_seconds() : 0.0;
         TRY(run_slot(r, row[i]));
+        if (profile)
+            profile_add(profile, "pipeline", slot_names[row[i].kind], start, clock_seconds());
         if (trace) trace_add(trace, row[i], start, clock_seconds());
     }
     return OK;

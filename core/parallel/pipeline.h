@@ -38,6 +38,7 @@ typedef struct PipelineStage {
     Status (*weights)(void *context, PipelineTurn turn);  /* NULL: the table has none */
     /* F32 values of this micro-batch's message; the same on every stage. */
     int64_t (*message_count)(const void *context, int micro);
+    struct Profile *profile; /* view; gets this rank's slots as events; NULL: none */
     Trace *trace; /* view; filled with this rank's slots, in seconds of the clock; NULL: none */
 } PipelineStage;
 
