@@ -6,7 +6,7 @@
  * tile stay in scratch, dq is added to in memory. A task that adds to a head's bias takes that
  * head's samples in order. So every number has one owner and one order of additions.
  */
-#include "core/cpu/attention_tile.h"
+#include "core/cpu/attention_gradients.h"
 
 #include <omp.h>
 #include <string.h>
@@ -42,14 +42,6 @@ static Tile tile_at(float *base, int64_t head_dim)
     return t;
 }
 
-/* What one task reads and writes: pointers at the sample's first token of the head. */
-typedef struct Head {
-    float *dq, *dk, *dv, *dbias;
-    const float *dout, *q, *k, *v, *out, *lse, *bias; /* bias at (j, i) = (0, 0), or NULL */
-    int64_t keys;
-    float scale;
-} Head;
-
 static void load_rows(float *restrict to, const float *restrict from, int64_t count, int64_t padded,
                       AttentionSize size, float scale)
 {
@@ -60,7 +52,7 @@ static void load_rows(float *restrict to, const float *restrict from, int64_t co
     }
 }
 
-static void load_queries(const Tile *t, const Head *h, int64_t first, int64_t count,
+static void load_queries(const Tile *t, const AttentionHead *h, int64_t first, int64_t count,
                          AttentionSize size)
 {
     const float *q = h->q + first * size.stride, *dout = h->dout + first * size.stride;
@@ -95,7 +87,7 @@ static void soften(const Tile *t, const float *restrict bias, int64_t keys, int6
 }
 
 /* One tile of keys against one of queries. */
-static void visit(const Tile *t, const Head *h, int64_t first_key, int64_t keys,
+static void visit(const Tile *t, const AttentionHead *h, int64_t first_key, int64_t keys,
                   int64_t first_query, int64_t queries, AttentionSize size)
 {
     const float *k = h->k + first_key * size.stride, *v = h->v + first_key * size.stride;
@@ -122,10 +114,7 @@ static void visit(const Tile *t, const Head *h, int64_t first_key, int64_t keys,
         for (int64_t i = 0; i < lanes; i++) t->dq_columns[d * QUERY_TILE + i] *= h->scale;
     tile_transpose(h->dq + first_query * size.stride, size.stride, t->dq_columns, QUERY_TILE, dim,
                    queries, 1.0f, true);
-    if (!h->dbias) return;
-    for (int64_t j = 0; j < keys; j++)
-        for (int64_t i = 0; i < queries; i++)
-            h->dbias[diagonal + j - i] += t->ds[j * QUERY_TILE + i];
+    attention_add_bias(h, t->ds, diagonal, keys, queries);
 }
 
 static void store_rows(float *restrict to, const float *restrict from, int64_t count,
@@ -135,15 +124,9 @@ static void store_rows(float *restrict to, const float *restrict from, int64_t c
         for (int64_t d = 0; d < size.head_dim; d++) to[j * size.stride + d] = from[j * padded + d];
 }
 
-static void clear_rows(float *to, int64_t count, AttentionSize size)
+static void backward_head(const Tile *t, const AttentionHead *h, AttentionSize size)
 {
-    for (int64_t i = 0; i < count; i++)
-        memset(to + i * size.stride, 0, (size_t)size.head_dim * sizeof *to);
-}
-
-static void backward_head(const Tile *t, const Head *h, AttentionSize size)
-{
-    clear_rows(h->dq, size.q_tokens, size);
+    attention_clear_rows(h->dq, size.q_tokens, size);
     for (int64_t j = 0; j < h->keys; j += KEY_TILE) {
         const int64_t keys = cpu_min(KEY_TILE, h->keys - j);
         memset(t->dk, 0, (size_t)(keys * t->padded) * sizeof *t->dk);
@@ -156,9 +139,7 @@ static void backward_head(const Tile *t, const Head *h, AttentionSize size)
         store_rows(h->dk + j * size.stride, t->dk, keys, t->padded, size);
         store_rows(h->dv + j * size.stride, t->dv, keys, t->padded, size);
     }
-    /* masked keys */
-    clear_rows(h->dk + h->keys * size.stride, size.k_tokens - h->keys, size);
-    clear_rows(h->dv + h->keys * size.stride, size.k_tokens - h->keys, size);
+    attention_clear_masked(h, size);
 }
 
 static Status attention_backward_kernel(const Device *dev, Tensor dq, Tensor dk, Tensor dv,
@@ -168,7 +149,7 @@ static Status attention_backward_kernel(const Device *dev, Tensor dq, Tensor dk,
 {
     const AttentionSize size = attention_size(q, k);
     const int64_t each = attention_backward_floats(size.head_dim);
-    const float *bias = options->rel_bias.data;
+    const AttentionCall call = { dq, dk, dv, drel_bias, dout, q, k, v, out, lse, options };
     const int64_t samples = drel_bias.data ? size.batch : 1; /* that one task takes in order */
     const size_t mark = arena_mark(scratch);
     Tensor threads;
@@ -179,20 +160,7 @@ static Status attention_backward_kernel(const Device *dev, Tensor dq, Tensor dk,
         const Tile t = tile_at(tensor_f32(threads) + omp_get_thread_num() * each, size.head_dim);
         const int64_t head = task % size.heads;
         for (int64_t s = 0; s < samples; s++) {
-            const AttentionPlace at = attention_place(options, size, task / size.heads + s, head);
-            const Head h = { .dq = tensor_f32(dq) + at.q,
-                             .dk = tensor_f32(dk) + at.k,
-                             .dv = tensor_f32(dv) + at.k,
-                             .dbias = drel_bias.data ? tensor_f32(drel_bias) + at.bias : NULL,
-                             .dout = tensor_f32(dout) + at.q,
-                             .q = tensor_f32(q) + at.q,
-                             .k = tensor_f32(k) + at.k,
-                             .v = tensor_f32(v) + at.k,
-                             .out = tensor_f32(out) + at.q,
-                             .lse = tensor_f32(lse) + at.lse,
-                             .bias = bias ? bias + at.bias : NULL,
-                             .keys = at.keys,
-                             .scale = options->scale };
+            const AttentionHead h = attention_head(&call, size, task / size.heads + s, head);
             backward_head(&t, &h, size);
         }
     }

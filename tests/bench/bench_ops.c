@@ -288,6 +288,8 @@ static void bench_all(Bench *b)
     bench_linear(b, 640, 256, 1024);
     bench_linear(b, 1024, 512, 2048);
     bench_linear(b, 8, 256, 1536);
+    bench_linear(b, 4096, 1536, 8960);
+    bench_linear(b, 4096, 1536, 1536);
     bench_attention(b, 8, 80, 8, 32);
     bench_attention(b, 1, 1024, 8, 64);
     bench_attention(b, 1, 4096, 12, 128);

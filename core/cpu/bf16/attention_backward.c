@@ -6,6 +6,7 @@
  * outside, tiles of queries inside. A task that adds to a head's bias takes that head's samples in
  * order.
  */
+#include "core/cpu/attention_gradients.h"
 #include "core/cpu/bf16/attention_panels.h"
 
 #include <omp.h>
@@ -52,14 +53,6 @@ static Tile tile_at(float *base, int64_t q_tokens, int64_t dim)
     return t;
 }
 
-/* What one task reads and writes: pointers at the sample's first token of the head. */
-typedef struct Head {
-    float *dq, *dk, *dv, *dbias;
-    const float *dout, *q, *k, *v, *out, *lse, *bias; /* bias at (j, i) = (0, 0), or NULL */
-    int64_t keys;
-    float scale;
-} Head;
-
 static QueryPanels query_panels(const Tile *t, int64_t first, int64_t dim)
 {
     QueryPanels p = { .q_columns = t->queries + first / QUERY_TILE * attention_query_words(dim) };
@@ -69,7 +62,7 @@ static QueryPanels query_panels(const Tile *t, int64_t first, int64_t dim)
     return p;
 }
 
-static void pack_queries(const Tile *t, const Head *h, AttentionSize size)
+static void pack_queries(const Tile *t, const AttentionHead *h, AttentionSize size)
 {
     const int64_t dim = size.head_dim, stride = size.stride;
     for (int64_t i = 0; i < size.q_tokens; i += QUERY_TILE) {
@@ -89,7 +82,7 @@ static void pack_queries(const Tile *t, const Head *h, AttentionSize size)
     for (int64_t i = size.q_tokens; i % QUERY_TILE != 0; i++) t->lse[i] = t->dot[i] = 0;
 }
 
-static void pack_keys(const Tile *t, const Head *h, int64_t first, int64_t keys, AttentionSize size)
+static void pack_keys(const Tile *t, const AttentionHead *h, int64_t first, int64_t keys, AttentionSize size)
 {
     const CellSource k = { .f32 = h->k + first * size.stride, .stride = size.stride };
     const CellSource v = { .f32 = h->v + first * size.stride, .stride = size.stride };
@@ -117,7 +110,7 @@ static void soften(const Tile *t, const float *restrict lse, const float *restri
 }
 
 /* One tile of keys, packed, against one of queries. */
-static void visit(const Tile *t, const Head *h, int64_t first_key, int64_t keys, int64_t first,
+static void visit(const Tile *t, const AttentionHead *h, int64_t first_key, int64_t keys, int64_t first,
                   int64_t queries, AttentionSize size)
 {
     const int64_t dim = size.head_dim, diagonal = first_key - first;
@@ -138,10 +131,7 @@ static void visit(const Tile *t, const Head *h, int64_t first_key, int64_t keys,
     panel_multiply(t->dq, QUERY_TILE, t->k_turned, t->ds_columns, dim, QUERY_TILE, keys, false);
     tile_transpose(h->dq + first * size.stride, size.stride, t->dq, QUERY_TILE, dim, queries,
                    h->scale, true);
-    if (!h->dbias) return;
-    for (int64_t j = 0; j < keys; j++)
-        for (int64_t i = 0; i < queries; i++)
-            h->dbias[diagonal + j - i] += t->ds[j * QUERY_TILE + i];
+    attention_add_bias(h, t->ds, diagonal, keys, queries);
 }
 
 static void store_rows(float *restrict to, const float *restrict from, int64_t count, float scale,
@@ -152,15 +142,9 @@ static void store_rows(float *restrict to, const float *restrict from, int64_t c
             to[j * size.stride + d] = scale * from[j * size.head_dim + d];
 }
 
-static void clear_rows(float *to, int64_t count, AttentionSize size)
+static void backward_head(const Tile *t, const AttentionHead *h, AttentionSize size)
 {
-    for (int64_t i = 0; i < count; i++)
-        memset(to + i * size.stride, 0, (size_t)size.head_dim * sizeof *to);
-}
-
-static void backward_head(const Tile *t, const Head *h, AttentionSize size)
-{
-    clear_rows(h->dq, size.q_tokens, size);
+    attention_clear_rows(h->dq, size.q_tokens, size);
     pack_queries(t, h, size);
     for (int64_t j = 0; j < h->keys; j += KEY_TILE) {
         const int64_t keys = cpu_min(KEY_TILE, h->keys - j);
@@ -172,9 +156,7 @@ static void backward_head(const Tile *t, const Head *h, AttentionSize size)
         store_rows(h->dk + j * size.stride, t->dk, keys, h->scale, size);
         store_rows(h->dv + j * size.stride, t->dv, keys, 1.0f, size);
     }
-    /* masked keys */
-    clear_rows(h->dk + h->keys * size.stride, size.k_tokens - h->keys, size);
-    clear_rows(h->dv + h->keys * size.stride, size.k_tokens - h->keys, size);
+    attention_clear_masked(h, size);
 }
 
 static Status attention_backward_kernel(const Device *dev, Tensor dq, Tensor dk, Tensor dv,
@@ -184,7 +166,7 @@ static Status attention_backward_kernel(const Device *dev, Tensor dq, Tensor dk,
 {
     const AttentionSize size = attention_size(q, k);
     const int64_t each = attention_backward_panels(size.q_tokens, size.head_dim);
-    const float *bias = options->rel_bias.data;
+    const AttentionCall call = { dq, dk, dv, drel_bias, dout, q, k, v, out, lse, options };
     const int64_t samples = drel_bias.data ? size.batch : 1; /* that one task takes in order */
     const size_t mark = arena_mark(scratch);
     Tensor threads;
@@ -197,20 +179,7 @@ static Status attention_backward_kernel(const Device *dev, Tensor dq, Tensor dk,
         const int64_t head = task % size.heads;
         bf16_begin();
         for (int64_t s = 0; s < samples; s++) {
-            const AttentionPlace at = attention_place(options, size, task / size.heads + s, head);
-            const Head h = { .dq = tensor_f32(dq) + at.q,
-                             .dk = tensor_f32(dk) + at.k,
-                             .dv = tensor_f32(dv) + at.k,
-                             .dbias = drel_bias.data ? tensor_f32(drel_bias) + at.bias : NULL,
-                             .dout = tensor_f32(dout) + at.q,
-                             .q = tensor_f32(q) + at.q,
-                             .k = tensor_f32(k) + at.k,
-                             .v = tensor_f32(v) + at.k,
-                             .out = tensor_f32(out) + at.q,
-                             .lse = tensor_f32(lse) + at.lse,
-                             .bias = bias ? bias + at.bias : NULL,
-                             .keys = at.keys,
-                             .scale = options->scale };
+            const AttentionHead h = attention_head(&call, size, task / size.heads + s, head);
             backward_head(&t, &h, size);
         }
         bf16_end();
