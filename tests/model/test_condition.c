@@ -52,7 +52,7 @@ static void expected_tokens(KnownFrames known, const float *noise, const float *
                             float *tokens)
 {
     enum { PLANE = H * W };
-    static float latent[ALL * T * PLANE], given[CHANNELS * T * PLANE];
+    float latent[ALL * T * PLANE], given[CHANNELS * T * PLANE]; /* ranks are threads here */
     float mask[CONDITION_MASK][T];
     float *to = latent;
     const Shape own = SHAPE(CHANNELS, T, H, W);
