@@ -179,7 +179,7 @@ SANITIZED = $(filter-out tests/mpi/test_allocations.c tests/unit/test_alloc_fail
 SANITIZE_THREADS = BUILD=$(BUILD)/tsan SANITIZE=thread CFLAGS="-O1 -g" RANKS=2 \
                    OPENMP="-fopenmp-simd -lgomp -Wno-unknown-pragmas -Wno-unused-parameter" \
                    FILES="$(THREADED)"
-THREADED = $(patsubst %,tests/unit/test_%.c,base hang ingest_plan loader pipeline) \
+THREADED = $(patsubst %,tests/unit/test_%.c,base hang ordered model_dir loader pipeline) \
            $(patsubst %,tests/model/test_%.c,model sequence train_step velocity zero) \
            $(filter tests/mpi/%,$(SANITIZED))
 
