@@ -152,7 +152,7 @@ clean:  ## remove the build folder
 .PHONY: all help test test-slurm quickstart bench bench-peers chaos chaos_calls sanitize fuzz lint format install \
         compile_commands clean run_tests run_fuzz FORCE
 
-C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* comm data train infer tools tests/*)) $(CXX_SOURCES)
+C_FILES   = $(wildcard core/*.[ch] $(addsuffix /*.[ch],core/* core/*/* comm data train infer tools tests/*)) $(CXX_SOURCES)
 PARALLEL  = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(JOBS))
 
 # ---- tests ---------------------------------------------------------------------------------------

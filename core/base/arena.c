@@ -45,7 +45,7 @@ static char *map_pages(size_t bytes)
     const size_t before = (size_t)(-(uintptr_t)start % HUGE_PAGE);
     char *base = start + before;
     if (before > 0) (void)munmap(start, before);
-    if (before < HUGE_PAGE) (void)munmap(base + whole, HUGE_PAGE - before);
+    (void)munmap(base + whole, HUGE_PAGE - before);
     (void)madvise(base, whole, MADV_HUGEPAGE);
     return base;
 }

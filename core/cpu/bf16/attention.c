@@ -2,8 +2,8 @@
  * Forward attention with products in BF16: q, k, v and the probabilities are rounded, the softmax
  * and all sums are F32.
  *
- * One task is some tiles of queries of one (sample, head). It packs the head's keys and values once;
- * where there are few heads a head is several tasks.
+ * One task is some tiles of queries of one (sample, head). It packs the head's keys and values
+ * once; where there are few heads a head is several tasks.
  */
 #include "core/cpu/attention_softmax.h"
 #include "core/cpu/bf16/attention_panels.h"
@@ -13,9 +13,9 @@
 /* A thread's scratch. */
 typedef struct Tile {
     Softmax soft;
-    Pair *q;    /* B (head_dim, QUERY_TILE) */
-    Pair *p;    /* B (KEY_TILE, QUERY_TILE): probabilities */
-    Pair *keys; /* A (keys, head_dim) */
+    Pair *q;      /* B (head_dim, QUERY_TILE) */
+    Pair *p;      /* B (KEY_TILE, QUERY_TILE): probabilities */
+    Pair *keys;   /* A (keys, head_dim) */
     Pair *values; /* A (head_dim, KEY_TILE), a tile of keys after the other */
 } Tile;
 
@@ -62,9 +62,8 @@ static void attend_keys(const Tile *t, const float *bias, int64_t first, int64_t
     if (bias) softmax_bias(soft->score, bias, keys, queries);
     softmax_tile(soft, dim, keys, QUERY_TILE);
     pack_b(t->p, (CellSource){ .f32 = soft->score, .stride = QUERY_TILE }, false, QUERY_TILE, keys);
-    panel_multiply(soft->out, QUERY_TILE,
-                   t->values + first / KEY_TILE * panel_words(dim, KEY_TILE), t->p, dim, QUERY_TILE,
-                   keys, true);
+    panel_multiply(soft->out, QUERY_TILE, t->values + first / KEY_TILE * panel_words(dim, KEY_TILE),
+                   t->p, dim, QUERY_TILE, keys, true);
 }
 
 /* One tile of queries: q, out, lse and bias at its first. */

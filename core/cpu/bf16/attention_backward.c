@@ -22,13 +22,13 @@ typedef struct QueryPanels {
 
 /* A thread's scratch. */
 typedef struct Tile {
-    float *p, *ds;    /* (KEY_TILE, QUERY_TILE) */
-    float *dk, *dv;   /* (KEY_TILE, head_dim) */
-    float *dq;        /* (head_dim, QUERY_TILE) */
-    float *lse, *dot; /* (all queries, whole tiles); dot: rowsum(dout out) */
-    Pair *queries;    /* of every tile of queries */
-    Pair *k, *v;      /* A (KEY_TILE, head_dim) */
-    Pair *k_turned;   /* A (head_dim, KEY_TILE) */
+    float *p, *ds;          /* (KEY_TILE, QUERY_TILE) */
+    float *dk, *dv;         /* (KEY_TILE, head_dim) */
+    float *dq;              /* (head_dim, QUERY_TILE) */
+    float *lse, *dot;       /* (all queries, whole tiles); dot: rowsum(dout out) */
+    Pair *queries;          /* of every tile of queries */
+    Pair *k, *v;            /* A (KEY_TILE, head_dim) */
+    Pair *k_turned;         /* A (head_dim, KEY_TILE) */
     Pair *p_rows, *ds_rows; /* A (KEY_TILE, QUERY_TILE) */
     Pair *ds_columns;       /* B (KEY_TILE, QUERY_TILE) */
 } Tile;
@@ -82,7 +82,8 @@ static void pack_queries(const Tile *t, const AttentionHead *h, AttentionSize si
     for (int64_t i = size.q_tokens; i % QUERY_TILE != 0; i++) t->lse[i] = t->dot[i] = 0;
 }
 
-static void pack_keys(const Tile *t, const AttentionHead *h, int64_t first, int64_t keys, AttentionSize size)
+static void pack_keys(const Tile *t, const AttentionHead *h, int64_t first, int64_t keys,
+                      AttentionSize size)
 {
     const CellSource k = { .f32 = h->k + first * size.stride, .stride = size.stride };
     const CellSource v = { .f32 = h->v + first * size.stride, .stride = size.stride };
@@ -110,8 +111,8 @@ static void soften(const Tile *t, const float *restrict lse, const float *restri
 }
 
 /* One tile of keys, packed, against one of queries. */
-static void visit(const Tile *t, const AttentionHead *h, int64_t first_key, int64_t keys, int64_t first,
-                  int64_t queries, AttentionSize size)
+static void visit(const Tile *t, const AttentionHead *h, int64_t first_key, int64_t keys,
+                  int64_t first, int64_t queries, AttentionSize size)
 {
     const int64_t dim = size.head_dim, diagonal = first_key - first;
     const QueryPanels query = query_panels(t, first, dim);

@@ -24,8 +24,7 @@ static inline int64_t attention_backward_panels(int64_t q_tokens, int64_t dim)
                             2 * cpu_blocks(q_tokens, QUERY_TILE) * QUERY_TILE + CELL_SIDE;
     const int64_t words = cpu_blocks(q_tokens, QUERY_TILE) * attention_query_words(dim) +
                           2 * panel_words(KEY_TILE, dim) + panel_words(dim, KEY_TILE) +
-                          2 * panel_words(KEY_TILE, QUERY_TILE) +
-                          panel_words(QUERY_TILE, KEY_TILE);
+                          2 * panel_words(KEY_TILE, QUERY_TILE) + panel_words(QUERY_TILE, KEY_TILE);
     return numbers + words;
 }
 

@@ -21,8 +21,8 @@ static inline void dot_rows(float *c, int64_t c_row, const Pair *a, const Pair *
     __m512 sum[DOT_ROWS][2];
     for (int i = 0; i < DOT_ROWS; i++)
         for (int j = 0; j < 2; j++)
-            sum[i][j] = accumulate ? _mm512_loadu_ps(c + i * c_row + j * CELL_SIDE)
-                                   : _mm512_setzero_ps();
+            sum[i][j] =
+                accumulate ? _mm512_loadu_ps(c + i * c_row + j * CELL_SIDE) : _mm512_setzero_ps();
     for (int64_t p = 0; p < cells * CELL_WORDS; p += CELL_WORDS)
         for (int w = 0; w < CELL_SIDE; w++) {
             const __m512bh b0 = (__m512bh)_mm512_load_si512(b + p + w * CELL_SIDE);
@@ -34,8 +34,7 @@ static inline void dot_rows(float *c, int64_t c_row, const Pair *a, const Pair *
             }
         }
     for (int i = 0; i < DOT_ROWS; i++)
-        for (int j = 0; j < 2; j++)
-            _mm512_storeu_ps(c + i * c_row + j * CELL_SIDE, sum[i][j]);
+        for (int j = 0; j < 2; j++) _mm512_storeu_ps(c + i * c_row + j * CELL_SIDE, sum[i][j]);
 }
 
 /* c (32, 32) = or += two strips of A times two of B, `cells` deep; the first `rows` are wanted. */

@@ -57,8 +57,8 @@ static inline __m512i line_along(CellSource s, int64_t row, int64_t column, int6
 {
     if (count <= 0) return _mm512_setzero_si512();
     const __m256i low = narrow(s, row, column, first_lanes(count));
-    const __m256i high = count > 16 ? narrow(s, row, column + 16, first_lanes(count - 16))
-                                    : _mm256_setzero_si256();
+    const __m256i high =
+        count > 16 ? narrow(s, row, column + 16, first_lanes(count - 16)) : _mm256_setzero_si256();
     return _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
 }
 
@@ -101,9 +101,10 @@ static inline void turn(__m512i line[CELL_SIDE])
 
 /* One cell. `along`: k runs along the rows of memory, else down its columns. `turned`: the lines
  * are wanted the other way. count, depth: what is there of the cell's 16 and 32. */
-static inline __attribute__((always_inline)) void
-pack_cell(Pair *to, CellSource s, const bool along, const bool turned, int64_t first, int64_t count,
-          int64_t k, int64_t depth)
+static inline __attribute__((always_inline)) void pack_cell(Pair *to, CellSource s,
+                                                            const bool along, const bool turned,
+                                                            int64_t first, int64_t count, int64_t k,
+                                                            int64_t depth)
 {
     __m512i line[CELL_SIDE];
     const __mmask16 mask = first_lanes(count);
