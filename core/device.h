@@ -26,7 +26,7 @@ typedef struct Device {
     int threads;              /* OpenMP threads an op may use */
     bool bf16;  /* dtype: bf16. Products of matrices, attention's too, round what they multiply to
                    BF16 and sum in F32 */
-    bool exact; /* numerics: exact. Linear ops by core/cpu/gemm_exact.h rather than oneDNN: bits do
+    bool exact; /* numerics: exact. Linear ops by core/cpu/gemm_chain.h rather than oneDNN: bits do
                    not depend on how rows, columns and heads are cut over ranks. They do depend on
                    the instruction set, which is in the name. */
     Profile *profile; /* view: ops tell it how long they took; NULL: nobody asks */

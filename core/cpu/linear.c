@@ -1,26 +1,23 @@
 #include "core/cpu/cpu.h"
 
 #include "core/blas/gemm.h"
-#include "core/cpu/gemm_exact.h"
+#include "core/cpu/gemm_chain.h"
+#include "core/cpu/gemm_parts.h"
 
+/* oneDNN, but for what it is slow at: a transposed first operand, which the gradients of weights
+ * have (docs/performance.md). */
 static Status gemm_kernel(const Device *dev, const Gemm *gemm)
 {
-    return gemm_f32(gemm, dev->threads);
+    if (!CPU_FUSED || !gemm->a.transposed) return gemm_f32(gemm, dev->threads);
+    gemm_chain(gemm, dev->threads);
+    return OK;
 }
 
 /* By the device's choice of arithmetic. */
 static Status multiply(const Device *dev, const Gemm *gemm)
 {
     if (!dev->exact) return dev->table->gemm(dev, gemm);
-    const ExactGemm exact = { .c = gemm->c,
-                              .m = gemm->m,
-                              .n = gemm->n,
-                              .term = { { gemm->a, gemm->b, gemm->k } },
-                              .terms = 1,
-                              .parts = 1,
-                              .start = gemm->accumulate ? EXACT_CONTINUE : EXACT_WRITE,
-                              .bias = gemm->bias };
-    gemm_exact(&exact, dev->threads);
+    gemm_chain(gemm, dev->threads);
     return OK;
 }
 
@@ -115,16 +112,15 @@ static Status linear_cut_kernel(const Device *dev, Tensor y, Tensor x, Tensor w,
 {
     if (!dev->exact) return linear_kernel(dev, y, x, w, tensor_none());
     const int64_t in = tensor_width(x);
-    const ExactGemm gemm = {
+    const PartsGemm gemm = {
         .c = tensor_f32(y),
         .m = tensor_rows(x),
         .n = w.shape[0],
         .term = { { { .data = tensor_f32(x), .stride = in }, weight_operand(w, in, true), in } },
         .terms = 1,
-        .parts = parts,
-        .start = EXACT_WRITE
+        .parts = parts
     };
-    gemm_exact(&gemm, dev->threads);
+    gemm_parts(&gemm, dev->threads);
     return OK;
 }
 
@@ -133,21 +129,21 @@ static Status linear_cut_backward_input_kernel(const Device *dev, Tensor dx,
                                                bool accumulate)
 {
     const int64_t in = tensor_width(dx);
-    ExactGemm gemm = { .c = tensor_f32(dx),
+    PartsGemm gemm = { .c = tensor_f32(dx),
                        .m = tensor_rows(dx),
                        .n = in,
                        .terms = count,
                        .parts = parts,
-                       .start = accumulate ? EXACT_ADD : EXACT_WRITE };
+                       .accumulate = accumulate };
     for (int p = 0; p < count; p++) {
         const Tensor dy = pairs[p].dy, w = pairs[p].w;
         const int64_t out = tensor_width(dy);
         if (!dev->exact) TRY(linear_backward_input_kernel(dev, dx, dy, w, accumulate || p > 0));
-        gemm.term[p] = (ExactTerm){ { .data = tensor_f32(dy), .stride = out },
+        gemm.term[p] = (PartsTerm){ { .data = tensor_f32(dy), .stride = out },
                                     weight_operand(w, in, false),
                                     out };
     }
-    if (dev->exact) gemm_exact(&gemm, dev->threads);
+    if (dev->exact) gemm_parts(&gemm, dev->threads);
     return OK;
 }
 
