@@ -265,11 +265,12 @@ void loader_destroy(Loader *loader)
 
 Status loader_next(Loader *loader, const Batch **out)
 {
-    const double start_s = clock_seconds();
     pthread_mutex_lock(&loader->lock);
     const int64_t index = loader->taken;
     while (loader->filled == index && loader->failure.status == OK) {
+        const double start_s = clock_seconds();
         pthread_cond_wait(&loader->changed, &loader->lock);
+        loader->wait_s += clock_seconds() - start_s;
     }
     const bool ready = loader->filled > index;
     if (ready) {
@@ -278,7 +279,6 @@ Status loader_next(Loader *loader, const Batch **out)
         pthread_cond_broadcast(&loader->changed);
     }
     pthread_mutex_unlock(&loader->lock);
-    loader->wait_s += clock_seconds() - start_s;
     if (!ready) return status_kept(&loader->failure);
     *out = &loader->buffers[index % BUFFERS].batch;
     return OK;

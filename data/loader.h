@@ -94,7 +94,7 @@ Status loader_next(Loader *loader, const Batch **out);
 void loader_drop(Loader *loader, const int64_t *marks);
 /* The clip of sample `number`. */
 int64_t loader_clip_of(const Loader *loader, int64_t number);
-/* Seconds loader_next has waited since the loader was made. */
+/* Seconds loader_next has waited since the loader was made: 0 where every step was ready. */
 double loader_wait_s(const Loader *loader);
 size_t loader_buffer_bytes(const Loader *loader);
 /* Stops the thread and frees everything; NULL is fine. */

@@ -103,7 +103,8 @@ static Status make_trained(Bench *b)
         .flow = { .seed = 1, .logit_normal = true, .std = 1, .shift = 1 },
         .shapes = &shape,
         .shape_count = 1,
-        .micros_max = 1,
+        .micros_max = b->micros,
+        .schedule = b->schedule,
         .reduce = b->reduce
     };
     return train_step_create(&b->dit, &b->groups, o->grads, &options, &b->step);
@@ -127,12 +128,40 @@ static Status make_sampled(Bench *b)
     return dit_bind_store(&b->dit, &b->store);
 }
 
+int64_t bench_clips(const Bench *b)
+{
+    return b->job->clips * b->micros * b->groups.data->size;
+}
+
+/* Called once the model and its inputs are there. */
+static void make_batch(Bench *b)
+{
+    const BenchCase *job = b->job;
+    const int64_t tokens = bench_tokens(job), patch = dit_patch_out(&b->config.dit);
+    const TokenRange own = token_part(tokens, b->groups.sequence->size, b->groups.sequence->rank);
+    const MicroBatch micro = { .clips = job->clips,
+                               .t = job->t,
+                               .h = job->h,
+                               .w = job->w,
+                               .tokens = tokens,
+                               .patch = patch,
+                               .range = own,
+                               .latents = tensor_of(b->latents.data, F32,
+                                                    SHAPE(job->clips, own.count, patch)),
+                               .text = b->text,
+                               .samples = b->samples,
+                               .clip_ids = b->samples,
+                               .captions = captions };
+    for (int i = 0; i < b->micros; i++) b->batch[i] = micro;
+}
+
 Status bench_create(Bench *b)
 {
     const DitShape shape = shape_of(b->job);
     TRY(choose_model(b));
     TRY(make_arena(b));
     TRY(make_inputs(b));
+    make_batch(b);
     TRY(b->job->works == BENCH_DENOISE ? make_sampled(b) : make_trained(b));
     if (!(b->job->works & BENCH_DENOISE)) return OK;
     return velocity_create(&b->dit, b->groups.pipeline, &shape, 1, b->job->clips, &b->velocity);
@@ -150,24 +179,11 @@ void bench_destroy(Bench *b)
 
 Status bench_gradients_once(Bench *b)
 {
-    const BenchCase *job = b->job;
-    const int64_t tokens = bench_tokens(job), patch = dit_patch_out(&b->config.dit);
-    const MicroBatch micro = { .clips = job->clips,
-                               .t = job->t,
-                               .h = job->h,
-                               .w = job->w,
-                               .tokens = tokens,
-                               .patch = patch,
-                               .latents = b->latents,
-                               .text = b->text,
-                               .samples = b->samples,
-                               .clip_ids = b->samples,
-                               .captions = captions };
-    const int ranks = b->groups.data->size;
-    const Batch batch = { .micro_count = 1,
-                          .micros = &micro,
-                          .global_clips = job->clips * ranks,
-                          .global_elements = job->clips * ranks * tokens * patch };
+    const int64_t clips = bench_clips(b), elements = b->batch[0].tokens * b->batch[0].patch;
+    const Batch batch = { .micro_count = b->micros,
+                          .micros = b->batch,
+                          .global_clips = clips,
+                          .global_elements = clips * elements };
     double loss = 0.0;
     return train_step_run(&b->step, &batch, &loss);
 }

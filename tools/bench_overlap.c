@@ -71,7 +71,7 @@ static Status run(Bench *b, int repeats, ReducerWay chosen)
 Status bench_overlap(Comm *comm, const BenchCase *job, int repeats)
 {
     Bench b;
-    TRY(bench_open(comm, &b));
+    TRY(bench_open(comm, 1, 1, &b));
     b.job = job;
     const ReducerWay chosen = b.reduce;
     b.reduce = REDUCER_BESIDE;

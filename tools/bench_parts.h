@@ -9,7 +9,7 @@
 #include "train/optimizer.h"
 #include "train/step.h"
 
-enum { BENCH_CAPTIONS = 8, BENCH_REPEATS_MAX = 100 };
+enum { BENCH_CAPTIONS = 8, BENCH_REPEATS_MAX = 100, BENCH_MICROS_MAX = 64 };
 
 /* What can be timed. */
 typedef enum BenchWork {
@@ -48,13 +48,19 @@ typedef struct Bench {
     Velocity velocity;
     Tensor latents, v, times; /* (clips, tokens, patch) twice, (clips) */
     Tensor text;              /* (clips, text, text_dim), or none */
+    int micros;               /* micro-batches of a training step, of job->clips each */
+    ScheduleKind schedule;    /* of a pipeline */
     ReducerWay reduce;        /* as a training run would choose, until changed */
     double gemm_gflops;       /* of all ranks */
     int64_t samples[BENCH_CAPTIONS];
+    MicroBatch batch[BENCH_MICROS_MAX]; /* all alike */
 } Bench;
 
-/* Collective: the device, and a mesh of data-parallel ranks. */
-Status bench_open(Comm *comm, Bench *out);
+/* Collective: the device, and a mesh of these degrees; the other ranks are data-parallel.
+ * ERR_CONFIG. */
+Status bench_open(Comm *comm, int tensor, int pipeline, Bench *out);
+/* Clips of a training step, over all ranks. */
+int64_t bench_clips(const Bench *b);
 /* The model and the step of b->job. Collective. */
 Status bench_create(Bench *b);
 void bench_destroy(Bench *b);
@@ -77,5 +83,8 @@ double bench_median(double *seconds, int count);
 Status bench_collectives(Comm *comm, int repeats);
 /* Step time with the reduction of gradients under the backward and after it. Collective. */
 Status bench_overlap(Comm *comm, const BenchCase *job, int repeats);
+/* Clips and tokens a second that the loader gives from the dataset in `dir`, from the disk and from
+ * memory, beside what training of the case takes. One rank. */
+Status bench_loader(const Bench *base, const BenchCase *job, const char *dir, int repeats);
 
 #endif

@@ -150,7 +150,9 @@ static Status begin(Run *run)
     status = train_state_open_loader(s, run->done);
     /* a signal during all that: nothing is there that was not there before */
     TRY(comm_agree(s->comm, status == OK ? stop_check("starting") : status));
-    return first_batch(run);
+    TRY(first_batch(run));
+    log_info("the first step begins %.2f s after the program did", clock_process_age());
+    return OK;
 }
 
 /* A save in flight when a run fails is finished, where ranks can still speak to one another. */

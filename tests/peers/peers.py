@@ -195,6 +195,12 @@ def ratio(other, own):
     return f"{other / own:8.2f}" if other else "       -"
 
 
+def row_name(work, case):
+    if case == "attention":
+        return case + (", both ways" if work == "attention_both" else "")
+    return f"{case} {NAMES[work]}"
+
+
 def row(work, case, dtype, repeats, rounds):
     runs = {"ours": [], "eager": [], "compiled": []}
     for _ in range(rounds):  # in turns: a busy moment falls on all
@@ -206,9 +212,7 @@ def row(work, case, dtype, repeats, rounds):
                 print(error.stderr.strip().splitlines()[-1], file=sys.stderr)
     ms = {k: statistics.median(r[0] for r in v) if v else None for k, v in runs.items()}
     mib = {k: max(r[1] or 0 for r in v) if v else 0 for k, v in runs.items()}
-    name = case if case == "attention" else f"{case} {NAMES[work]}"
-    if work == "attention_both":
-        name += ", both ways"
+    name = row_name(work, case)
     shown = [f"{ms[k]:10.1f}" if ms[k] else "         -" for k in runs]
     print(f"{name:24} {dtype:5}", *shown, ratio(ms["eager"], ms["ours"]),
           ratio(ms["compiled"], ms["ours"]), f"{runs['ours'][-1][2]:>6}%",
@@ -220,8 +224,8 @@ def table():
     print(f"{'':24} {'dtype':5} {'ours ms':>10} {'eager':>10} {'compiled':>10}"
           f" {'eager x':>8} {'comp. x':>8} {'share':>7} {'MiB':>7} {'eager':>7} {'comp.':>7}")
     for work, case, dtypes, repeats in ROWS:
-        if wanted in f"{work} {case}":
-            for dtype in dtypes:
+        for dtype in dtypes:
+            if wanted in f"{row_name(work, case)} {dtype}":
                 row(work, case, dtype, repeats, rounds)
 
 
