@@ -138,7 +138,7 @@ Status device_arena(const Device *device, const char *name, size_t size, Arena *
 Status device_measure_gemm(const Device *device, double *gflops)
 {
     enum { SIDE = 1024 };
-    const double budget_s = 0.2, flops = 2.0 * SIDE * SIDE * SIDE;
+    const double budget_s = 0.1, flops = 2.0 * SIDE * SIDE * SIDE;
     const size_t count = (size_t)SIDE * SIDE;
     float *buffer = calloc(3 * count, sizeof *buffer);
     CHECK(buffer, ERR_MEMORY, "device: no memory to measure the gemm rate");

@@ -48,7 +48,7 @@ Device device_in_f32(const Device *device);
  * ERR_MEMORY names the arena and the size. */
 Status device_arena(const Device *device, const char *name, size_t size, Arena *out);
 
-/* GEMM rate of the device's arithmetic in GFLOP/s, measured now (about 0.2 s): what MFU is a share
+/* GEMM rate of the device's arithmetic in GFLOP/s, measured now (about 0.1 s): what MFU is a share
  * of. */
 Status device_measure_gemm(const Device *device, double *gflops);
 

@@ -76,6 +76,21 @@ float rng_normal(Rng rng, uint64_t index)
     return pair[index % 2];
 }
 
+void rng_fill_uniform(Rng rng, uint64_t first, int64_t count, float *out)
+{
+    int64_t i = 0;
+    while (i < count) {
+        const uint64_t index = first + (uint64_t)i;
+        if (index % 4 != 0 || count - i < 4) {
+            out[i++] = rng_uniform(rng, index);
+            continue;
+        }
+        uint32_t w[4];
+        rng_block(rng, index / 4, w);
+        for (int k = 0; k < 4; k++) out[i++] = unit(w[k]);
+    }
+}
+
 void rng_fill_normal(Rng rng, uint64_t first, int64_t count, float *out)
 {
     int64_t i = 0;

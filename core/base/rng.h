@@ -40,7 +40,9 @@ uint32_t rng_u32(Rng rng, uint64_t index);
 float rng_uniform(Rng rng, uint64_t index);
 /* Element `index` of a standard normal (Box-Muller on the words of its block). */
 float rng_normal(Rng rng, uint64_t index);
-/* out[i] = rng_normal(rng, first + i): the same bits, four at a time. */
+/* out[i] = rng_uniform(rng, first + i): the same bits, four at a time. */
+void rng_fill_uniform(Rng rng, uint64_t first, int64_t count, float *out);
+/* The same of rng_normal. */
 void rng_fill_normal(Rng rng, uint64_t first, int64_t count, float *out);
 
 /* FNV-1a of a name, for ids of tensors. */

@@ -284,16 +284,20 @@ Tensor params_view(const Param *param, Tensor flat)
     return tensor_of(data, F32, param->local_shape);
 }
 
-/* One value as a function of (seed, name, element of the whole tensor). */
-static float initial_value(const Param *p, Rng rng, float xavier, int64_t element)
+/* Elements [first, first + count) of the whole tensor: functions of seed, name and element. */
+static void initial_values(const Param *p, Rng rng, float xavier, int64_t first, int64_t count,
+                           float *out)
 {
-    switch (p->init) {
-    case INIT_ZERO: return 0.0f;
-    case INIT_ONE: return 1.0f;
-    case INIT_XAVIER: return (2.0f * rng_uniform(rng, (uint64_t)element) - 1.0f) * xavier;
-    case INIT_NORMAL: return p->std * rng_normal(rng, (uint64_t)element);
+    if (p->init == INIT_XAVIER) rng_fill_uniform(rng, (uint64_t)first, count, out);
+    if (p->init == INIT_NORMAL) rng_fill_normal(rng, (uint64_t)first, count, out);
+    for (int64_t i = 0; i < count; i++) {
+        switch (p->init) {
+        case INIT_ZERO: out[i] = 0.0f; break;
+        case INIT_ONE: out[i] = 1.0f; break;
+        case INIT_XAVIER: out[i] = (2.0f * out[i] - 1.0f) * xavier; break;
+        case INIT_NORMAL: out[i] *= p->std; break;
+        }
     }
-    return 0.0f;
 }
 
 Status params_init(const ParamList *list, const Mesh *mesh, uint64_t seed, Tensor flat)
@@ -320,10 +324,9 @@ Status params_init(const ParamList *list, const Mesh *mesh, uint64_t seed, Tenso
         const int64_t mine = p->cut < 0 ? 1 : middle / mesh->shape.tensor;
         const int64_t first = p->cut < 0 ? 0 : mine * mesh->tp;
         float *out = tensor_f32(params_view(p, flat));
-        for (int64_t o = 0; o < outer; o++) {
-            for (int64_t i = 0; i < mine * inner; i++)
-                *out++ = initial_value(p, rng, xavier, (o * middle + first) * inner + i);
-        }
+        for (int64_t o = 0; o < outer; o++)
+            initial_values(p, rng, xavier, (o * middle + first) * inner, mine * inner,
+                           out + o * mine * inner);
     }
     return OK;
 }

@@ -1,5 +1,6 @@
-/* status, arena and tensor: what everything stands on. */
+/* status, arena, tensor and clock: what everything stands on. */
 #include "core/base/arena.h"
+#include "core/base/clock.h"
 #include "core/base/status.h"
 #include "core/base/tensor.h"
 
@@ -8,6 +9,7 @@
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <cmocka.h>
 
 static Status check_positive(int value)
@@ -210,6 +212,18 @@ static void descriptions_name_shape_and_type(void **state)
     }
 }
 
+static void a_process_knows_its_age_whatever_its_name(void **state)
+{
+    (void)state;
+    assert_int_equal(prctl(PR_SET_NAME, "a) 1 (2 3"), 0);
+    const double before = clock_process_age(), start = clock_seconds();
+    while (clock_seconds() - start < 0.05) {
+    }
+    const double after = clock_process_age();
+    assert_true(before > 0 && before < 600);
+    assert_true(after - before > 0.045 && after - before < 60);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -224,6 +238,7 @@ int main(void)
         cmocka_unit_test(too_much_names_arena_and_tensor),
         cmocka_unit_test(views_share_memory_and_know_their_shape),
         cmocka_unit_test(descriptions_name_shape_and_type),
+        cmocka_unit_test(a_process_knows_its_age_whatever_its_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

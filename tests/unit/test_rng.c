@@ -59,22 +59,31 @@ static void seed_purpose_and_id_each_give_another_stream(void **state)
         assert_true(((uint64_t)rng_u32(others[i], 0) << 32 | rng_u32(others[i], 1)) != first);
 }
 
-static void filling_gives_the_bits_of_single_elements(void **state)
+typedef void Fill(Rng rng, uint64_t first, int64_t count, float *out);
+typedef float One(Rng rng, uint64_t index);
+
+static void check_filling(Fill *fill, One *one)
 {
-    (void)state;
     const Rng rng = rng_make(1, RNG_NOISE, 2);
     for (uint64_t first = 0; first < 6; first++) {
         for (int64_t count = 0; count < 14; count++) {
             float filled[16];
             memset(filled, 0, sizeof filled);
-            rng_fill_normal(rng, first, count, filled);
+            fill(rng, first, count, filled);
             for (int64_t i = 0; i < count; i++) {
-                const float one = rng_normal(rng, first + (uint64_t)i);
-                assert_memory_equal(&one, &filled[i], sizeof one);
+                const float expected = one(rng, first + (uint64_t)i);
+                assert_memory_equal(&expected, &filled[i], sizeof expected);
             }
             assert_true(filled[count] == 0); /* not one too many */
         }
     }
+}
+
+static void filling_gives_the_bits_of_single_elements(void **state)
+{
+    (void)state;
+    check_filling(rng_fill_normal, rng_normal);
+    check_filling(rng_fill_uniform, rng_uniform);
 }
 
 static void uniform_fills_its_interval_evenly(void **state)
