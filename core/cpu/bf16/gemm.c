@@ -7,6 +7,7 @@
 #include "core/cpu/bf16/panel.h"
 
 #include "core/blas/gemm.h"
+#include "core/cpu/gemm_tasks.h"
 
 enum { DEPTH = 512, TASK_COLUMNS = 512, PANEL_ROWS = 128 };
 
@@ -18,18 +19,13 @@ static CellSource source_at(GemmOperand o, int64_t row, int64_t column)
                          .stride = o.stride };
 }
 
-/* Rows [i, i + rows) and columns [j, j + columns) of C. */
-typedef struct Task {
-    int64_t i, j, rows, columns;
-} Task;
-
-static void lay_bias(const Gemm *g, Task t)
+static void lay_bias(const Gemm *g, GemmTask t)
 {
     for (int64_t r = 0; r < t.rows; r++)
         memcpy(g->c + (t.i + r) * g->n + t.j, g->bias + t.j, (size_t)t.columns * sizeof *g->c);
 }
 
-static void run_task(const Gemm *g, Task t)
+static void run_task(const Gemm *g, GemmTask t)
 {
     _Alignas(64) Pair a[PANEL_ROWS * DEPTH / 2];
     _Alignas(64) Pair b[TASK_COLUMNS * DEPTH / 2];
@@ -52,19 +48,9 @@ static void run_task(const Gemm *g, Task t)
 static Status gemm_bf16(const Device *dev, const Gemm *g)
 {
     if (g->k == 0) return gemm_f32(g, 1); /* a sum of nothing */
-    const int64_t across = cpu_blocks(g->n, TASK_COLUMNS);
-    /* tasks even out over the threads; each is a few blocks high, or packing B is most of it */
-    const int64_t wanted = dev->threads > 1 ? cpu_blocks(4 * dev->threads, across) : 1;
-    const int64_t least = cpu_blocks(g->m, PANEL_ROWS);
-    const int64_t down = cpu_min(wanted, least);
-    const int64_t height = cpu_blocks(cpu_blocks(g->m, down), BLOCK) * BLOCK;
-#pragma omp parallel for schedule(dynamic) num_threads(down *across > 1 ? dev->threads : 1)
-    for (int64_t task = 0; task < down * across; task++) {
-        Task t = { .i = task % down * height, .j = task / down * TASK_COLUMNS };
-        t.rows = cpu_min(height, g->m - t.i);
-        t.columns = cpu_min(TASK_COLUMNS, g->n - t.j);
-        if (t.rows > 0) run_task(g, t);
-    }
+    const GemmTasks tasks = gemm_tasks(g->m, g->n, BLOCK, BLOCK, TASK_COLUMNS, dev->threads);
+#pragma omp parallel for schedule(dynamic) num_threads(tasks.count > 1 ? dev->threads : 1)
+    for (int64_t i = 0; i < tasks.count; i++) run_task(g, gemm_task(&tasks, i));
     return OK;
 }
 
