@@ -105,7 +105,7 @@ Status op_rmsnorm_backward(const Device *dev, Tensor dx, Tensor dw, Tensor dy, T
 Status op_rope(const Device *dev, Tensor x, Tensor table, int sign);
 
 typedef struct AttentionOptions {
-    float scale;
+    float scale;        /* above 0 */
     Tensor rel_bias;    /* (heads, q_tokens + k_tokens - 1) or none: bias of key j for query i is
                            rel_bias[h][j - i + q_tokens - 1] (spec 9, after bucketing) */
     Tensor key_lengths; /* (batch) I32 or none: keys at and after the length are masked */

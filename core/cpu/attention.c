@@ -31,7 +31,7 @@ static void attend_keys(const Tile *t, const float *k, const float *v, const flo
     tile_multiply(soft->score, QUERY_TILE, (TileA){ k, size.stride, 1 }, t->q, QUERY_TILE,
                   (TileSize){ keys, lanes, dim }, false);
     if (bias) softmax_bias(soft->score, bias, keys, queries);
-    softmax_tile(soft, dim, keys, lanes);
+    softmax_tile(soft, dim, keys, lanes, 1.0f);
     tile_multiply(soft->out, QUERY_TILE, (TileA){ v, 1, size.stride }, soft->score, QUERY_TILE,
                   (TileSize){ dim, lanes, keys }, true);
 }

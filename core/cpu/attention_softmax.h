@@ -53,27 +53,29 @@ static inline void softmax_begin(const Softmax *t, int64_t dim, int64_t lanes)
         for (int64_t i = 0; i < lanes; i++) t->out[d * QUERY_TILE + i] = 0;
 }
 
-/* new maximum m' >= m; shrink = exp(m - m'); score = exp(score - m'); sum = sum shrink + ...;
- * out shrinks, too */
-static inline void softmax_tile(const Softmax *t, int64_t dim, int64_t keys, int64_t lanes)
+/* new maximum m' >= m; shrink = exp(m - m'); score = exp(scale score - m'); sum = sum shrink + ...;
+ * out shrinks, too. scale is above 0. */
+static inline __attribute__((always_inline)) void
+softmax_tile(const Softmax *t, int64_t dim, int64_t keys, int64_t lanes, const float scale)
 {
     float *restrict score = t->score, *restrict maximum = t->maximum;
     float *restrict sum = t->sum, *restrict shrink = t->shrink, *restrict out = t->out;
     float top[QUERY_TILE];
-    for (int64_t i = 0; i < lanes; i++) top[i] = maximum[i];
+    for (int64_t i = 0; i < lanes; i++) top[i] = -FLT_MAX;
     for (int64_t j = 0; j < keys; j++)
         for (int64_t i = 0; i < lanes; i++) {
             const float s = score[j * QUERY_TILE + i];
             top[i] = s > top[i] ? s : top[i];
         }
     for (int64_t i = 0; i < lanes; i++) {
-        shrink[i] = cpu_exp_below(maximum[i] - top[i]);
-        maximum[i] = top[i];
+        const float next = scale * top[i] > maximum[i] ? scale * top[i] : maximum[i];
+        shrink[i] = cpu_exp_below(maximum[i] - next);
+        maximum[i] = next;
         sum[i] *= shrink[i];
     }
     for (int64_t j = 0; j < keys; j++)
         for (int64_t i = 0; i < lanes; i++) {
-            const float p = cpu_exp_below(score[j * QUERY_TILE + i] - maximum[i]);
+            const float p = cpu_exp_below(scale * score[j * QUERY_TILE + i] - maximum[i]);
             score[j * QUERY_TILE + i] = p;
             sum[i] += p;
         }

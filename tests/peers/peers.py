@@ -15,6 +15,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 
 if len(sys.argv) == 6:  # the table itself needs none of them
@@ -219,6 +220,38 @@ def row(work, case, dtype, repeats, rounds):
           *(f"{mib[k] or '-':>7}" for k in runs), flush=True)
 
 
+def seconds_to(command, marker):
+    """Seconds from the start of a command to the first line of it that has the marker in it."""
+    begin = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as run_:
+        found = [time.perf_counter() - begin for line in run_.stdout if marker in line]
+    if not found:
+        raise SystemExit(f"{command[0]} said nothing of '{marker}'")
+    return found[0]
+
+
+def start(rounds):
+    """From the command to the first step of tiny, beside what importing the peers takes."""
+    data = os.environ["PEERS_DATA"]
+    steps = [("begins", "first step begins"), ("is done", "step 1/1 ")]
+    own = {(ranks, name): [] for ranks in (1, 8) for name, _ in steps}
+    imports = []
+    for _ in range(rounds):
+        for ranks, name in own:
+            with tempfile.TemporaryDirectory() as folder:
+                command = [f"{BUILD}/zoetrope", "train", "configs/tiny.yaml", f"run.dir={folder}/run",
+                           f"data.train={data}", "data.micro_batch=1", "train.steps=1",
+                           "train.warmup=1", "train.sample_every=0", "train.heldout_every=0"]
+                launch = ["mpirun", "-n", str(ranks)] if ranks > 1 else []
+                own[ranks, name].append(seconds_to(launch + command, dict(steps)[name]))
+        begin = time.perf_counter()
+        run([sys.executable, "-c", "import torch, diffusers"])
+        imports.append(time.perf_counter() - begin)
+    for (ranks, name), times in own.items():
+        print(f"tiny, first step {name}, {ranks} ranks: {statistics.median(times):.2f} s")
+    print(f"import torch, diffusers: {statistics.median(imports):.2f} s")
+
+
 def table():
     rounds, wanted = int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else ""
     print(f"{'':24} {'dtype':5} {'ours ms':>10} {'eager':>10} {'compiled':>10}"
@@ -227,6 +260,8 @@ def table():
         for dtype in dtypes:
             if wanted in f"{row_name(work, case)} {dtype}":
                 row(work, case, dtype, repeats, rounds)
+    if wanted in "start":
+        start(rounds)
 
 
 if __name__ == "__main__":

@@ -18,4 +18,13 @@ grep -m 1 'model name' /proc/cpuinfo | sed 's/.*: //'
 "$build/zoetrope" --version
 "$python" -c 'import torch, diffusers, transformers
 print("torch", torch.__version__, "diffusers", diffusers.__version__, "transformers", transformers.__version__)'
-exec "$python" tests/peers/peers.py "${ROUNDS:-3}" ${ROWS:+"$ROWS"}
+# what a run starts with: a small dataset
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+mkdir "$work/clips"
+ffmpeg -v error -f lavfi -i testsrc2=size=64x64:rate=8:duration=8 -pix_fmt yuv420p "$work/clips/bars.mp4"
+echo 'coloured bars' > "$work/clips/bars.txt"
+"$build/zoetrope" ingest "$work/clips" --out "$work/data" --frames 17 --size 64x64 --fps 8 --stride 1 > "$work/log" 2>&1 ||
+    { cat "$work/log"; exit 1; }
+export PEERS_DATA=$work/data
+"$python" tests/peers/peers.py "${ROUNDS:-3}" ${ROWS:+"$ROWS"}

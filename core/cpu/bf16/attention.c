@@ -58,9 +58,11 @@ static void attend_keys(const Tile *t, const float *bias, int64_t first, int64_t
     const Softmax *soft = &t->soft;
     panel_multiply(soft->score, QUERY_TILE, t->keys + first / BLOCK * panel_words(BLOCK, dim), t->q,
                    keys, QUERY_TILE, dim, false);
-    for (int64_t i = 0; i < keys * QUERY_TILE; i++) soft->score[i] *= scale;
-    if (bias) softmax_bias(soft->score, bias, keys, queries);
-    softmax_tile(soft, dim, keys, QUERY_TILE);
+    if (bias) {
+        for (int64_t i = 0; i < keys * QUERY_TILE; i++) soft->score[i] *= scale;
+        softmax_bias(soft->score, bias, keys, queries);
+    }
+    softmax_tile(soft, dim, keys, QUERY_TILE, bias ? 1.0f : scale);
     pack_b(t->p, (CellSource){ .f32 = soft->score, .stride = QUERY_TILE }, false, QUERY_TILE, keys);
     panel_multiply(soft->out, QUERY_TILE, t->values + first / KEY_TILE * panel_words(dim, KEY_TILE),
                    t->p, dim, QUERY_TILE, keys, true);
