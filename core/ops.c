@@ -214,7 +214,8 @@ static Status check_attention(const char *op, Tensor q, Tensor k, Tensor v, Tens
     TRY(op_check_matrix(op, "v", v, F32, batch * k_tokens, width));
     TRY(op_check_matrix(op, "out", out, F32, batch * q_tokens, width));
     TRY(op_check_matrix(op, "lse", lse, F32, batch * heads, q_tokens));
-    CHECK(options->scale > 0, ERR_USAGE, "%s: scale %g is not above 0", op, (double)options->scale);
+    CHECK(options->scale > 0, ERR_DEVICE, "%s: scale %g is not above 0", op,
+          (double)options->scale);
     if (options->rel_bias.data)
         TRY(op_check_matrix(op, "rel_bias", options->rel_bias, F32, heads,
                             q_tokens + k_tokens - 1));

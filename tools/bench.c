@@ -185,8 +185,6 @@ Status bench_open(Comm *comm, int tensor, int pipeline, Bench *out)
     const long cores = sysconf(_SC_NPROCESSORS_ONLN);
     const int share = (int)cores / comm_local_size(comm), ranks = comm_size(comm);
     const MeshShape mesh = mesh_shape(ranks / (tensor * pipeline), tensor, pipeline, 1);
-    CHECK(mesh_ranks(mesh) == ranks, ERR_CONFIG,
-          "bench: %d ranks are not a multiple of tensor %d x pipeline %d", ranks, tensor, pipeline);
     *out = (Bench){ .comm = comm, .micros = 1 };
     TRY(device_open(&out->device, "cpu", NULL, share > 0 ? share : 1, false));
     const bool beside = comm_overlap_pays(comm, out->device.threads);
@@ -207,8 +205,13 @@ static ScheduleKind schedule_of(const char *name)
 
 static Status run_steps(Comm *comm, const BenchOptions *options)
 {
+    const int tensor = (int)options->tensor, pipeline = (int)options->pipeline;
     Bench base;
-    TRY(bench_open(comm, (int)options->tensor, (int)options->pipeline, &base));
+    for (int i = 0; bench_case(i); i++)
+        if (is_chosen(options, i))
+            TRY(bench_check_mesh(bench_case(i), mesh_shape(0, tensor, pipeline, 1),
+                                 comm_size(comm)));
+    TRY(bench_open(comm, tensor, pipeline, &base));
     base.micros = (int)options->micros;
     base.schedule = schedule_of(options->schedule);
     if (strcmp(options->dtype, "bf16") == 0) TRY(device_take_bf16(&base.device, NULL));
@@ -248,11 +251,23 @@ static Status run_loader(Comm *comm, const BenchOptions *options)
     return status_fail(ERR_USAGE, "bench loader: --preset %s is not trained", options->preset);
 }
 
+/* What only steps listen to. */
+static bool has_cut(const BenchOptions *o)
+{
+    return o->tensor > 1 || o->pipeline > 1 || o->micros > 1 || strcmp(o->schedule, "1f1b") != 0;
+}
+
 static Status run(Comm *comm, const BenchOptions *options)
 {
     const char *what = options->what ? options->what : "steps";
-    if (strcmp(what, "steps") == 0) return run_steps(comm, options);
-    return strcmp(what, "comm") == 0 ? run_comm(comm, options) : run_loader(comm, options);
+    const bool steps = strcmp(what, "steps") == 0, loader = strcmp(what, "loader") == 0;
+    CHECK(steps || !has_cut(options), ERR_USAGE,
+          "bench %s: --tensor, --pipeline, --micro-batches and --schedule are for steps", what);
+    CHECK(steps || strcmp(options->dtype, "f32") == 0, ERR_USAGE, "bench %s: --dtype is for steps",
+          what);
+    CHECK(loader || !options->data, ERR_USAGE, "bench %s: --data is for loader", what);
+    if (steps) return run_steps(comm, options);
+    return loader ? run_loader(comm, options) : run_comm(comm, options);
 }
 
 Status bench_main(int argc, char **argv)

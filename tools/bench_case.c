@@ -45,12 +45,30 @@ int64_t bench_tokens(const BenchCase *job)
     return job->t * (job->h / 2) * (job->w / 2);
 }
 
+static Status configure(const BenchCase *job, ModelConfig *out)
+{
+    TRY(model_config_preset(job->preset ? job->preset : job->name, out));
+    if (job->layers > 0) out->dit.num_layers = job->layers;
+    if (job->frozen) out->text.num_layers = 0;
+    return OK;
+}
+
+Status bench_check_mesh(const BenchCase *job, MeshShape wanted, int ranks)
+{
+    ModelConfig config;
+    MeshShape mesh;
+    TRY(configure(job, &config));
+    const MeshLimits limits = { .heads = config.dit.num_attention_heads,
+                                .ffn_dim = config.dit.ffn_dim,
+                                .layers = config.dit.num_layers,
+                                .batch = ranks, /* every replica has clips of its own */
+                                .tokens = bench_tokens(job) };
+    return mesh_resolve(wanted, ranks, &limits, &mesh);
+}
+
 static Status choose_model(Bench *b)
 {
-    const BenchCase *job = b->job;
-    TRY(model_config_preset(job->preset ? job->preset : job->name, &b->config));
-    if (job->layers > 0) b->config.dit.num_layers = job->layers;
-    if (job->frozen) b->config.text.num_layers = 0;
+    TRY(configure(b->job, &b->config));
     return dit_create(&b->device, &b->config, &b->groups, RECOMPUTE_NONE, 0, &b->dit);
 }
 

@@ -33,6 +33,9 @@ typedef struct BenchCase {
 const BenchCase *bench_case(int index);
 int64_t bench_tokens(const BenchCase *job);
 
+/* ERR_CONFIG: so many ranks cannot share the case's model like this; data 0: what is left. */
+Status bench_check_mesh(const BenchCase *job, MeshShape wanted, int ranks);
+
 /* Everything one case needs. */
 typedef struct Bench {
     Comm *comm;
@@ -56,8 +59,8 @@ typedef struct Bench {
     MicroBatch batch[BENCH_MICROS_MAX]; /* all alike */
 } Bench;
 
-/* Collective: the device, and a mesh of these degrees; the other ranks are data-parallel.
- * ERR_CONFIG. */
+/* Collective: the device, and a mesh of these degrees, which fit; the other ranks are
+ * data-parallel. */
 Status bench_open(Comm *comm, int tensor, int pipeline, Bench *out);
 /* Clips of a training step, over all ranks. */
 int64_t bench_clips(const Bench *b);

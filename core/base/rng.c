@@ -76,36 +76,42 @@ float rng_normal(Rng rng, uint64_t index)
     return pair[index % 2];
 }
 
+/* What the four words of a block stand for. */
+typedef void Values(const uint32_t w[4], float out[4]);
+
+static void uniform_values(const uint32_t w[4], float out[4])
+{
+    for (int i = 0; i < 4; i++) out[i] = unit(w[i]);
+}
+
+static void normal_values(const uint32_t w[4], float out[4])
+{
+    normal_pair(w[0], w[1], out);
+    normal_pair(w[2], w[3], out + 2);
+}
+
+/* Inlined, so that `values` is known. */
+static inline __attribute__((always_inline)) void fill(Rng rng, uint64_t first, int64_t count,
+                                                       float *out, Values *values)
+{
+    for (int64_t i = 0; i < count;) {
+        const uint64_t index = first + (uint64_t)i;
+        uint32_t w[4];
+        float four[4];
+        rng_block(rng, index / 4, w);
+        values(w, four);
+        for (int k = (int)(index % 4); k < 4 && i < count; k++) out[i++] = four[k];
+    }
+}
+
 void rng_fill_uniform(Rng rng, uint64_t first, int64_t count, float *out)
 {
-    int64_t i = 0;
-    while (i < count) {
-        const uint64_t index = first + (uint64_t)i;
-        if (index % 4 != 0 || count - i < 4) {
-            out[i++] = rng_uniform(rng, index);
-            continue;
-        }
-        uint32_t w[4];
-        rng_block(rng, index / 4, w);
-        for (int k = 0; k < 4; k++) out[i++] = unit(w[k]);
-    }
+    fill(rng, first, count, out, uniform_values);
 }
 
 void rng_fill_normal(Rng rng, uint64_t first, int64_t count, float *out)
 {
-    int64_t i = 0;
-    while (i < count) {
-        const uint64_t index = first + (uint64_t)i;
-        if (index % 4 != 0 || count - i < 4) {
-            out[i++] = rng_normal(rng, index);
-            continue;
-        }
-        uint32_t w[4];
-        rng_block(rng, index / 4, w);
-        normal_pair(w[0], w[1], out + i);
-        normal_pair(w[2], w[3], out + i + 2);
-        i += 4;
-    }
+    fill(rng, first, count, out, normal_values);
 }
 
 uint64_t rng_name_id(const char *name)

@@ -20,11 +20,12 @@ static inline int64_t gemm_half(int64_t count, int64_t multiple)
 }
 
 /* As square as can be, two a thread or more: what a task packs is read as often as it is high and
- * wide. Sizes are multiples of a block of C, columns at most `widest`. */
+ * wide. Sizes are multiples of a block of C, columns at most `widest`. An empty C is no task. */
 static inline GemmTasks gemm_tasks(int64_t m, int64_t n, int64_t block_rows, int64_t block_columns,
                                    int64_t widest, int threads)
 {
     const int64_t wanted = threads > 1 ? 2 * threads : 1;
+    if (m == 0 || n == 0) return (GemmTasks){ 0 };
     GemmTasks t = { .m = m, .n = n, .rows = m, .columns = cpu_min(n, widest) };
     while (cpu_blocks(m, t.rows) * cpu_blocks(n, t.columns) < wanted) {
         const bool high = t.rows > block_rows, wide = t.columns > block_columns;

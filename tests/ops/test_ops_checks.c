@@ -95,6 +95,36 @@ static void leading_dimensions_count_as_rows(void **state)
                      ERR_DEVICE);
 }
 
+static void a_scale_that_is_not_above_0_is_refused(void **state)
+{
+    (void)state;
+    const Device dev = open_best();
+    float x[4] = { 0 };
+    const Tensor t = tensor_of(x, F32, SHAPE(1, 1, 1, 4)), lse = tensor_of(x, F32, SHAPE(1, 1, 1));
+    const AttentionOptions options = { .scale = 0 };
+    assert_int_equal(op_attention(&dev, t, lse, t, t, t, &options, NULL), ERR_DEVICE);
+    assert_string_equal(status_message(), "op_attention: scale 0 is not above 0");
+}
+
+/* Products of no row, by every way of computing them; a sum of nothing leaves what is there. */
+static void products_of_nothing_are_nothing(void **state)
+{
+    (void)state;
+    Device devices[3] = { open_best() };
+    assert_int_equal(device_open(&devices[1], "cpu", NULL, 2, true), OK);
+    devices[2] = devices[0];
+    assert_int_equal(device_take_bf16(&devices[2], NULL), OK);
+    float w[8] = { 1 }, dw[8] = { 5 };
+    const Tensor tw = tensor_of(w, F32, SHAPE(4, 2)), tdw = tensor_of(dw, F32, SHAPE(4, 2));
+    const Tensor x = tensor_of(NULL, F32, SHAPE(0, 2)), y = tensor_of(NULL, F32, SHAPE(0, 4));
+    for (int d = 0; d < 3; d++) {
+        assert_int_equal(op_linear(&devices[d], y, x, tw, tensor_none()), OK);
+        assert_int_equal(op_linear_backward_input(&devices[d], x, y, tw, false), OK);
+        assert_int_equal(op_linear_backward_weight(&devices[d], tdw, tensor_none(), x, y), OK);
+        assert_true(dw[0] == 5 && dw[7] == 0);
+    }
+}
+
 static void an_id_outside_the_table_is_refused(void **state)
 {
     (void)state;
@@ -262,6 +292,8 @@ int main(void)
         cmocka_unit_test(outputs_of_another_shape_are_refused),
         cmocka_unit_test(a_mismatch_names_op_tensor_and_shapes),
         cmocka_unit_test(leading_dimensions_count_as_rows),
+        cmocka_unit_test(a_scale_that_is_not_above_0_is_refused),
+        cmocka_unit_test(products_of_nothing_are_nothing),
         cmocka_unit_test(an_id_outside_the_table_is_refused),
         cmocka_unit_test(little_scratch_is_refused),
         cmocka_unit_test(devices_that_cannot_be_are_refused),
